@@ -1,0 +1,1 @@
+//! What the policy and the generator share.
