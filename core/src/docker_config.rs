@@ -1,0 +1,458 @@
+//! Docker configs, parsed and looked up as the kubelet does, without keeping a credential.
+//!
+//! Source: `config.go` and `keyring.go` in Kubernetes' `pkg/credentialprovider`, and `encoding/json` of Go, whose habits
+//! count: member names without regard to case, `null` is no value, the last of two wins, unknown members are passed over.
+
+use crate::image::Image;
+use crate::json::{self, JsonError};
+use crate::location::Location;
+use base64::Engine;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::fmt;
+
+/// Why the kubelet cannot parse a docker config. Names the entry, and never quotes a value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DockerConfigError {
+    /// The document is not JSON, or no object.
+    #[error("its docker config {0}")]
+    Document(#[from] JsonError),
+    /// `auths` is there, and no object.
+    #[error("\"auths\" of its docker config is not an object")]
+    Auths,
+    /// `HttpHeaders` is there, and no object of strings.
+    #[error("\"HttpHeaders\" of its docker config is not an object of strings")]
+    Headers,
+    /// One registry's entry.
+    #[error("entry {name} of its docker config {fault}")]
+    Entry {
+        /// Which entry.
+        name: EntryName,
+        /// What is wrong with it.
+        fault: EntryFault,
+    },
+}
+
+/// What is wrong with one registry's entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum EntryFault {
+    /// It is no object.
+    #[error("is not an object")]
+    NotAnObject,
+    /// One of the members that the kubelet reads is no string.
+    #[error("has a \"{0}\" that is not a string")]
+    NotAString(&'static str),
+    /// Its `auth` does not decode.
+    #[error("has an \"auth\" that is not base64")]
+    AuthNotBase64,
+    /// Its `auth` decodes to something without a colon.
+    #[error("has an \"auth\" that is not base64 of user:password (no colon in it)")]
+    AuthWithoutColon,
+}
+
+/// How an entry is named in messages: by position, and by its server where that is nothing but a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EntryName {
+    position: usize,
+    server: Option<String>,
+}
+
+impl EntryName {
+    fn new(position: usize, server: &str) -> Self {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b".-_:/*[]".contains(&b);
+        let printable = (1..=100).contains(&server.len()) && server.bytes().all(plain);
+        Self { position, server: printable.then(|| server.to_owned()) }
+    }
+}
+
+impl fmt::Display for EntryName {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match &self.server {
+            Some(server) => write!(f, "\"{server}\""),
+            None => write!(f, "number {}", self.position),
+        }
+    }
+}
+
+/// The servers that a docker config has credentials for. The credentials themselves were looked at and let go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DockerConfig {
+    /// Keys as `BasicDockerKeyring.Add` makes them, with the server each was made from, the most specific first.
+    entries: Vec<(String, String)>,
+}
+
+const DEFAULT_REGISTRY_KEY: &str = "index.docker.io";
+
+impl DockerConfig {
+    /// Parses the value of `.dockerconfigjson`: entries below `auths`.
+    ///
+    /// # Errors
+    /// [`DockerConfigError`] where the kubelet's `json.Unmarshal` into `DockerConfigJSON` fails.
+    pub fn parse(document: &[u8]) -> Result<Self, DockerConfigError> {
+        let text = go_text(document);
+        let mut servers = BTreeSet::new();
+        each_member(&text, |name, value| match folded(name).as_str() {
+            "auths" if value == "null" => {
+                servers.clear();
+                Ok(())
+            }
+            "auths" => read_entries(value, &mut servers).map_err(|error| match error {
+                DockerConfigError::Document(_) => DockerConfigError::Auths,
+                other => other,
+            }),
+            "httpheaders" => check_headers(value),
+            _ => Ok(()),
+        })?;
+        Ok(Self::from_servers(servers))
+    }
+
+    /// Parses the value of the older `.dockercfg`: the entries stand at the top.
+    ///
+    /// # Errors
+    /// [`DockerConfigError`] where the kubelet's `json.Unmarshal` into `DockerConfig` fails.
+    pub fn parse_legacy(document: &[u8]) -> Result<Self, DockerConfigError> {
+        let text = go_text(document);
+        let mut servers = BTreeSet::new();
+        if text.trim_ascii() != "null" {
+            read_entries(&text, &mut servers)?;
+        }
+        Ok(Self::from_servers(servers))
+    }
+
+    /// Whether the kubelet would use a credential of this config for `image`.
+    pub fn covers(&self, image: &Image) -> bool {
+        !self.servers_for(image).is_empty()
+    }
+
+    /// The servers whose credentials the kubelet would try for `image`, in its order: the most specific first, and those of
+    /// `index.docker.io` only for an image of the default registry that nothing else matched.
+    pub fn servers_for(&self, image: &Image) -> Vec<&str> {
+        let holds = |key: &str| {
+            image.location().is_some_and(|image| Location::parse(key).is_ok_and(|location| location.holds(image)))
+        };
+        let servers = |wanted: &dyn Fn(&str) -> bool| -> Vec<&str> {
+            self.entries.iter().filter(|(key, _)| wanted(key)).map(|(_, server)| server.as_str()).collect()
+        };
+        let matched = servers(&holds);
+        if matched.is_empty() && image.is_on_default_registry() {
+            return servers(&|key| key == DEFAULT_REGISTRY_KEY);
+        }
+        matched
+    }
+
+    /// The servers that the config names, the most specific first; those that are no URL are left out, as the kubelet does.
+    pub fn servers(&self) -> impl Iterator<Item = &str> {
+        self.entries.iter().map(|(_, server)| server.as_str())
+    }
+
+    fn from_servers(servers: BTreeSet<String>) -> Self {
+        let mut entries: Vec<_> = servers.into_iter().filter_map(|server| Some((key_of(&server)?, server))).collect();
+        entries.sort_by(|(one, _), (other, _)| other.cmp(one));
+        Self { entries }
+    }
+}
+
+/// The key of the keyring for a server: without its scheme, and without a leading `/v1/` or `/v2/`.
+fn key_of(server: &str) -> Option<String> {
+    let stripped = server.strip_prefix("https://").or_else(|| server.strip_prefix("http://")).unwrap_or(server);
+    let location = Location::parse(stripped).ok()?;
+    let path = location.path();
+    let path =
+        if path.starts_with("/v1/") || path.starts_with("/v2/") { path.get(3..).unwrap_or_default() } else { path };
+    Some(if path == "/" { location.authority().to_owned() } else { format!("{}{path}", location.authority()) })
+}
+
+fn read_entries(object: &str, servers: &mut BTreeSet<String>) -> Result<(), DockerConfigError> {
+    let mut position = 0;
+    each_member(object, |server, entry| {
+        position += 1;
+        check_entry(entry)
+            .map_err(|fault| DockerConfigError::Entry { name: EntryName::new(position, server), fault })?;
+        servers.insert(server.to_owned());
+        Ok(())
+    })
+}
+
+/// `DockerConfigEntry.UnmarshalJSON`: the four members count, and `auth` must decode.
+fn check_entry(entry: &str) -> Result<(), EntryFault> {
+    if entry == "null" {
+        return Ok(());
+    }
+    let mut auth = Cow::Borrowed("");
+    let mut fault = None;
+    json::members(entry, |name, value| {
+        let field = match folded(&name).as_str() {
+            "username" => "username",
+            "password" => "password",
+            "email" => "email",
+            "auth" => "auth",
+            _ => return,
+        };
+        match json::string(value) {
+            Some(text) if field == "auth" => auth = text,
+            Some(_) => {}
+            None if value == "null" => {}
+            None => fault = fault.or(Some(EntryFault::NotAString(field))),
+        }
+    })
+    .map_err(|_| EntryFault::NotAnObject)?;
+    fault.map_or_else(|| check_auth(&auth), Err)
+}
+
+const fn lenient(padding: DecodePaddingMode) -> GeneralPurpose {
+    let config = GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true).with_decode_padding_mode(padding);
+    GeneralPurpose::new(&alphabet::STANDARD, config)
+}
+const PADDED: GeneralPurpose = lenient(DecodePaddingMode::RequireCanonical);
+const UNPADDED: GeneralPurpose = lenient(DecodePaddingMode::RequireNone);
+
+/// `decodeDockerConfigFieldAuth`; Go's decoder passes over line breaks and does not look at the bits that are left over.
+fn check_auth(auth: &str) -> Result<(), EntryFault> {
+    if auth.is_empty() {
+        return Ok(());
+    }
+    let engine = if auth.trim().ends_with('=') { PADDED } else { UNPADDED };
+    let digits: Vec<u8> = auth.bytes().filter(|b| !matches!(b, b'\r' | b'\n')).collect();
+    let decoded = engine.decode(digits).map_err(|_| EntryFault::AuthNotBase64)?;
+    if decoded.contains(&b':') { Ok(()) } else { Err(EntryFault::AuthWithoutColon) }
+}
+
+fn check_headers(value: &str) -> Result<(), DockerConfigError> {
+    if value == "null" {
+        return Ok(());
+    }
+    each_member(value, |_, header| {
+        if header == "null" || json::string(header).is_some() { Ok(()) } else { Err(DockerConfigError::Headers) }
+    })
+    .map_err(|_| DockerConfigError::Headers)
+}
+
+/// Calls `check` with each member until one fails; a document of `null` has no members.
+fn each_member(
+    text: &str,
+    mut check: impl FnMut(&str, &str) -> Result<(), DockerConfigError>,
+) -> Result<(), DockerConfigError> {
+    if text.trim_ascii() == "null" {
+        return Ok(());
+    }
+    let mut result = Ok(());
+    json::members(text, |name, value| {
+        if result.is_ok() {
+            result = check(&name, value);
+        }
+    })?;
+    result
+}
+
+/// Go compares member names by simple Unicode folding; beyond ASCII two letters fold to one of ours.
+fn folded(name: &str) -> String {
+    name.chars()
+        .map(|c| match c {
+            'ſ' => 's',
+            '\u{212a}' => 'k',
+            c => c.to_ascii_lowercase(),
+        })
+        .collect()
+}
+
+/// The document as Go reads it: what is no UTF-8, and an escaped half of a surrogate pair, becomes U+FFFD.
+fn go_text(document: &[u8]) -> Cow<'_, str> {
+    let text = String::from_utf8_lossy(document);
+    if !text.contains("\\ud") && !text.contains("\\uD") {
+        return text;
+    }
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text.as_ref();
+    while let Some(at) = rest.find('\\') {
+        let (before, escape) = rest.split_at(at);
+        out.push_str(before);
+        let length = match (code_unit(escape), escape.get(6..).and_then(code_unit)) {
+            (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => 12,
+            (Some(0xd800..=0xdfff), _) => {
+                out.push_str("\\ufffd");
+                rest = escape.get(6..).unwrap_or_default();
+                continue;
+            }
+            (Some(_), _) => 6,
+            (None, _) => 1 + escape.chars().nth(1).map_or(0, char::len_utf8),
+        };
+        let (kept, after) = escape.split_at(length);
+        out.push_str(kept);
+        rest = after;
+    }
+    out.push_str(rest);
+    Cow::Owned(out)
+}
+
+/// The value of a `\uXXXX` at the start of `text`.
+fn code_unit(text: &str) -> Option<u16> {
+    let digits = text.strip_prefix("\\u")?.get(..4)?;
+    if digits.bytes().all(|b| b.is_ascii_hexdigit()) { u16::from_str_radix(digits, 16).ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use rstest::rstest;
+
+    fn image(reference: &str) -> Image {
+        Image::parse(reference).unwrap()
+    }
+
+    fn config(server: &str) -> DockerConfig {
+        let document = serde_json::json!({"auths": {server: {"auth": "dTpw"}}});
+        DockerConfig::parse(document.to_string().as_bytes()).unwrap()
+    }
+
+    #[rstest]
+    #[case::a_registry("ghcr.io", "ghcr.io/acme/app", true)]
+    #[case::a_registry_by_url("https://ghcr.io", "ghcr.io/acme/app", true)]
+    #[case::a_registry_by_plain_url("http://ghcr.io", "ghcr.io/acme/app", true)]
+    #[case::only_one_scheme_is_stripped("https://http://ghcr.io", "ghcr.io/acme/app", false)]
+    #[case::an_upper_case_scheme_is_no_scheme("HTTPS://ghcr.io", "ghcr.io/acme/app", false)]
+    #[case::a_registry_with_a_slash("https://ghcr.io/", "ghcr.io/acme/app", true)]
+    #[case::a_v1_path_with_its_slash("https://ghcr.io/v1/", "ghcr.io/acme/app", true)]
+    #[case::a_v2_path_with_its_slash("https://ghcr.io/v2/", "ghcr.io/acme/app", true)]
+    #[case::a_v2_path_without_its_slash("https://ghcr.io/v2", "ghcr.io/acme/app", false)]
+    #[case::a_v3_path("https://ghcr.io/v3/", "ghcr.io/acme/app", false)]
+    #[case::a_path_below_v2("https://ghcr.io/v2/acme", "ghcr.io/acme/app", true)]
+    #[case::a_path("ghcr.io/acme", "ghcr.io/acme/app", true)]
+    #[case::another_path("ghcr.io/other", "ghcr.io/acme/app", false)]
+    #[case::a_glob("*.example.com", "eu.example.com/x", true)]
+    #[case::a_port("host:5000", "host:5000/x", true)]
+    #[case::another_port("host:5001", "host:5000/x", false)]
+    #[case::docker_hub_by_the_url_that_docker_login_writes("https://index.docker.io/v1/", "nginx", true)]
+    #[case::docker_hub_by_its_index("index.docker.io", "acme/app", true)]
+    #[case::docker_hub_by_name("docker.io", "nginx", true)]
+    #[case::docker_hub_and_an_organisation("docker.io/acme", "acme/app", true)]
+    #[case::docker_hub_and_another_organisation("docker.io/acme", "nginx", false)]
+    #[case::docker_hub_without_the_last_slash("https://index.docker.io/v1", "nginx", false)]
+    #[case::docker_hub_by_its_registry("registry-1.docker.io", "nginx", false)]
+    #[case::docker_hub_by_its_site("hub.docker.com", "nginx", false)]
+    #[case::docker_hub_by_glob("*.docker.io", "nginx", false)]
+    #[case::the_hubs_credential_is_for_the_hub_only("https://index.docker.io/v1/", "ghcr.io/acme/app", false)]
+    #[case::localhost_falls_back_to_the_hubs_credential("index.docker.io", "localhost/x", true)]
+    #[case::an_entry_that_is_no_url_is_passed_over("ghcr.io:http", "ghcr.io/acme/app", false)]
+    fn covers_as_the_kubelet_looks_up(#[case] server: &str, #[case] reference: &str, #[case] expected: bool) {
+        assert_eq!(config(server).covers(&image(reference)), expected);
+    }
+
+    #[test]
+    fn the_most_specific_server_comes_first_and_all_matches_count() {
+        let document = br#"{"auths":{"ghcr.io":{},"ghcr.io/acme":{},"*.io":{},"quay.io":{}}}"#;
+        let config = DockerConfig::parse(document).unwrap();
+        assert_eq!(config.servers_for(&image("ghcr.io/acme/app")), ["ghcr.io/acme", "ghcr.io", "*.io"]);
+    }
+
+    #[test]
+    fn the_index_is_asked_only_where_nothing_matched() {
+        let config =
+            DockerConfig::parse(br#"{"auths":{"docker.io/acme":{},"https://index.docker.io/v1/":{}}}"#).unwrap();
+        assert_eq!(config.servers_for(&image("acme/app")), ["docker.io/acme"]);
+        assert_eq!(config.servers_for(&image("nginx")), ["https://index.docker.io/v1/"]);
+    }
+
+    #[rstest]
+    #[case::nothing_in_it(r#"{"auths":{}}"#, 0)]
+    #[case::no_auths("{}", 0)]
+    #[case::null_auths(r#"{"auths":null}"#, 0)]
+    #[case::a_document_of_null("null", 0)]
+    #[case::auths_in_another_case(r#"{"AuthS":{"ghcr.io":{}}}"#, 1)]
+    #[case::auths_twice_are_merged(r#"{"auths":{"ghcr.io":{}},"auths":{"quay.io":{}}}"#, 2)]
+    #[case::a_later_null_empties(r#"{"auths":{"ghcr.io":{}},"auths":null}"#, 0)]
+    #[case::an_entry_of_null(r#"{"auths":{"ghcr.io":null}}"#, 1)]
+    #[case::user_and_password(r#"{"auths":{"ghcr.io":{"username":"u","password":"p","email":"e"}}}"#, 1)]
+    #[case::unknown_members(r#"{"credsStore":"x","auths":{"ghcr.io":{"identitytoken":{"a":[1]}}}}"#, 1)]
+    #[case::an_unpadded_auth(r#"{"auths":{"ghcr.io":{"auth":"dXM6cGFzcw"}}}"#, 1)]
+    #[case::a_padded_auth(r#"{"auths":{"ghcr.io":{"auth":"dXM6cGFzcw=="}}}"#, 1)]
+    #[case::an_auth_with_line_breaks(r#"{"auths":{"ghcr.io":{"auth":"dXM6\r\ncGFzcw=="}}}"#, 1)]
+    #[case::left_over_bits(r#"{"auths":{"ghcr.io":{"auth":"dXM6cGFzcx=="}}}"#, 1)]
+    #[case::null_members(r#"{"auths":{"ghcr.io":{"auth":null,"username":null}}}"#, 1)]
+    #[case::the_last_auth_of_two(r#"{"auths":{"ghcr.io":{"auth":"!","AUTH":"dTpw"}}}"#, 1)]
+    #[case::headers(r#"{"HttpHeaders":{"a":"b","c":null},"auths":{}}"#, 0)]
+    #[case::half_a_surrogate_pair(r#"{"auths":{"ghcr.io":{"password":"\ud83d"}}}"#, 1)]
+    #[case::a_long_s_folds_to_s(r#"{"authſ":{"ghcr.io":{}}}"#, 1)]
+    fn parses_what_the_kubelet_parses(#[case] document: &str, #[case] servers: usize) {
+        assert_eq!(DockerConfig::parse(document.as_bytes()).unwrap().servers().count(), servers);
+    }
+
+    #[rstest]
+    #[case::no_json("nope", "its docker config is not JSON (line 1, column 2)")]
+    #[case::a_list("[]", "its docker config is not a JSON object")]
+    #[case::something_behind("{} {}", "its docker config is not JSON (line 1, column 4)")]
+    #[case::auths_of_another_kind(r#"{"auths":[]}"#, "\"auths\" of its docker config is not an object")]
+    #[case::an_entry_of_another_kind(
+        r#"{"auths":{"ghcr.io":"dTpw"}}"#,
+        "entry \"ghcr.io\" of its docker config is not an object"
+    )]
+    #[case::a_user_of_another_kind(
+        r#"{"auths":{"ghcr.io":{"username":1}}}"#,
+        "entry \"ghcr.io\" of its docker config has a \"username\" that is not a string"
+    )]
+    #[case::an_auth_that_is_no_base64(
+        r#"{"auths":{"ghcr.io":{"auth":"hunter2!"}}}"#,
+        "entry \"ghcr.io\" of its docker config has an \"auth\" that is not base64"
+    )]
+    #[case::an_auth_in_the_alphabet_of_urls(
+        r#"{"auths":{"ghcr.io":{"auth":"_w06_w=="}}}"#,
+        "entry \"ghcr.io\" of its docker config has an \"auth\" that is not base64"
+    )]
+    #[case::an_auth_with_one_padding_too_few(
+        r#"{"auths":{"ghcr.io":{"auth":"dXM6cGFzcw="}}}"#,
+        "entry \"ghcr.io\" of its docker config has an \"auth\" that is not base64"
+    )]
+    #[case::an_auth_with_a_space(
+        r#"{"auths":{"ghcr.io":{"auth":" dTpw"}}}"#,
+        "entry \"ghcr.io\" of its docker config has an \"auth\" that is not base64"
+    )]
+    #[case::an_auth_without_a_colon(
+        r#"{"auths":{"a":{},"ghcr.io":{"auth":"aHVudGVyMg=="}}}"#,
+        "entry \"ghcr.io\" of its docker config has an \"auth\" that is not base64 of user:password (no colon in it)"
+    )]
+    #[case::a_server_that_may_hold_a_credential_is_not_named(
+        r#"{"auths":{"https://me:hunter2@ghcr.io":1}}"#,
+        "entry number 1 of its docker config is not an object"
+    )]
+    #[case::headers_of_another_kind(
+        r#"{"HttpHeaders":{"a":1}}"#,
+        "\"HttpHeaders\" of its docker config is not an object of strings"
+    )]
+    fn says_what_the_kubelet_could_not_parse(#[case] document: &str, #[case] message: &str) {
+        assert_eq!(DockerConfig::parse(document.as_bytes()).unwrap_err().to_string(), message);
+    }
+
+    #[rstest]
+    #[case::entries_at_the_top(r#"{"ghcr.io":{"auth":"dTpw"}}"#, Some(1))]
+    #[case::null("null", Some(0))]
+    #[case::auths_is_a_server_like_any_other(r#"{"auths":{"ghcr.io":{}}}"#, Some(1))]
+    #[case::a_list("[]", None)]
+    #[case::a_bad_entry(r#"{"ghcr.io":[]}"#, None)]
+    fn parses_the_legacy_form(#[case] document: &str, #[case] servers: Option<usize>) {
+        assert_eq!(DockerConfig::parse_legacy(document.as_bytes()).ok().map(|c| c.servers().count()), servers);
+    }
+
+    proptest! {
+        #[test]
+        fn no_error_holds_a_byte_of_a_credential(secret in "[A-Z]{8,20}!", shape in 0..5usize) {
+            let document = match shape {
+                0 => format!(r#"{{"auths":{{"ghcr.io":{{"auth":"{secret}"}}}}}}"#),
+                1 => format!(r#"{{"auths":{{"ghcr.io":"{secret}"}}}}"#),
+                2 => format!(r#"{{"auths":"{secret}"}}"#),
+                3 => format!(r#"{{"auths":{{"{secret}@ghcr.io":3}}}}"#),
+                _ => format!(r#"{{"auths":{{"ghcr.io":{{"password":["{secret}"]}}}}}}"#),
+            };
+            let error = DockerConfig::parse(document.as_bytes()).unwrap_err();
+            let said = format!("{error} {error:?}");
+            prop_assert!(!said.contains(secret.trim_end_matches('!')), "{}", said);
+        }
+
+        #[test]
+        fn no_document_panics(document in prop::collection::vec(any::<u8>(), 0..64), text in "[\\\\u{}\":dD89a-f,]{0,40}") {
+            let _ = (DockerConfig::parse(&document), DockerConfig::parse_legacy(&document));
+            let _ = DockerConfig::parse(text.as_bytes());
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! Where an image or a credential lives: host, port and path, as the kubelet reads them out of a URL.
+//!
+//! Source: `ParseSchemelessURL`, `SplitURL` and `URLsMatch` in Kubernetes' `pkg/credentialprovider/keyring.go`, which stand
+//! on Go's `net/url` and `net.SplitHostPort`. What those refuse is refused here, and what they let through passes.
+
+use crate::glob;
+use std::borrow::Cow;
+use std::net::Ipv6Addr;
+
+/// Why a text is no location.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum LocationError {
+    /// A character that no URL may have, such as a line break.
+    #[error("has a control character")]
+    ControlCharacter,
+    /// A `%` that is not followed by two hexadecimal digits, or escapes what a host may not escape.
+    #[error("has a '%' that escapes nothing valid")]
+    Escape,
+    /// A character that no host may have.
+    #[error("has a character that no host name can have")]
+    HostCharacter,
+    /// A port that is not a number, or more than one colon.
+    #[error("has a port that is not a number")]
+    Port,
+    /// Brackets that do not enclose an IPv6 address.
+    #[error("has brackets that hold no IPv6 address")]
+    Ipv6,
+    /// Something other than a user name before the `@`.
+    #[error("has an invalid user name before the '@'")]
+    UserInfo,
+}
+
+/// A host with its port, and a path; both with their escapes resolved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Location {
+    authority: String,
+    path: String,
+}
+
+impl Location {
+    /// Reads `text`, which has no scheme: `ghcr.io/acme`, `*.example.com:5000`, `[::1]:5000/x`.
+    ///
+    /// # Errors
+    /// [`LocationError`] where Go's `url.Parse("https://" + text)` fails.
+    pub fn parse(text: &str) -> Result<Self, LocationError> {
+        let (text, fragment) = text.split_once('#').unwrap_or((text, ""));
+        if text.bytes().any(|b| b < 0x20 || b == 0x7f) {
+            return Err(LocationError::ControlCharacter);
+        }
+        let text = text.split_once('?').map_or(text, |(before, _query)| before);
+        let (authority, path) = text.split_at(text.find('/').unwrap_or(text.len()));
+        let (user, host) = match authority.rsplit_once('@') {
+            Some((user, host)) => (user, host),
+            None => ("", authority),
+        };
+        let authority = parse_host(host)?;
+        check_user(user)?;
+        let path = unescape(path, |_| true)?.into_owned();
+        unescape(fragment, |_| true)?;
+        Ok(Self { authority, path })
+    }
+
+    /// The host with its port, as written.
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// The path, empty or with its leading slash.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Whether this location, taken as a pattern, holds `image`: ports equal as texts, as many host labels, each label by
+    /// [`glob::matches`], the path a plain prefix. A malformed glob holds nothing.
+    pub fn holds(&self, image: &Location) -> bool {
+        let (pattern_host, pattern_port) = split_host_port(&self.authority);
+        let (host, port) = split_host_port(&image.authority);
+        pattern_port == port
+            && pattern_host.split('.').count() == host.split('.').count()
+            && image.path.starts_with(&self.path)
+            && pattern_host
+                .split('.')
+                .zip(host.split('.'))
+                .all(|(pattern, label)| glob::matches(pattern, label) == Ok(true))
+    }
+}
+
+/// `net.SplitHostPort`, and the whole text as host where that fails.
+fn split_host_port(authority: &str) -> (&str, &str) {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if !host.starts_with('[') && !host.contains(':') => (host, port),
+        Some((host, port)) => match host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
+            Some(host) => (host, port),
+            None => (authority, ""),
+        },
+        None => (authority, ""),
+    }
+}
+
+/// `net/url`'s `parseHost` for an https URL.
+fn parse_host(host: &str) -> Result<String, LocationError> {
+    match host.rfind('[') {
+        Some(0) => {
+            let close = host.rfind(']').ok_or(LocationError::Ipv6)?;
+            let (literal, port) = (host.get(1..close).unwrap_or_default(), host.get(close + 1..).unwrap_or_default());
+            check_port(port)?;
+            let literal = match literal.split_once("%25") {
+                Some((address, zone)) => format!("{}%{}", unescape_host(address)?, unescape_zone(zone)?),
+                None => unescape_host(literal)?.into_owned(),
+            };
+            let (address, zone) = literal.split_once('%').map_or((literal.as_str(), None), |(a, z)| (a, Some(z)));
+            if address.parse::<Ipv6Addr>().is_err() || zone == Some("") {
+                return Err(LocationError::Ipv6);
+            }
+            Ok(format!("[{literal}]{port}"))
+        }
+        Some(_) => Err(LocationError::Ipv6),
+        None => {
+            check_port(host.find(':').map_or("", |colon| host.get(colon..).unwrap_or_default()))?;
+            Ok(unescape_host(host)?.into_owned())
+        }
+    }
+}
+
+fn check_port(colon_port: &str) -> Result<(), LocationError> {
+    match colon_port.strip_prefix(':') {
+        Some(port) if port.bytes().all(|b| b.is_ascii_digit()) => Ok(()),
+        None if colon_port.is_empty() => Ok(()),
+        _ => Err(LocationError::Port),
+    }
+}
+
+fn check_user(user: &str) -> Result<(), LocationError> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-._:~!$&'()*+,;=%@".contains(c);
+    if !user.chars().all(allowed) {
+        return Err(LocationError::UserInfo);
+    }
+    unescape(user, |_| true).map(|_| ())
+}
+
+fn is_host_byte(b: u8) -> bool {
+    b >= 0x80 || b.is_ascii_alphanumeric() || b"-_.~!$&'()*+,;=:[]<>\"".contains(&b)
+}
+
+/// In a host only bytes beyond ASCII may be escaped, and the percent sign itself (RFC 3986 3.2.2, RFC 6874 2).
+fn unescape_host(host: &str) -> Result<Cow<'_, str>, LocationError> {
+    check_host_bytes(host)?;
+    unescape(host, |b| b >= 0x80 || b == b'%')
+}
+
+fn unescape_zone(zone: &str) -> Result<Cow<'_, str>, LocationError> {
+    check_host_bytes(zone)?;
+    unescape(zone, |b| b == b'%' || b == b' ' || is_host_byte(b))
+}
+
+fn check_host_bytes(host: &str) -> Result<(), LocationError> {
+    if host.bytes().all(|b| b == b'%' || is_host_byte(b)) { Ok(()) } else { Err(LocationError::HostCharacter) }
+}
+
+/// Resolves `%XX`. Bytes that are no UTF-8 become U+FFFD: an image name is ASCII, so they match nothing either way.
+fn unescape(text: &str, may_escape: impl Fn(u8) -> bool) -> Result<Cow<'_, str>, LocationError> {
+    let Some(first) = text.find('%') else { return Ok(Cow::Borrowed(text)) };
+    let (plain, mut rest) = text.as_bytes().split_at(first);
+    let mut out = plain.to_vec();
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = after;
+        if byte != b'%' {
+            out.push(byte);
+            continue;
+        }
+        let [high, low, after @ ..] = rest else { return Err(LocationError::Escape) };
+        let digit = |b: u8| char::from(b).to_digit(16).and_then(|d| u8::try_from(d).ok());
+        let (Some(high), Some(low)) = (digit(*high), digit(*low)) else { return Err(LocationError::Escape) };
+        let value = high << 4 | low;
+        if !may_escape(value) {
+            return Err(LocationError::Escape);
+        }
+        out.push(value);
+        rest = after;
+    }
+    Ok(Cow::Owned(String::from_utf8_lossy(&out).into_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case::the_same_host("ghcr.io", "ghcr.io/acme/app", true)]
+    #[case::another_host("ghcr.io", "quay.io/acme/app", false)]
+    #[case::a_path_is_a_prefix("ghcr.io/acme", "ghcr.io/acme/app", true)]
+    #[case::a_path_is_a_raw_prefix("ghcr.io/acme", "ghcr.io/acme-labs/app", true)]
+    #[case::another_path("ghcr.io/acme", "ghcr.io/other/app", false)]
+    #[case::a_trailing_slash_ends_the_prefix("ghcr.io/acme/", "ghcr.io/acme-labs/app", false)]
+    #[case::ports_are_equal("host:5000", "host:5000/x", true)]
+    #[case::a_port_is_not_a_prefix("host:500", "host:5000/x", false)]
+    #[case::a_missing_port_is_not_any_port("host.io", "host.io:5000/x", false)]
+    #[case::ports_are_texts("host.io:443", "host.io/x", false)]
+    #[case::leading_zeros_count("host.io:0443", "host.io:443/x", false)]
+    #[case::a_star_is_one_label("*.example.com", "a.example.com/x", true)]
+    #[case::a_star_is_not_two_labels("*.example.com", "a.b.example.com/x", false)]
+    #[case::a_star_within_a_label("*.dkr.ecr.*.amazonaws.com", "1.dkr.ecr.eu-west-1.amazonaws.com/x", true)]
+    #[case::a_star_in_a_path_is_a_star("ghcr.io/*", "ghcr.io/acme/app", false)]
+    #[case::case_is_kept("GHCR.io", "ghcr.io/acme/app", false)]
+    #[case::an_ipv6_host_with_a_port("[::1]:5000", "[::1]:5000/x", true)]
+    #[case::an_ipv6_host_without_a_port_is_read_as_a_class("[::1]", "[::1]/x", false)]
+    #[case::an_escaped_path("ghcr.io/ac%6De", "ghcr.io/acme/app", true)]
+    #[case::a_query_is_cut("ghcr.io/acme?x=y", "ghcr.io/acme/app", true)]
+    #[case::a_fragment_is_cut("ghcr.io#x", "ghcr.io/acme/app", true)]
+    #[case::a_user_is_cut("me@ghcr.io", "ghcr.io/acme/app", true)]
+    fn holds_as_the_kubelet_matches(#[case] pattern: &str, #[case] image: &str, #[case] expected: bool) {
+        let (pattern, image) = (Location::parse(pattern).unwrap(), Location::parse(image).unwrap());
+        assert_eq!(pattern.holds(&image), expected);
+    }
+
+    #[rstest]
+    #[case::a_port_that_is_a_star("ghcr.io:*", LocationError::Port)]
+    #[case::a_port_of_letters("ghcr.io:http", LocationError::Port)]
+    #[case::two_colons("a:1:2", LocationError::Port)]
+    #[case::a_space("ghcr io", LocationError::HostCharacter)]
+    #[case::a_backslash("ghcr\\.io", LocationError::HostCharacter)]
+    #[case::a_class("[ab].io", LocationError::Port)]
+    #[case::a_class_further_on("x.[ab]", LocationError::Ipv6)]
+    #[case::brackets_round_a_name("[ghcr]", LocationError::Ipv6)]
+    #[case::brackets_round_an_ipv4_address("[127.0.0.1]", LocationError::Ipv6)]
+    #[case::an_unfinished_escape("ghcr.io/%2", LocationError::Escape)]
+    #[case::an_escaped_letter_in_the_host("%67hcr.io", LocationError::Escape)]
+    #[case::a_line_break("ghcr.io\n", LocationError::ControlCharacter)]
+    #[case::a_bad_user("a b@ghcr.io", LocationError::UserInfo)]
+    fn refuses_what_go_refuses(#[case] text: &str, #[case] expected: LocationError) {
+        assert_eq!(Location::parse(text), Err(expected));
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_panics(text in ".{0,24}", other in "[\\[\\]:%@#?/a-f0-9.*]{0,16}") {
+            if let (Ok(a), Ok(b)) = (Location::parse(&text), Location::parse(&other)) {
+                let _ = (a.holds(&b), b.holds(&a));
+            }
+        }
+    }
+}

@@ -1,0 +1,489 @@
+//! From a JSON document to settings, or to all that is wrong with it.
+
+use super::names::{is_dns_label, is_dns_subdomain, is_env_name, is_qualified_name};
+use super::{ConfiguredSecret, Conflicts, Exclude, ImagePattern, OnMissingSecret, Scope, Settings, Source};
+use crate::glob;
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// One thing that is wrong with the settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// Where: `secrets[1].matchImages[0]`; empty for the document as a whole.
+    pub path: String,
+    /// What is wrong and what would be right, as the end of a sentence about the path.
+    pub message: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let path = if self.path.is_empty() { "settings" } else { &self.path };
+        write!(f, "{path}: {}", self.message)
+    }
+}
+
+/// All that is wrong with the settings, in the order of the document's schema; at least one fault.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.iter().map(Fault::to_string).collect::<Vec<_>>().join("; "))]
+pub struct Faults(pub Vec<Fault>);
+
+impl Settings {
+    /// Reads settings from the text of a JSON document.
+    ///
+    /// # Errors
+    /// [`Faults`]: everything that is wrong, each with its path.
+    pub fn from_json(text: &str) -> Result<Self, Faults> {
+        let document: Value = serde_json::from_str(text).map_err(|error| {
+            let message = format!("is not JSON (line {}, column {})", error.line(), error.column());
+            Faults(vec![Fault { path: String::new(), message }])
+        })?;
+        Self::from_value(&document)
+    }
+
+    /// Reads settings from a document that is parsed already, such as one that was YAML.
+    ///
+    /// # Errors
+    /// [`Faults`]: everything that is wrong, each with its path.
+    pub fn from_value(document: &Value) -> Result<Self, Faults> {
+        let mut faults = Vec::new();
+        let settings = read_settings(Node { path: String::new(), value: document }, &mut faults);
+        match settings {
+            Some(settings) if faults.is_empty() => Ok(settings),
+            _ => Err(Faults(faults)),
+        }
+    }
+}
+
+/// A value with the path that leads to it.
+struct Node<'a> {
+    path: String,
+    value: &'a Value,
+}
+
+impl<'a> Node<'a> {
+    fn fault<T>(&self, faults: &mut Vec<Fault>, message: impl Into<String>) -> Option<T> {
+        faults.push(Fault { path: self.path.clone(), message: message.into() });
+        None
+    }
+
+    /// The fields of an object, none of them outside `known`.
+    fn fields(&self, known: &[&str], faults: &mut Vec<Fault>) -> Option<Fields<'a>> {
+        let Value::Object(map) = self.value else {
+            return self.fault(faults, format!("must be an object with {}", listed(known)));
+        };
+        let fields = Fields { path: self.path.clone(), map };
+        for name in map.keys().filter(|name| !known.contains(&name.as_str())) {
+            let path = fields.path_of(name);
+            faults.push(Fault { path, message: format!("is no setting: known here are {}", listed(known)) });
+        }
+        Some(fields)
+    }
+
+    fn string(&self, faults: &mut Vec<Fault>) -> Option<&'a str> {
+        self.value.as_str().or_else(|| self.fault(faults, "must be a string"))
+    }
+
+    /// A string that satisfies `is_right`, of which `rule` tells.
+    fn string_that(&self, is_right: impl Fn(&str) -> bool, rule: &str, faults: &mut Vec<Fault>) -> Option<String> {
+        let text = self.string(faults)?;
+        if is_right(text) { Some(text.to_owned()) } else { self.fault(faults, format!("{} {rule}", quoted(text))) }
+    }
+
+    fn bool(&self, faults: &mut Vec<Fault>) -> Option<bool> {
+        self.value.as_bool().or_else(|| self.fault(faults, "must be true or false"))
+    }
+
+    /// One of the words of an enumeration.
+    fn word<T: Copy>(&self, words: &[(&str, T)], faults: &mut Vec<Fault>) -> Option<T> {
+        let found = self.value.as_str().and_then(|text| words.iter().find(|(word, _)| *word == text));
+        let known: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+        found.map(|(_, value)| *value).or_else(|| self.fault(faults, format!("must be one of {}", listed(&known))))
+    }
+
+    /// The elements of a list, each read by `read`; `None` where it is no list.
+    fn list<T>(
+        &self,
+        faults: &mut Vec<Fault>,
+        mut read: impl FnMut(Node<'a>, &mut Vec<Fault>) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        let Value::Array(elements) = self.value else { return self.fault(faults, "must be a list") };
+        let nodes = elements.iter().enumerate().map(|(i, value)| Node { path: format!("{}[{i}]", self.path), value });
+        Some(nodes.filter_map(|node| read(node, faults)).collect())
+    }
+
+    fn globs(&self, faults: &mut Vec<Fault>) -> Option<Vec<String>> {
+        self.list(faults, |node, faults| {
+            let text = node.string(faults)?;
+            match glob::check(text) {
+                Ok(()) if text.is_empty() => node.fault(faults, "is empty: write a name, or \"*\" for all"),
+                Ok(()) => Some(text.to_owned()),
+                Err(error) => node.fault(faults, format!("{} {error}", quoted(text))),
+            }
+        })
+    }
+}
+
+/// The fields of an object; a field that is `null` is not there.
+struct Fields<'a> {
+    path: String,
+    map: &'a Map<String, Value>,
+}
+
+impl<'a> Fields<'a> {
+    fn path_of(&self, name: &str) -> String {
+        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
+    }
+
+    fn get(&self, name: &str) -> Option<Node<'a>> {
+        let value = self.map.get(name).filter(|value| !value.is_null())?;
+        Some(Node { path: self.path_of(name), value })
+    }
+
+    fn required(&self, name: &str, faults: &mut Vec<Fault>) -> Option<Node<'a>> {
+        self.get(name).or_else(|| {
+            faults.push(Fault { path: self.path_of(name), message: "is missing".to_owned() });
+            None
+        })
+    }
+}
+
+const SECRET_NAME: &str =
+    "is no name of a Secret: it has lower-case letters, digits, '-' and '.', as in \"my-registry\"";
+
+fn read_settings(document: Node<'_>, faults: &mut Vec<Fault>) -> Option<Settings> {
+    let known = ["secrets", "serviceAccounts", "exclude", "onMissingSecret", "conflicts"];
+    let fields = document.fields(&known, faults)?;
+    let secrets = fields.required("secrets", faults).and_then(|node| {
+        let secrets = node.list(faults, read_secret)?;
+        if node.value.as_array().is_some_and(Vec::is_empty) {
+            return node.fault(faults, "is empty: name at least one secret");
+        }
+        report_duplicates(&node, faults);
+        Some(secrets)
+    });
+    let service_accounts = match fields.get("serviceAccounts") {
+        Some(node) => node.globs(faults),
+        None => Some(vec!["default".to_owned()]),
+    };
+    let exclude = fields.get("exclude").map_or_else(|| Some(Exclude::default()), |node| read_exclude(&node, faults));
+    let on_missing_secret = fields.get("onMissingSecret").map(|node| {
+        let words =
+            [("warn", OnMissingSecret::Warn), ("reject", OnMissingSecret::Reject), ("skip", OnMissingSecret::Skip)];
+        node.word(&words, faults)
+    });
+    let conflicts = fields
+        .get("conflicts")
+        .map(|node| node.word(&[("keep", Conflicts::Keep), ("adopt", Conflicts::Adopt)], faults));
+    Some(Settings {
+        secrets: secrets?,
+        service_accounts: service_accounts?,
+        exclude: exclude?,
+        on_missing_secret: on_missing_secret.unwrap_or(Some(OnMissingSecret::default()))?,
+        conflicts: conflicts.unwrap_or(Some(Conflicts::default()))?,
+    })
+}
+
+fn read_secret(node: Node<'_>, faults: &mut Vec<Fault>) -> Option<ConfiguredSecret> {
+    let fields = node.fields(&["name", "source", "matchImages", "matchCredentials"], faults)?;
+    let name = fields.required("name", faults).and_then(|node| node.string_that(is_dns_subdomain, SECRET_NAME, faults));
+    let source = match fields.get("source") {
+        Some(node) => read_source(&node, name.as_deref(), faults).map(Some),
+        None => Some(None),
+    };
+    let images = fields.get("matchImages").map(|node| read_image_patterns(&node, faults));
+    let credentials = fields.get("matchCredentials").map(|node| (node.bool(faults), node));
+    let scope = match (images, credentials) {
+        (Some(_), Some((Some(true), node))) => {
+            node.fault(faults, "cannot stand beside matchImages: choose one of the two")
+        }
+        (Some(patterns), _) => patterns.map(Scope::Images),
+        (None, Some((by_credentials, _))) => {
+            by_credentials.map(|by_credentials| if by_credentials { Scope::Credentials } else { Scope::Everything })
+        }
+        (None, None) => Some(Scope::Everything),
+    };
+    Some(ConfiguredSecret { name: name?, source: source?, scope: scope? })
+}
+
+fn read_source(node: &Node<'_>, target: Option<&str>, faults: &mut Vec<Fault>) -> Option<Source> {
+    let fields = node.fields(&["namespace", "name", "file", "env"], faults)?;
+    match (fields.get("namespace"), fields.get("file"), fields.get("env")) {
+        (Some(namespace), None, None) => {
+            let rule = "is no name of a namespace: it has lower-case letters, digits and '-', 63 at most";
+            let namespace = namespace.string_that(is_dns_label, rule, faults);
+            let name = match fields.get("name") {
+                Some(name) => name.string_that(is_dns_subdomain, SECRET_NAME, faults),
+                None => target.map(str::to_owned),
+            };
+            Some(Source::Secret { namespace: namespace?, name: name? })
+        }
+        (None, file, env) if fields.get("name").is_some() && (file.is_some() != env.is_some()) => {
+            node.fault(faults, "has a name, which goes with namespace only")
+        }
+        (None, Some(file), None) => {
+            let rule = "is no path of a file: write an absolute path, such as \"/etc/credentials/.dockerconfigjson\"";
+            file.string_that(|path| path.starts_with('/') && path.len() > 1, rule, faults).map(Source::File)
+        }
+        (None, None, Some(env)) => {
+            let rule = "is no name of an environment variable, such as \"DOCKERCONFIGJSON\"";
+            env.string_that(is_env_name, rule, faults).map(Source::Env)
+        }
+        _ => node.fault(faults, "must have exactly one of namespace (with name), file and env"),
+    }
+}
+
+fn read_image_patterns(node: &Node<'_>, faults: &mut Vec<Fault>) -> Option<Vec<ImagePattern>> {
+    if node.value.as_array().is_some_and(Vec::is_empty) {
+        return node.fault(faults, "is empty: name at least one registry, or leave it out");
+    }
+    node.list(faults, |node, faults| {
+        let text = node.string(faults)?;
+        match ImagePattern::parse(text) {
+            Ok(pattern) => Some(pattern),
+            Err(message) => node.fault(faults, format!("{} {message}", quoted(text))),
+        }
+    })
+}
+
+fn read_exclude(node: &Node<'_>, faults: &mut Vec<Fault>) -> Option<Exclude> {
+    let fields = node.fields(&["namespaces", "annotation"], faults)?;
+    let namespaces = fields.get("namespaces").map_or_else(|| Some(Vec::new()), |node| node.globs(faults));
+    // Forms and chart values give an empty text for what was not filled in.
+    let annotation = fields.get("annotation").filter(|node| node.value.as_str() != Some("")).map(|node| {
+        let rule = "is no key of an annotation, such as \"example.com/exclude\"";
+        node.string_that(is_qualified_name, rule, faults)
+    });
+    let annotation = match annotation {
+        Some(annotation) => Some(annotation?),
+        None => None,
+    };
+    Some(Exclude { namespaces: namespaces?, annotation })
+}
+
+fn report_duplicates(secrets: &Node<'_>, faults: &mut Vec<Fault>) {
+    let mut seen = BTreeMap::new();
+    for (i, secret) in secrets.value.as_array().into_iter().flatten().enumerate() {
+        let Some(name) = secret.get("name").and_then(Value::as_str) else { continue };
+        let first = *seen.entry(name).or_insert(i);
+        if first != i {
+            let message = format!("{} is configured already, at {}[{first}]", quoted(name), secrets.path);
+            faults.push(Fault { path: format!("{}[{i}].name", secrets.path), message });
+        }
+    }
+}
+
+/// A value in quotes, cut where it is long.
+fn quoted(text: &str) -> String {
+    match text.char_indices().nth(64) {
+        Some((at, _)) => format!("{:?}…", text.get(..at).unwrap_or_default()),
+        None => format!("{text:?}"),
+    }
+}
+
+/// `a, b and c`.
+fn listed(words: &[&str]) -> String {
+    match words.split_last() {
+        Some((last, [])) => (*last).to_owned(),
+        Some((last, others)) => format!("{} and {last}", others.join(", ")),
+        None => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use rstest::rstest;
+
+    #[test]
+    fn everything_is_read() {
+        let document = r#"{
+            "secrets": [
+                {"name": "registry-credentials", "source": {"namespace": "image-pull-secrets"},
+                 "matchImages": ["ghcr.io/acme", "*.dkr.ecr.*.amazonaws.com"]},
+                {"name": "b", "source": {"namespace": "x", "name": "y"}},
+                {"name": "c", "source": {"file": "/etc/credentials/.dockerconfigjson"}, "matchCredentials": true},
+                {"name": "d", "source": {"env": "DOCKERCONFIGJSON"}}
+            ],
+            "serviceAccounts": ["*"],
+            "exclude": {"namespaces": ["kube-*"], "annotation": "k8s.titansoft.com/imagepullsecret-patcher-exclude"},
+            "onMissingSecret": "reject",
+            "conflicts": "adopt"
+        }"#;
+        let settings = Settings::from_json(document).unwrap();
+        let sources: Vec<_> = settings.secrets.iter().map(|s| s.source.clone().unwrap()).collect();
+        let secret = |namespace: &str, name: &str| Source::Secret { namespace: namespace.into(), name: name.into() };
+        assert_eq!(
+            sources,
+            [
+                secret("image-pull-secrets", "registry-credentials"),
+                secret("x", "y"),
+                Source::File("/etc/credentials/.dockerconfigjson".into()),
+                Source::Env("DOCKERCONFIGJSON".into()),
+            ]
+        );
+        let Scope::Images(patterns) = &settings.secrets[0].scope else { panic!("{:?}", settings.secrets[0].scope) };
+        assert_eq!(
+            patterns.iter().map(ImagePattern::as_str).collect::<Vec<_>>(),
+            ["ghcr.io/acme", "*.dkr.ecr.*.amazonaws.com"]
+        );
+        assert_eq!(settings.secrets[2].scope, Scope::Credentials);
+        assert_eq!(settings.service_accounts, ["*"]);
+        assert_eq!(settings.exclude.namespaces, ["kube-*"]);
+        assert_eq!(settings.exclude.annotation.as_deref(), Some("k8s.titansoft.com/imagepullsecret-patcher-exclude"));
+        assert_eq!(settings.on_missing_secret, OnMissingSecret::Reject);
+        assert_eq!(settings.conflicts, Conflicts::Adopt);
+    }
+
+    #[test]
+    fn what_is_left_out_has_its_default() {
+        let settings = Settings::from_json(r#"{"secrets": [{"name": "a"}]}"#).unwrap();
+        assert_eq!(settings.service_accounts, ["default"]);
+        assert_eq!(settings.exclude, Exclude::default());
+        assert_eq!(settings.on_missing_secret, OnMissingSecret::Warn);
+        assert_eq!(settings.conflicts, Conflicts::Keep);
+        let secret = ConfiguredSecret { name: "a".into(), source: None, scope: Scope::Everything };
+        assert_eq!(settings.secrets, [secret]);
+    }
+
+    #[test]
+    fn null_and_an_empty_annotation_are_left_out() {
+        let document = r#"{"secrets": [{"name": "a", "source": null, "matchImages": null}], "serviceAccounts": null,
+            "exclude": {"namespaces": null, "annotation": ""}, "onMissingSecret": null, "conflicts": null}"#;
+        assert_eq!(Settings::from_json(document), Settings::from_json(r#"{"secrets": [{"name": "a"}]}"#));
+    }
+
+    #[rstest]
+    #[case::no_json("{", "settings: is not JSON (line 1, column 1)")]
+    #[case::a_list(
+        "[]",
+        "settings: must be an object with secrets, serviceAccounts, exclude, onMissingSecret and conflicts"
+    )]
+    #[case::no_secrets("{}", "secrets: is missing")]
+    #[case::secrets_of_another_kind(r#"{"secrets": "a"}"#, "secrets: must be a list")]
+    #[case::an_empty_list(r#"{"secrets": []}"#, "secrets: is empty: name at least one secret")]
+    #[case::a_name_alone(
+        r#"{"secrets": ["a"]}"#,
+        "secrets[0]: must be an object with name, source, matchImages and matchCredentials"
+    )]
+    #[case::no_name(r#"{"secrets": [{}]}"#, "secrets[0].name: is missing")]
+    #[case::a_name_of_another_kind(r#"{"secrets": [{"name": 1}]}"#, "secrets[0].name: must be a string")]
+    #[case::a_name_no_secret_can_have(
+        r#"{"secrets": [{"name": "My_Secret"}]}"#,
+        "secrets[0].name: \"My_Secret\" is no name of a Secret: it has lower-case letters, digits, '-' and '.', \
+         as in \"my-registry\""
+    )]
+    #[case::a_name_twice(
+        r#"{"secrets": [{"name": "a"}, {"name": "b"}, {"name": "a"}]}"#,
+        "secrets[2].name: \"a\" is configured already, at secrets[0]"
+    )]
+    #[case::an_unknown_setting(
+        r#"{"secrets": [{"name": "a"}], "secret": 1}"#,
+        "secret: is no setting: known here are secrets, serviceAccounts, exclude, onMissingSecret and conflicts"
+    )]
+    #[case::an_unknown_setting_of_a_secret(
+        r#"{"secrets": [{"name": "a", "match": 1}]}"#,
+        "secrets[0].match: is no setting: known here are name, source, matchImages and matchCredentials"
+    )]
+    #[case::no_source_form(
+        r#"{"secrets": [{"name": "a", "source": {}}]}"#,
+        "secrets[0].source: must have exactly one of namespace (with name), file and env"
+    )]
+    #[case::two_source_forms(
+        r#"{"secrets": [{"name": "a", "source": {"namespace": "x", "env": "Y"}}]}"#,
+        "secrets[0].source: must have exactly one of namespace (with name), file and env"
+    )]
+    #[case::a_source_name_without_its_namespace(
+        r#"{"secrets": [{"name": "a", "source": {"name": "x"}}]}"#,
+        "secrets[0].source: must have exactly one of namespace (with name), file and env"
+    )]
+    #[case::a_source_name_beside_a_file(
+        r#"{"secrets": [{"name": "a", "source": {"name": "x", "file": "/y"}}]}"#,
+        "secrets[0].source: has a name, which goes with namespace only"
+    )]
+    #[case::a_relative_file(
+        r#"{"secrets": [{"name": "a", "source": {"file": "config.json"}}]}"#,
+        "secrets[0].source.file: \"config.json\" is no path of a file: write an absolute path, such as \
+         \"/etc/credentials/.dockerconfigjson\""
+    )]
+    #[case::an_impossible_variable(
+        r#"{"secrets": [{"name": "a", "source": {"env": "A=B"}}]}"#,
+        "secrets[0].source.env: \"A=B\" is no name of an environment variable, such as \"DOCKERCONFIGJSON\""
+    )]
+    #[case::an_impossible_namespace(
+        r#"{"secrets": [{"name": "a", "source": {"namespace": "a.b"}}]}"#,
+        "secrets[0].source.namespace: \"a.b\" is no name of a namespace: it has lower-case letters, digits and '-', \
+         63 at most"
+    )]
+    #[case::a_pattern_the_kubelet_refuses(
+        r#"{"secrets": [{"name": "a", "matchImages": ["ghcr.io", "ghcr.io:*"]}]}"#,
+        "secrets[0].matchImages[1]: \"ghcr.io:*\" has a port that is not a number: write a registry with a path, such as \
+         \"ghcr.io/acme\" or \"*.example.com:5000\""
+    )]
+    #[case::no_pattern(
+        r#"{"secrets": [{"name": "a", "matchImages": []}]}"#,
+        "secrets[0].matchImages: is empty: name at least one registry, or leave it out"
+    )]
+    #[case::both_ways_of_matching(
+        r#"{"secrets": [{"name": "a", "matchImages": ["ghcr.io"], "matchCredentials": true}]}"#,
+        "secrets[0].matchCredentials: cannot stand beside matchImages: choose one of the two"
+    )]
+    #[case::a_switch_of_another_kind(
+        r#"{"secrets": [{"name": "a", "matchCredentials": "true"}]}"#,
+        "secrets[0].matchCredentials: must be true or false"
+    )]
+    #[case::a_malformed_glob(
+        r#"{"secrets": [{"name": "a"}], "serviceAccounts": ["[a"]}"#,
+        "serviceAccounts[0]: \"[a\" is not a valid pattern: a '[' wants its ']' and a '\\' a character after it"
+    )]
+    #[case::an_empty_glob(
+        r#"{"secrets": [{"name": "a"}], "exclude": {"namespaces": [""]}}"#,
+        "exclude.namespaces[0]: is empty: write a name, or \"*\" for all"
+    )]
+    #[case::an_impossible_annotation(
+        r#"{"secrets": [{"name": "a"}], "exclude": {"annotation": "a b"}}"#,
+        "exclude.annotation: \"a b\" is no key of an annotation, such as \"example.com/exclude\""
+    )]
+    #[case::an_unknown_word(
+        r#"{"secrets": [{"name": "a"}], "onMissingSecret": "deny"}"#,
+        "onMissingSecret: must be one of warn, reject and skip"
+    )]
+    #[case::another_unknown_word(
+        r#"{"secrets": [{"name": "a"}], "conflicts": true}"#,
+        "conflicts: must be one of keep and adopt"
+    )]
+    fn says_what_is_wrong_and_where(#[case] document: &str, #[case] message: &str) {
+        assert_eq!(Settings::from_json(document).unwrap_err().to_string(), message);
+    }
+
+    #[test]
+    fn reports_every_fault_at_once() {
+        let document = r#"{
+            "secrets": [{"name": "A"}, {"name": "b", "matchImages": ["", 3], "nme": 1}, {"name": "b"}],
+            "serviceAccounts": "default",
+            "exclude": {"namespaces": ["["]},
+            "onMissingSecret": 1
+        }"#;
+        let Faults(faults) = Settings::from_json(document).unwrap_err();
+        let paths: Vec<_> = faults.iter().map(|fault| fault.path.as_str()).collect();
+        let expected = [
+            "secrets[0].name",
+            "secrets[1].nme",
+            "secrets[1].matchImages[0]",
+            "secrets[1].matchImages[1]",
+            "secrets[2].name",
+            "serviceAccounts",
+            "exclude.namespaces[0]",
+            "onMissingSecret",
+        ];
+        assert_eq!(paths, expected);
+    }
+
+    proptest! {
+        #[test]
+        fn no_document_panics(text in "[{}\\[\\]\":,a-z0-9 ]{0,40}") {
+            let _ = Settings::from_json(&text);
+        }
+    }
+}

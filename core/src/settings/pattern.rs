@@ -1,0 +1,105 @@
+//! `matchImages`: the meaning of the kubelet's own setting of that name.
+//!
+//! Source: `CredentialProvider.matchImages` in `k8s.io/kubelet/config/v1`, its validation and `isImageAllowed` in
+//! Kubernetes' `pkg/credentialprovider/plugin`.
+
+use crate::image::Image;
+use crate::location::Location;
+
+/// A registry, perhaps with globs in the labels of its host, perhaps with the start of a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImagePattern {
+    text: String,
+    location: Location,
+}
+
+impl ImagePattern {
+    /// Reads a pattern.
+    ///
+    /// # Errors
+    /// What is wrong with it and what would be right, as the end of a sentence: where the kubelet refuses the pattern, and
+    /// where it takes it but no image can ever match.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let example = "write a registry with a path, such as \"ghcr.io/acme\" or \"*.example.com:5000\"";
+        if text.is_empty() {
+            return Err(format!("is empty: {example}"));
+        }
+        if let Some((_, rest)) = text.split_once("://") {
+            return Err(format!("has a scheme, and images have none: write {rest:?}"));
+        }
+        let location = Location::parse(text).map_err(|error| format!("{error}: {example}"))?;
+        let (host, path) = (location.authority(), location.path());
+        if host.is_empty() {
+            return Err(format!("has no host: {example}"));
+        }
+        if text.contains(['?', '#', '@']) {
+            return Err(format!("has a '?', '#' or '@', which no registry and no path has: {example}"));
+        }
+        if host == "index.docker.io" {
+            return Err("never matches, as images of Docker Hub are named docker.io: write \"docker.io\"".to_owned());
+        }
+        if path.contains('*') {
+            return Err(
+                "has a '*' in its path, where it stands for itself: leave it out, a path is a prefix".to_owned()
+            );
+        }
+        if path.contains(':') {
+            return Err("has a tag, which is not matched with: leave it out".to_owned());
+        }
+        Ok(Self { text: text.to_owned(), location })
+    }
+
+    /// The pattern as it was written.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether it matches an image.
+    pub fn matches(&self, image: &Image) -> bool {
+        image.location().is_some_and(|image| self.location.holds(image))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case::docker_hub_by_name("docker.io", "nginx", true)]
+    #[case::docker_hub_and_an_organisation("docker.io/acme", "acme/app", true)]
+    #[case::the_official_images("docker.io/library", "nginx", true)]
+    #[case::a_glob("*.dkr.ecr.*.amazonaws.com", "1.dkr.ecr.eu-west-1.amazonaws.com/app", true)]
+    #[case::a_glob_is_one_label("*.io", "a.b.io/x", false)]
+    #[case::a_path_prefix("ghcr.io/acme", "ghcr.io/acme/app:1", true)]
+    #[case::no_fall_back_for_docker_hub("docker.com", "nginx", false)]
+    #[case::a_port("registry.local:5000", "registry.local:5000/app", true)]
+    #[case::a_port_that_is_missing("registry.local", "registry.local:5000/app", false)]
+    fn matches_as_the_kubelet_does(#[case] pattern: &str, #[case] image: &str, #[case] expected: bool) {
+        assert_eq!(ImagePattern::parse(pattern).unwrap().matches(&Image::parse(image).unwrap()), expected);
+    }
+
+    #[rstest]
+    #[case::nothing("", "is empty: write a registry with a path, such as \"ghcr.io/acme\" or \"*.example.com:5000\"")]
+    #[case::a_scheme("https://ghcr.io", "has a scheme, and images have none: write \"ghcr.io\"")]
+    #[case::a_glob_as_port(
+        "ghcr.io:*",
+        "has a port that is not a number: write a registry with a path, such as \"ghcr.io/acme\" or \"*.example.com:5000\""
+    )]
+    #[case::a_glob_in_the_path(
+        "ghcr.io/*",
+        "has a '*' in its path, where it stands for itself: leave it out, a path is a prefix"
+    )]
+    #[case::a_tag("ghcr.io/acme/app:1", "has a tag, which is not matched with: leave it out")]
+    #[case::the_old_name_of_docker_hub(
+        "index.docker.io",
+        "never matches, as images of Docker Hub are named docker.io: write \"docker.io\""
+    )]
+    #[case::a_path_alone(
+        "/acme",
+        "has no host: write a registry with a path, such as \"ghcr.io/acme\" or \"*.example.com:5000\""
+    )]
+    fn says_what_would_be_right(#[case] pattern: &str, #[case] message: &str) {
+        assert_eq!(ImagePattern::parse(pattern), Err(message.to_owned()));
+    }
+}
