@@ -115,9 +115,7 @@ impl DockerConfig {
     pub fn parse_legacy(document: &[u8]) -> Result<Self, DockerConfigError> {
         let text = go_text(document);
         let mut servers = BTreeSet::new();
-        if text.trim_ascii() != "null" {
-            read_entries(&text, &mut servers)?;
-        }
+        read_entries(&text, &mut servers)?;
         Ok(Self::from_servers(servers))
     }
 
@@ -126,8 +124,8 @@ impl DockerConfig {
         !self.servers_for(image).is_empty()
     }
 
-    /// The servers whose credentials the kubelet would try for `image`, in its order: the most specific first, and those of
-    /// `index.docker.io` only for an image of the default registry that nothing else matched.
+    /// The servers whose credentials the kubelet would try for `image`, in its order: the longer of two keys of one host
+    /// first, and those of `index.docker.io` only for an image of the default registry that nothing else matched.
     pub fn servers_for(&self, image: &Image) -> Vec<&str> {
         let holds = |key: &str| {
             image.location().is_some_and(|image| Location::parse(key).is_ok_and(|location| location.holds(image)))
@@ -234,7 +232,7 @@ fn each_member(
     text: &str,
     mut check: impl FnMut(&str, &str) -> Result<(), DockerConfigError>,
 ) -> Result<(), DockerConfigError> {
-    if text.trim_ascii() == "null" {
+    if text.trim_matches([' ', '\t', '\r', '\n']) == "null" {
         return Ok(());
     }
     let mut result = Ok(());

@@ -97,7 +97,7 @@ fn match_chunk<'t>(chunk: &str, text: &'t str) -> Result<Option<&'t str>, BadPat
         };
         failed = failed || !matched;
     }
-    Ok((!failed).then(|| text.as_str()))
+    Ok((!failed).then_some(text.as_str()))
 }
 
 /// Reads a class up to its `]`, and says whether `candidate` is in it.
