@@ -1,0 +1,223 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"time"
+)
+
+// The parts are started on the main thread; see process.start.
+func init() { runtime.LockOSThread() }
+
+var started = time.Now()
+
+func progress(format string, values ...any) {
+	fmt.Fprintf(os.Stderr, "cluster: %5.1fs "+format+"\n", append([]any{time.Since(started).Seconds()}, values...)...)
+}
+
+type options struct {
+	dir        string
+	watchCache bool
+}
+
+// up is the subcommand: a cluster from here until somebody ends it.
+func up(arguments []string) int {
+	var o options
+	flags := flag.NewFlagSet("up", flag.ContinueOnError)
+	flags.StringVar(&o.dir, "dir", "", "directory for everything; must be empty or not exist, and is removed at the end (default: a temporary one)")
+	flags.BoolVar(&o.watchCache, "watch-cache", true, "whether the API server serves watches from memory; without it `compact` alone makes every resumed watch answer 410")
+	if err := flags.Parse(arguments); err != nil {
+		return 2
+	}
+	if flags.NArg() > 0 {
+		fmt.Fprintf(os.Stderr, "cluster: up takes no argument %q\n%s", flags.Arg(0), usage)
+		return 2
+	}
+	ctx, commands := untilEnded(os.Stdin)
+	if err := runCluster(ctx, o, commands); err != nil {
+		progress("%v", err)
+		return 1
+	}
+	return 0
+}
+
+// runCluster leaves nothing behind: no process, no directory.
+func runCluster(ctx context.Context, o options, commands <-chan string) (err error) {
+	dir, err := makeDir(o.dir)
+	if err != nil {
+		return err
+	}
+	cleaner, err := startReaper(dir)
+	if err != nil {
+		return errors.Join(err, os.RemoveAll(dir))
+	}
+	c, err := newCluster(dir, o)
+	if err == nil {
+		err = c.run(ctx, commands)
+		c.killAll()
+	}
+	if cleanup := cleaner.finish(); cleanup != nil {
+		return errors.Join(err, fmt.Errorf("cannot remove %s: %w", dir, cleanup))
+	}
+	// An end that somebody asked for is no failure, even in the middle of a start.
+	if ctx.Err() != nil {
+		progress("ended: %v", context.Cause(ctx))
+		return nil
+	}
+	return err
+}
+
+func makeDir(wanted string) (string, error) {
+	if wanted == "" {
+		return os.MkdirTemp("", "cluster-")
+	}
+	dir, err := filepath.Abs(wanted)
+	if err != nil {
+		return "", fmt.Errorf("cannot use --dir %s: %w", wanted, err)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", fmt.Errorf("cannot make --dir %s: %w", wanted, err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return "", fmt.Errorf("cannot read --dir %s: %w", wanted, err)
+	}
+	if len(entries) > 0 {
+		return "", fmt.Errorf("--dir %s is not empty, and would be removed at the end: name a directory that does not exist yet", wanted)
+	}
+	return dir, nil
+}
+
+// cluster is the running whole.
+type cluster struct {
+	at                layout
+	etcd              *process
+	apiServer         *process
+	controllerManager *process
+}
+
+func newCluster(dir string, o options) (*cluster, error) {
+	found, err := findPrograms()
+	if err != nil {
+		return nil, err
+	}
+	minor, err := minorVersion(found[apiServerName])
+	if err != nil {
+		return nil, err
+	}
+	etcdPort, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	port, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	at := layout{dir: dir, etcdURL: fmt.Sprintf("http://127.0.0.1:%d", etcdPort), port: port}
+	part := func(name string, flags []string) *process {
+		return &process{name: name, command: append(found[name], flags...), log: at.log(name)}
+	}
+	if err := os.Mkdir(at.logs(), 0o700); err != nil {
+		return nil, fmt.Errorf("cannot make a directory for logs: %w", err)
+	}
+	return &cluster{
+		at:                at,
+		etcd:              part(etcdName, at.etcdFlags()),
+		apiServer:         part(apiServerName, at.apiServerFlags(minor, o.watchCache)),
+		controllerManager: part(controllerManagerName, at.controllerManagerFlags()),
+	}, writePKI(at)
+}
+
+// parts in the order in which they start.
+func (c *cluster) parts() []*process {
+	return []*process{c.etcd, c.apiServer, c.controllerManager}
+}
+
+// run returns when ctx ends, or with an error when a part does.
+func (c *cluster) run(ctx context.Context, commands <-chan string) error {
+	for _, part := range c.parts() {
+		progress("starting %s", part.name)
+		if err := part.start(); err != nil {
+			return err
+		}
+		if err := c.waitReady(ctx, part); err != nil {
+			return err
+		}
+	}
+	if err := c.announce(); err != nil {
+		return err
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-c.etcd.endedByItself():
+			return c.etcd.failure()
+		case <-c.apiServer.endedByItself():
+			return c.apiServer.failure()
+		case <-c.controllerManager.endedByItself():
+			return c.controllerManager.failure()
+		case line := <-commands:
+			if err := json.NewEncoder(os.Stdout).Encode(c.obey(ctx, line)); err != nil {
+				return fmt.Errorf("cannot answer on standard output: %w", err)
+			}
+		}
+	}
+}
+
+// ready is the line on standard output that says the cluster can be used.
+type ready struct {
+	Kubeconfig string      `json:"kubeconfig"`
+	Server     string      `json:"server"`
+	Version    string      `json:"version"`
+	Dir        string      `json:"dir"`
+	PID        int         `json:"pid"`
+	Seconds    float64     `json:"seconds"`
+	Parts      []readyPart `json:"parts"`
+}
+
+type readyPart struct {
+	Name    string `json:"name"`
+	Program string `json:"program"`
+	PID     int    `json:"pid"`
+	Log     string `json:"log"`
+}
+
+func (c *cluster) announce() error {
+	version, err := serverVersion(c.at)
+	if err != nil {
+		return err
+	}
+	line := ready{
+		Kubeconfig: c.at.kubeconfig(),
+		Server:     c.at.server(),
+		Version:    version,
+		Dir:        c.at.dir,
+		PID:        os.Getpid(),
+		Seconds:    time.Since(started).Round(10 * time.Millisecond).Seconds(),
+	}
+	for _, part := range c.parts() {
+		line.Parts = append(line.Parts, readyPart{part.name, part.command[0], part.running.Process.Pid, part.log})
+	}
+	progress("ready: Kubernetes %s at %s; KUBECONFIG=%s", line.Version, line.Server, line.Kubeconfig)
+	if err := json.NewEncoder(os.Stdout).Encode(line); err != nil {
+		return fmt.Errorf("cannot announce the cluster on standard output: %w", err)
+	}
+	return nil
+}
+
+// killAll needs no grace: the data is thrown away.
+func (c *cluster) killAll() {
+	for _, part := range c.parts() {
+		if part.isRunning() {
+			_ = part.stop(syscall.SIGKILL, time.Minute)
+		}
+	}
+}
