@@ -1,0 +1,64 @@
+# `make` alone lists the targets. Each sets up what it needs on a machine that has Rust.
+
+MANIFEST ?= examples/manifests.yaml
+SETTINGS ?= examples/settings.yaml
+CLUSTER  ?= examples/cluster
+ARGS     ?=
+
+KWCTL_HINT = kwctl is not installed: download it from https://github.com/kubewarden/kwctl/releases (macOS: brew install kwctl)
+BATS_HINT  = bats is not installed: apt-get install bats jq, or see https://bats-core.readthedocs.io
+
+WORKSPACE_FILES := Cargo.toml Cargo.lock scripts/build-module.sh
+sources_of = $(shell find $(1) -name '*.rs' -o -name Cargo.toml)
+
+# Tests and benchmarks find the modules by these names.
+export POLICY_WASM    := $(CURDIR)/policy.wasm
+export YARDSTICK_WASM := $(CURDIR)/yardstick.wasm
+export PROBE_WASM     := $(CURDIR)/probe.wasm
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / { printf "  %-22s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: policy.wasm ## Show what the policy does with examples/ (MANIFEST=… SETTINGS=… CLUSTER=… ARGS='--output json')
+	@cargo run --quiet --locked -p image-pull-secrets-e2e -- run --module policy.wasm --metadata metadata.yml \
+		--settings $(SETTINGS) --cluster $(CLUSTER) $(ARGS) $(MANIFEST)
+
+.PHONY: test
+test: lint policy.wasm yardstick.wasm probe.wasm ## Format check, lints, unit tests and the module's end-to-end tests
+	cargo test --locked --workspace
+
+.PHONY: lint
+lint:
+	@cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
+	@cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+.PHONY: bench
+bench: policy.wasm yardstick.wasm ## Measure the module against the plain SDK way, in one run
+	cargo bench --locked -p image-pull-secrets-e2e --bench module
+
+.PHONY: e2e-kwctl
+e2e-kwctl: policy.wasm ## Run e2e-tests/e2e.bats with kwctl
+	@command -v kwctl >/dev/null || { echo "$(KWCTL_HINT)"; exit 1; }
+	@command -v bats >/dev/null || { echo "$(BATS_HINT)"; exit 1; }
+	$(MAKE) annotated-policy.wasm
+	bats e2e-tests/e2e.bats
+
+policy.wasm: $(WORKSPACE_FILES) $(call sources_of,src core) ## Build the policy's module (wasm32-wasip1)
+	scripts/build-module.sh image-pull-secrets-policy $@
+
+yardstick.wasm: $(WORKSPACE_FILES) $(call sources_of,e2e-tests/yardstick)
+	scripts/build-module.sh yardstick-policy $@
+
+probe.wasm: $(WORKSPACE_FILES) $(call sources_of,e2e-tests/guests/probe)
+	scripts/build-module.sh probe-policy $@
+
+annotated-policy.wasm: policy.wasm metadata.yml README.md ## Add the metadata to the module (kwctl)
+	@command -v kwctl >/dev/null || { echo "$(KWCTL_HINT)"; exit 1; }
+	kwctl annotate --metadata-path metadata.yml --usage-path README.md --output-path $@ policy.wasm

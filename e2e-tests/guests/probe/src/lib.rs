@@ -1,0 +1,91 @@
+//! A guest that does what the request tells it to, so that a test of the embedded host can make any host call, any
+//! answer and any failure happen.
+//!
+//! `validate` obeys the [`Order`] in the request's object, under the key `probe`.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use wapc_guest::{CallResult, host_call, register_function};
+
+#[derive(Deserialize)]
+struct Payload {
+    request: Request,
+}
+
+#[derive(Deserialize)]
+struct Request {
+    object: Object,
+}
+
+#[derive(Deserialize)]
+struct Object {
+    probe: Order,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum Order {
+    /// Make this host call; the message of the answer is `ok: <answer>` or `error: <text>`.
+    HostCall { binding: String, namespace: String, operation: String, payload: Value },
+    /// Answer with this text, whatever it is.
+    Answer(String),
+    /// Answer that the request is accepted with this object.
+    Mutate(Value),
+    /// Return an error.
+    Fail(String),
+    /// Say how many calls this instance has had.
+    Count,
+    /// Never end.
+    Loop,
+    /// Panic.
+    Panic,
+}
+
+static CALLS: AtomicU32 = AtomicU32::new(0);
+
+/// Called by the host once an instance, before any other call.
+#[allow(unsafe_code)] // The name is the waPC contract.
+#[unsafe(no_mangle)]
+pub extern "C" fn wapc_init() {
+    register_function("validate", validate);
+    register_function("validate_settings", validate_settings);
+    register_function("protocol_version", |_| Ok(br#""v1""#.to_vec()));
+    register_function("echo", |payload| Ok(payload.to_vec()));
+}
+
+fn validate(payload: &[u8]) -> CallResult {
+    let calls = CALLS.fetch_add(1, Ordering::Relaxed) + 1;
+    let payload: Payload = serde_json::from_slice(payload)?;
+    match payload.request.object.probe {
+        Order::HostCall { binding, namespace, operation, payload } => {
+            match host_call(&binding, &namespace, &operation, &serde_json::to_vec(&payload)?) {
+                Ok(answer) => accept(json!({"message": format!("ok: {}", String::from_utf8_lossy(&answer))})),
+                Err(error) => accept(json!({"message": format!("error: {error}")})),
+            }
+        }
+        Order::Answer(text) => Ok(text.into_bytes()),
+        Order::Mutate(object) => accept(json!({"mutated_object": object})),
+        Order::Fail(text) => Err(text.into()),
+        Order::Count => accept(json!({"message": calls.to_string()})),
+        Order::Loop => loop {
+            std::hint::spin_loop();
+        },
+        Order::Panic => panic!("told to"),
+    }
+}
+
+fn accept(mut response: Value) -> CallResult {
+    response["accepted"] = json!(true);
+    Ok(serde_json::to_vec(&response)?)
+}
+
+/// `{"fail": "text"}` is an error, everything else the answer itself.
+fn validate_settings(payload: &[u8]) -> CallResult {
+    let settings: Value = serde_json::from_slice(payload)?;
+    match settings.get("fail").and_then(Value::as_str) {
+        Some(text) => Err(text.into()),
+        None => Ok(payload.to_vec()),
+    }
+}
