@@ -1,1 +1,124 @@
-//! The policy.
+//! The policy: adds the configured imagePullSecrets to Pods and ServiceAccounts at admission.
+//!
+//! One way through: payload → [`request`] → [`wanted`] → [`found`] → [`decision`] → [`response`]. Each step turns plain data
+//! into plain data, and only `found` and the log ask the host. Whatever comes in, an answer goes out: an error returned to the
+//! host would deny the request, whatever the policy's failurePolicy says.
+
+mod decision;
+mod found;
+mod log;
+mod request;
+mod response;
+mod splice;
+mod wanted;
+mod words;
+
+use decision::{Decision, Unreadable, Untouched};
+use image_pull_secrets::settings::Settings;
+use kubewarden_policy_sdk::settings::SettingsValidationResponse;
+use kubewarden_policy_sdk::{protocol_version_guest, wapc_guest};
+use request::{Kind, Request, Subject};
+use response::Answer;
+use wapc_guest::CallResult;
+
+/// Registers the policy's operations; the host calls it when it starts an instance.
+#[unsafe(no_mangle)]
+#[allow(unsafe_code)] // an exported symbol is what the waPC protocol asks for
+pub extern "C" fn wapc_init() {
+    wapc_guest::register_function("validate", |payload| Ok(validate(payload)));
+    wapc_guest::register_function("validate_settings", |payload| Ok(validate_settings(payload)));
+    wapc_guest::register_function("protocol_version", protocol_version);
+}
+
+fn protocol_version(payload: &[u8]) -> CallResult {
+    protocol_version_guest(payload)
+}
+
+/// Answers an admission request: `{"settings": …, "request": …}` in, a `ValidationResponse` out, both JSON.
+///
+/// Never fails: what cannot be read is accepted as it is, with a warning.
+pub fn validate(payload: &[u8]) -> Vec<u8> {
+    let (answer, said) = match std::str::from_utf8(payload) {
+        Ok(text) => {
+            let (request, decision) = decide(text);
+            let subject = request.as_ref();
+            (Answer::new(subject, &decision).into_json(), log::lines(subject, &decision))
+        }
+        Err(_) => {
+            let decision = Decision::Unreadable(Unreadable::Payload);
+            (Answer::new(None, &decision).into_json(), log::lines(None, &decision))
+        }
+    };
+    said.send();
+    answer
+}
+
+/// Answers whether settings are valid, and with everything that is wrong with them where they are not.
+pub fn validate_settings(payload: &[u8]) -> Vec<u8> {
+    let faults = match std::str::from_utf8(payload) {
+        Ok(text) => Settings::from_json(text).err().map(|faults| faults.to_string()),
+        Err(_) => Some("settings: are not UTF-8".to_owned()),
+    };
+    let answer = SettingsValidationResponse { valid: faults.is_none(), message: faults };
+    serde_json::to_vec(&answer).unwrap_or_default()
+}
+
+/// The rows of the decision table, in their order.
+fn decide(payload: &str) -> (Option<Subject<'_>>, Decision<'_>) {
+    let (settings, request) = match Request::read(payload) {
+        Ok(read) => read,
+        Err(unreadable) => return (None, Decision::Unreadable(unreadable)),
+    };
+    let Some(kind) = request.kind() else { return (None, Decision::Untouched(Untouched::OtherKind)) };
+    if let Some(reason) = request.is_none_of_ours(kind) {
+        return (None, Decision::Untouched(reason));
+    }
+    let subject = match Subject::read(kind, &request) {
+        Ok(subject) => subject,
+        Err(unreadable) => return (None, Decision::Unreadable(unreadable)),
+    };
+    let decision = decide_for(settings, &subject);
+    (Some(subject), decision)
+}
+
+fn decide_for<'a>(settings: &str, subject: &Subject<'a>) -> Decision<'a> {
+    if subject.is_mirror_pod() {
+        return Decision::Untouched(Untouched::MirrorPod);
+    }
+    let settings = match Settings::from_json(settings) {
+        Ok(settings) => settings,
+        Err(faults) => return Decision::Unreadable(Unreadable::Settings(faults)),
+    };
+    let annotation = settings.exclude.annotation.as_deref();
+    if settings.excludes_namespace(&subject.namespace) {
+        return Decision::Untouched(Untouched::ExcludedNamespace);
+    }
+    if annotation.is_some_and(|key| Settings::excludes_by_annotation(subject.annotation(key).as_deref())) {
+        return Decision::Untouched(Untouched::ExcludedObject);
+    }
+    if subject.kind == Kind::ServiceAccount {
+        if subject.is_being_deleted {
+            return Decision::Untouched(Untouched::BeingDeleted);
+        }
+        if !settings.selects_service_account(&subject.name) {
+            return Decision::Untouched(Untouched::NotSelected);
+        }
+    }
+    let references = match subject.references() {
+        Ok(references) => references,
+        Err(unreadable) => return Decision::Unreadable(unreadable),
+    };
+    let wants = wanted::wanted(&settings, subject, &references);
+    if wants.is_empty() {
+        return Decision::Untouched(Untouched::NothingToAdd);
+    }
+    let namespace = annotation.map(|key| found::namespace_annotation(&subject.namespace, key));
+    if let Some(Ok(value)) = &namespace
+        && Settings::excludes_by_annotation(value.as_deref())
+    {
+        return Decision::Untouched(Untouched::ExcludedByNamespaceAnnotation);
+    }
+    let findings = wants.iter().map(|want| (want, found::secret(&subject.namespace, want.name))).collect();
+    let verdict = decision::weigh(settings.on_missing_secret, subject, findings);
+    Decision::Weighed { verdict, references, namespace_unknown: namespace.and_then(Result::err) }
+}

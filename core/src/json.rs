@@ -39,7 +39,7 @@ pub fn members<'a>(text: &'a str, visit: impl FnMut(Cow<'a, str>, &'a str)) -> R
     })
 }
 
-/// The values of some members, each as written, or `None` where there is no such member or it is `null`. A name that is
+/// The values of some members, each as written (`null` included), or `None` where there is no such member. A name that is
 /// there twice has its last value, as in every JSON library that decodes into a map.
 ///
 /// # Errors
@@ -49,7 +49,7 @@ pub fn pick<'a, const N: usize>(text: &'a str, names: [&str; N]) -> Result<[Opti
     members(text, |name, value| {
         for (wanted, slot) in names.iter().zip(&mut picked) {
             if *wanted == name {
-                *slot = (value != "null").then_some(value);
+                *slot = Some(value);
             }
         }
     })?;
@@ -121,8 +121,7 @@ mod tests {
     #[case::the_last_of_two(r#"{"a":1,"a":2}"#, Some("2"))]
     #[case::an_escaped_name(r#"{"\u0061":1}"#, Some("1"))]
     #[case::a_name_within_a_value(r#"{"b":{"a":1}}"#, None)]
-    #[case::null_is_absent(r#"{"a":null}"#, None)]
-    #[case::the_last_of_two_even_if_null(r#"{"a":1,"a":null}"#, None)]
+    #[case::null_is_a_value(r#"{"a":null}"#, Some("null"))]
     #[case::nothing("{}", None)]
     fn picks_members(#[case] text: &str, #[case] expected: Option<&str>) {
         assert_eq!(pick(text, ["a"]), Ok([expected]));

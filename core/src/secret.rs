@@ -3,6 +3,8 @@
 //! Source: `MakeDockerKeyring` in Kubernetes' `pkg/credentialprovider/secrets`, and the Secret types of `core/v1`.
 
 use crate::docker_config::{DockerConfig, DockerConfigError};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD as STANDARD;
 
 /// The two types of Secret that the kubelet reads credentials from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +75,11 @@ pub fn docker_config(
     let key = format.data_key();
     let document = value_of(key).filter(|document| !document.is_empty()).ok_or(Unusable::NoData(key))?;
     Ok(format.parse(&document)?)
+}
+
+/// The bytes that a value of a Secret's `data` stands for, or `None` where it is no base64 (RFC 4648 section 4).
+pub fn decode_data(value: &str) -> Option<Vec<u8>> {
+    STANDARD.decode(value).ok()
 }
 
 #[cfg(test)]

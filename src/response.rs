@@ -1,0 +1,75 @@
+//! The answer to the host: Kubewarden's `ValidationResponse`, with the mutated object as text.
+
+use crate::decision::{Cause, Decision, Trouble, Verdict};
+use crate::request::Subject;
+use crate::{splice, words};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// A `ValidationResponse` of the SDK, but for the mutated object, which goes out as the text that it came in as.
+#[derive(Debug, Default, Serialize)]
+pub struct Answer {
+    accepted: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    audit_annotations: BTreeMap<&'static str, String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
+    #[serde(skip)]
+    mutated_object: Option<String>,
+}
+
+impl Answer {
+    /// The answer that carries a decision out; there is a subject wherever something was weighed.
+    pub fn new(subject: Option<&Subject<'_>>, decision: &Decision<'_>) -> Self {
+        match (decision, subject) {
+            (Decision::Unreadable(unreadable), _) => {
+                Self { accepted: true, warnings: vec![unreadable.to_string()], ..Self::default() }
+            }
+            (Decision::Weighed { verdict, references, namespace_unknown }, Some(subject)) => {
+                let mut answer = Self::of_verdict(subject, verdict);
+                if !verdict.inject.is_empty() {
+                    answer.mutated_object = splice::append(subject.object, references, &verdict.inject);
+                }
+                if let Some(unknown) = namespace_unknown {
+                    answer.warnings.push(words::namespace_warning(subject, *unknown));
+                }
+                answer
+            }
+            (Decision::Untouched(_) | Decision::Weighed { .. }, _) => Self { accepted: true, ..Self::default() },
+        }
+    }
+
+    fn of_verdict(subject: &Subject<'_>, verdict: &Verdict) -> Self {
+        let names = |wanted: &dyn Fn(&Cause) -> bool| {
+            let of_cause = verdict.troubles.iter().filter(|trouble| wanted(&trouble.cause));
+            of_cause.map(|Trouble { secret, .. }| secret.as_str()).collect::<Vec<_>>().join(",")
+        };
+        let audit_annotations = [
+            ("injected", verdict.inject.join(",")),
+            ("missing", names(&|cause| *cause == Cause::Missing)),
+            ("unusable", names(&|cause| matches!(cause, Cause::Unusable(_)))),
+        ];
+        let audit_annotations = audit_annotations.into_iter().filter(|(_, names)| !names.is_empty()).collect();
+        if verdict.denied {
+            let message = Some(words::rejection(subject, &verdict.troubles));
+            return Self { message, audit_annotations, ..Self::default() };
+        }
+        let warnings = verdict.troubles.iter().map(|trouble| words::warning(subject, trouble)).collect();
+        Self { accepted: true, audit_annotations, warnings, ..Self::default() }
+    }
+
+    /// The JSON that the host reads.
+    pub fn into_json(self) -> Vec<u8> {
+        let mut json = serde_json::to_vec(&self).unwrap_or_else(|_| br#"{"accepted":true}"#.to_vec());
+        if let Some(object) = self.mutated_object {
+            json.pop();
+            json.reserve_exact(object.len() + 20);
+            json.extend_from_slice(b",\"mutated_object\":");
+            json.extend_from_slice(object.as_bytes());
+            json.push(b'}');
+        }
+        json
+    }
+}

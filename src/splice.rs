@@ -1,0 +1,35 @@
+//! The edit itself, on the object's own text: every byte that is not an added reference stays what it was.
+
+use crate::request::References;
+
+/// The text of `object` with a reference to each of `names` behind those that are there; `references` must be the object's
+/// own, borrowed from the same text. `None` where they are not.
+pub fn append(object: &str, references: &References<'_>, names: &[String]) -> Option<String> {
+    let entries: Vec<_> =
+        names.iter().map(|name| format!("{{\"name\":{}}}", serde_json::Value::from(name.as_str()))).collect();
+    let entries = entries.join(",");
+    let (replaced, with) = match references.list {
+        None => {
+            let start = offset(object, references.holder)? + 1;
+            let comma = if references.holder.get(1..)?.trim_start().starts_with('}') { "" } else { "," };
+            (start..start, format!("\"imagePullSecrets\":[{entries}]{comma}"))
+        }
+        Some("null") => {
+            let start = offset(object, references.list?)?;
+            (start..start + "null".len(), format!("[{entries}]"))
+        }
+        Some(list) => {
+            let end = offset(object, list)? + list.len() - 1;
+            let comma = if list.get(1..)?.trim_start().starts_with(']') { "" } else { "," };
+            (end..end, format!("{comma}{entries}"))
+        }
+    };
+    let (before, after) = (object.get(..replaced.start)?, object.get(replaced.end..)?);
+    Some([before, &with, after].concat())
+}
+
+/// Where `part` starts in `whole`, of which it is a slice.
+fn offset(whole: &str, part: &str) -> Option<usize> {
+    let start = (part.as_ptr() as usize).checked_sub(whole.as_ptr() as usize)?;
+    (start.checked_add(part.len())? <= whole.len()).then_some(start)
+}
