@@ -1,1 +1,37 @@
-//! The embedded Kubewarden host.
+//! An embedded Kubewarden host: it runs a policy's module as policy-server does, with nothing else installed.
+//!
+//! A [`Host`] holds one compiled module. [`Host::evaluate`] takes settings, an [`AdmissionRequest`] and a [`Cluster`] to
+//! answer the policy's questions from, and gives back an [`Evaluation`]: the response an API server would get, what the
+//! policy asked and logged, and how long it took. A host is shared between threads as it is: each call has an instance
+//! of its own.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`host`] | the engine: compile once, a fresh instance for each call, the deadline |
+//! | [`metadata`] | `metadata.yml`: what the policy is granted |
+//! | `capabilities` | the host's side of a host call: grants first, then the answer |
+//! | [`cluster`] | where answers come from: manifests, a recorded session, nothing |
+//! | [`request`] | manifests and AdmissionReviews in, admission requests out |
+//! | [`response`] | the policy's answer in, an admission response with its JSON patch out |
+//!
+//! Where this crate says "the real host" it means `policy-evaluator`, the library inside policy-server and kwctl, as of
+//! Kubewarden 1.36 to 1.38. Texts and formats are that library's, because policies can only read the texts.
+
+mod capabilities;
+pub mod cluster;
+pub mod host;
+mod kinds;
+pub mod metadata;
+pub mod request;
+pub mod response;
+
+pub use capabilities::{HostCall, LogEntry};
+pub use cluster::{
+    Cluster,
+    manifests::{Fault, Manifests, ObjectRef},
+    session::{Recording, Session},
+};
+pub use host::{Call, CallError, Evaluation, Host, Verdict};
+pub use metadata::Metadata;
+pub use request::AdmissionRequest;
+pub use response::AdmissionResponse;

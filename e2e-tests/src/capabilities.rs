@@ -1,0 +1,132 @@
+//! The host's side of a host call: what the metadata does not grant is refused, `kubernetes/get_resource` is answered
+//! from the cluster, `tracing/log` is kept.
+
+use std::{backtrace::Backtrace, error::Error};
+
+use serde::{Deserialize, Deserializer, Serialize, de};
+use serde_json::{Map, Value};
+
+use crate::{
+    cluster::{Cluster, KubernetesGetResource},
+    metadata::Metadata,
+};
+
+/// What a host callback may answer with: the guest gets the error's text.
+pub(crate) type Answer = Result<Vec<u8>, Box<dyn Error + Send + Sync>>;
+
+/// One call that the policy made to its host, logging apart.
+#[derive(Clone, Debug, Serialize)]
+pub struct HostCall {
+    /// The capability's path, for example `kubernetes/get_resource`.
+    pub capability: String,
+    /// What the policy asked for, in the capability's own form.
+    pub request: Value,
+    /// The error that the policy was given, when it was not given an answer.
+    pub error: Option<String>,
+}
+
+/// One event that the policy logged.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct LogEntry {
+    /// `trace`, `debug`, `info`, `warning` or `error`.
+    #[serde(deserialize_with = "level")]
+    pub level: String,
+    /// The event in words; empty where the policy gave none.
+    #[serde(default)]
+    pub message: String,
+    /// Every other field of the event.
+    #[serde(flatten)]
+    pub fields: Map<String, Value>,
+}
+
+/// The real host knows these levels and drops an event of any other.
+fn level<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let level = String::deserialize(deserializer)?.to_lowercase();
+    match level.as_str() {
+        "trace" | "debug" | "info" | "warning" | "error" => Ok(level),
+        _ => Err(de::Error::custom(format!("unknown log level {level}"))),
+    }
+}
+
+/// What the policy asked of its host during one call.
+#[derive(Debug, Default)]
+pub(crate) struct Transcript {
+    pub(crate) host_calls: Vec<HostCall>,
+    pub(crate) logs: Vec<LogEntry>,
+}
+
+/// Answers host calls on the terms of one policy.
+pub(crate) struct Capabilities<'a> {
+    pub(crate) metadata: &'a Metadata,
+    pub(crate) cluster: &'a Cluster,
+    pub(crate) backtraces: bool,
+}
+
+impl Capabilities<'_> {
+    /// Answers one host call and notes it in the transcript.
+    pub(crate) fn answer(
+        &self,
+        transcript: &mut Transcript,
+        (binding, namespace, operation): (&str, &str, &str),
+        payload: &[u8],
+    ) -> Answer {
+        if binding != "kubewarden" {
+            return Err(format!("unknown binding: {binding}").into());
+        }
+        if namespace == "tracing" {
+            return log(transcript, operation, payload);
+        }
+        let capability = format!("{namespace}/{operation}");
+        let answer = self.granted(&capability).and_then(|()| match capability.as_str() {
+            "kubernetes/get_resource" => self.get_resource(payload),
+            _ => Err(format!("{capability} is not among what this host answers: kubernetes/get_resource").into()),
+        });
+        transcript.host_calls.push(HostCall {
+            capability,
+            request: serde_json::from_slice(payload).unwrap_or_default(),
+            error: answer.as_ref().err().map(ToString::to_string),
+        });
+        answer
+    }
+
+    fn granted(&self, capability: &str) -> Result<(), Box<dyn Error + Send + Sync>> {
+        if self.metadata.grants_capability(capability) {
+            return Ok(());
+        }
+        Err(format!(
+            "Policy has not been granted access to the '{capability}' host capability. The violation has been reported."
+        )
+        .into())
+    }
+
+    fn get_resource(&self, payload: &[u8]) -> Answer {
+        let request: KubernetesGetResource = serde_json::from_slice(payload)?;
+        if !self.metadata.grants_resource(&request.api_version, &request.kind) {
+            return Err(format!(
+                "Policy has not been granted access to Kubernetes {}/{} resources. The violation has been reported.",
+                request.api_version, request.kind
+            )
+            .into());
+        }
+        self.cluster.get_resource(&request).map_err(|error| self.callback_failure(&error).into())
+    }
+
+    /// The real host hands the error's `Debug` form to the policy: its causes, and a stack backtrace where
+    /// `RUST_BACKTRACE` is set. [`crate::Host::backtraces`] adds one whatever the environment says.
+    fn callback_failure(&self, error: &anyhow::Error) -> String {
+        let mut text = format!("Callback evaluation failure: {error:?}");
+        if self.backtraces && !text.contains("\nStack backtrace:\n") {
+            text.push_str(&format!("\n\nStack backtrace:\n{}", Backtrace::force_capture()));
+        }
+        text
+    }
+}
+
+/// Logging needs no grant, and never fails the policy: an event that cannot be read is lost.
+fn log(transcript: &mut Transcript, operation: &str, payload: &[u8]) -> Answer {
+    if operation != "log" {
+        return Err(format!("unknown operation: {operation}").into());
+    }
+    transcript.logs.extend(serde_json::from_slice::<LogEntry>(payload));
+    Ok(Vec::new())
+}

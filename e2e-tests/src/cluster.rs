@@ -1,0 +1,75 @@
+//! Where the answers to the policy's questions about Kubernetes come from.
+
+mod field_mask;
+pub mod manifests;
+pub mod session;
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use manifests::Manifests;
+use session::{Recording, Session};
+
+/// A source of answers. Clones share their source, and every source may be used from several threads.
+#[derive(Clone, Debug)]
+pub enum Cluster {
+    /// There is none: what `kwctl run` answers without a kubeconfig.
+    Absent,
+    /// The objects that somebody wrote down.
+    Manifests(Arc<Manifests>),
+    /// What a cluster once answered, in the order it was asked.
+    Session(Arc<Session>),
+    /// Another source, with everything it is asked and answers written down.
+    Recording(Arc<Recording>),
+}
+
+/// The question behind `kubernetes/get_resource`.
+///
+/// Its name and fields are those of kwctl's recorded sessions, and its `Debug` form is part of a replay error.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct KubernetesGetResource {
+    /// `v1`, or `group/version`.
+    pub api_version: String,
+    /// The kind's name, as in `kind: Secret`.
+    pub kind: String,
+    /// The object's name.
+    pub name: String,
+    /// The object's namespace; none for a cluster-wide kind.
+    pub namespace: Option<String>,
+    /// Whether the real host must ask the API server although it asked within the last 5 seconds. No source here keeps
+    /// answers, so that it makes no difference but in a session.
+    pub disable_cache: bool,
+    /// The fields of the object that are wanted, dotted; all of them when there is no mask or an empty one. The
+    /// object's `apiVersion`, `kind` and `metadata` come in any case.
+    pub field_masks: Option<BTreeSet<String>>,
+}
+
+impl Cluster {
+    /// A cluster that holds these objects.
+    pub fn of(manifests: Manifests) -> Self {
+        Self::Manifests(Arc::new(manifests))
+    }
+
+    /// This cluster, and the recording of what it is asked from now on.
+    pub fn recorded(self) -> (Self, Arc<Recording>) {
+        let recording = Arc::new(Recording::of(self));
+        (Self::Recording(Arc::clone(&recording)), recording)
+    }
+
+    /// The object asked for, as JSON, or the real host's error.
+    pub(crate) fn get_resource(&self, request: &KubernetesGetResource) -> anyhow::Result<Vec<u8>> {
+        match self {
+            Self::Absent => anyhow::bail!("kube::Client was not initialized properly"),
+            Self::Manifests(manifests) => {
+                let mut object = manifests.get(request)?;
+                if let Some(masks) = &request.field_masks {
+                    field_mask::prune(&mut object.data, masks);
+                }
+                Ok(serde_json::to_vec(&object)?)
+            }
+            Self::Session(session) => session.replay(request),
+            Self::Recording(recording) => recording.record(request),
+        }
+    }
+}
