@@ -10,8 +10,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// stopGrace is what a part gets to end by itself. The API server waits for
-// requests that are under way; watches do not hold it up.
+// stopGrace is what a part gets to end by itself.
 const stopGrace = 20 * time.Second
 
 // answer is the line on standard output that follows each command.
@@ -70,8 +69,8 @@ func (c *cluster) obeyForPart(ctx context.Context, verb, name string) error {
 	return fmt.Errorf("unknown command; known are: %s", knownCommands)
 }
 
-// compact forgets every revision of etcd but the newest, which it makes itself
-// so that whatever any client has seen is older.
+// compact forgets every revision of etcd but the newest, which it makes itself:
+// no client can go on from what it has seen.
 func compact(ctx context.Context, url string) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -81,11 +80,16 @@ func compact(ctx context.Context, url string) (int64, error) {
 	}
 	defer client.Close()
 	// The API server keeps its objects below /registry and sees no other key.
-	put, err := client.Put(ctx, "/cluster/compacted", time.Now().Format(time.RFC3339Nano))
-	if err != nil {
-		return 0, fmt.Errorf("cannot write to etcd: %w", err)
+	// Twice, because a watch goes on from the revision after the one it saw:
+	// that one, too, must be gone.
+	var revision int64
+	for range 2 {
+		put, err := client.Put(ctx, "/cluster/compacted", time.Now().Format(time.RFC3339Nano))
+		if err != nil {
+			return 0, fmt.Errorf("cannot write to etcd: %w", err)
+		}
+		revision = put.Header.Revision
 	}
-	revision := put.Header.Revision
 	if _, err := client.Compact(ctx, revision, clientv3.WithCompactPhysical()); err != nil {
 		return 0, fmt.Errorf("cannot compact etcd: %w", err)
 	}

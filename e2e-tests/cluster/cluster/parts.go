@@ -136,6 +136,8 @@ func (l layout) apiServerFlags(minor int, watchCache bool) []string {
 		// Its Service `kubernetes` would need an address outside loopback.
 		"--endpoint-reconciler-type=none",
 		"--etcd-servers=" + l.etcdURL,
+		// Without it a stop waits a minute for clients that watch.
+		"--shutdown-watch-termination-grace-period=1s",
 		"--watch-cache=" + strconv.FormatBool(watchCache),
 		"--authorization-mode=Node,RBAC",
 		"--allow-privileged=true",

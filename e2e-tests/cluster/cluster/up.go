@@ -6,11 +6,14 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
 	"syscall"
 	"time"
+
+	"google.golang.org/grpc/grpclog"
 )
 
 // The parts are started on the main thread; see process.start.
@@ -40,6 +43,8 @@ func up(arguments []string) int {
 		fmt.Fprintf(os.Stderr, "cluster: up takes no argument %q\n%s", flags.Arg(0), usage)
 		return 2
 	}
+	// The client that compacts etcd reports its own hang-up as a warning.
+	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, os.Stderr))
 	ctx, commands := untilEnded(os.Stdin)
 	if err := runCluster(ctx, o, commands); err != nil {
 		progress("%v", err)
@@ -66,9 +71,8 @@ func runCluster(ctx context.Context, o options, commands <-chan string) (err err
 	if cleanup := cleaner.finish(); cleanup != nil {
 		return errors.Join(err, fmt.Errorf("cannot remove %s: %w", dir, cleanup))
 	}
-	// An end that somebody asked for is no failure, even in the middle of a start.
-	if ctx.Err() != nil {
-		progress("ended: %v", context.Cause(ctx))
+	if ended := context.Cause(ctx); ended != nil && (err == nil || errors.Is(err, ended)) {
+		progress("ended: %v", ended)
 		return nil
 	}
 	return err
