@@ -1,0 +1,58 @@
+//! How long to wait before the next try.
+
+use std::time::Duration;
+
+/// Waits that double from one try to the next, each shortened at random by up to a half, so that what failed together is not
+/// tried again together. Never ends.
+#[derive(Debug, Clone)]
+pub struct Backoff {
+    first: Duration,
+    longest: Duration,
+    tries: u32,
+}
+
+impl Backoff {
+    /// Waits from `first` to `longest`.
+    pub fn new(first: Duration, longest: Duration) -> Self {
+        Self { first, longest, tries: 0 }
+    }
+
+    /// How many waits there were since the last reset.
+    pub fn tries(&self) -> u32 {
+        self.tries
+    }
+}
+
+impl Iterator for Backoff {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let wait = self.first.saturating_mul(2u32.saturating_pow(self.tries)).min(self.longest);
+        self.tries = self.tries.saturating_add(1);
+        Some(wait.mul_f64(rand::random_range(0.5..=1.0)))
+    }
+}
+
+impl kube::runtime::utils::Backoff for Backoff {
+    fn reset(&mut self) {
+        self.tries = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_the_longest() {
+        let backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(5));
+        for (wait, seconds) in backoff.zip([1.0, 2.0, 4.0, 5.0, 5.0]) {
+            assert!((seconds / 2.0..=seconds).contains(&wait.as_secs_f64()), "{wait:?} for {seconds} s");
+        }
+    }
+
+    #[test]
+    fn a_hundred_tries_do_not_overflow() {
+        assert!(Backoff::new(Duration::from_secs(1), Duration::from_secs(5)).nth(100).unwrap() <= Duration::from_secs(5));
+    }
+}

@@ -1,0 +1,447 @@
+//! The loop: takes in reports, plans the namespaces that they concern, and has the plan carried out.
+//!
+//! One task owns the index. Namespaces are carried out concurrently, each by one task at a time, so that one that fails or
+//! hangs holds up no other. An object whose write failed, or which somebody else keeps changing, waits alone.
+
+mod pace;
+mod progress;
+
+use crate::apply::{Failure, Outcome, Reason, Writer};
+use crate::events::Reporter;
+use crate::index::{Index, News};
+use crate::plan::{self, Action, NamespacePlan, Rules, SourceState, State};
+use crate::restart_stuck_pods::StuckPods;
+use crate::watch::{Report, Trouble, Watched};
+use anyhow::{Result, bail};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::time::{Duration, Instant, SystemTime};
+use tokio::sync::mpsc::Receiver;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use pace::Paces;
+use progress::Progress;
+
+/// How long `--once` waits for something to succeed before it gives up.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a controller works with.
+pub struct Setup {
+    /// Carries out actions.
+    pub writer: Writer,
+    /// What the plan follows from; its sources come with the reports.
+    pub rules: Rules,
+    /// What has to be listed before everything is known.
+    pub required: BTreeSet<Watched>,
+    /// How many namespaces are written to at the same time.
+    pub concurrency: usize,
+    /// Where Events go.
+    pub reporter: Reporter,
+    /// Evicts Pods that cannot pull, if wanted.
+    pub stuck_pods: Option<StuckPods>,
+}
+
+/// Keeps the cluster as the rules want it.
+pub struct Controller {
+    setup: Setup,
+    reports: Receiver<Report>,
+    index: Index,
+    listed: BTreeSet<Watched>,
+    queue: VecDeque<String>,
+    queued: HashSet<String>,
+    busy: HashSet<String>,
+    paces: Paces,
+    failures: BTreeMap<String, Failure>,
+    troubles: BTreeMap<Watched, Trouble>,
+    tasks: JoinSet<Done>,
+    progress: Progress,
+    settled: bool,
+}
+
+/// The watch that has now listed everything, if this is that news.
+fn listed_by(news: &News) -> Option<Watched> {
+    match news {
+        News::Namespaces(_) => Some(Watched::Namespaces),
+        News::Secrets(name, _) => Some(Watched::Secrets(name.clone())),
+        News::ServiceAccounts(only, _) => Some(Watched::ServiceAccounts(only.clone())),
+        News::Namespace(..) | News::Secret(..) | News::NoSecret(..) | News::ServiceAccount(..)
+        | News::NoServiceAccount(..) => None,
+    }
+}
+
+/// What came of a namespace's actions.
+struct Done {
+    namespace: String,
+    outcomes: Vec<(Action, Outcome)>,
+}
+
+/// What `--once` ended with.
+#[derive(Debug, Default)]
+pub struct Summary {
+    /// How many writes succeeded.
+    pub writes: usize,
+    /// What did not succeed, in sentences.
+    pub failures: Vec<String>,
+}
+
+impl Controller {
+    /// A controller that knows nothing yet.
+    pub fn new(setup: Setup, reports: Receiver<Report>) -> Self {
+        Self {
+            setup,
+            reports,
+            index: Index::default(),
+            listed: BTreeSet::new(),
+            queue: VecDeque::new(),
+            queued: HashSet::new(),
+            busy: HashSet::new(),
+            paces: Paces::default(),
+            failures: BTreeMap::new(),
+            troubles: BTreeMap::new(),
+            tasks: JoinSet::new(),
+            progress: Progress::default(),
+            settled: false,
+        }
+    }
+
+    /// What is, once everything has been listed and every source read.
+    ///
+    /// # Errors
+    /// What the API server forbids; or that it cannot be reached.
+    pub async fn snapshot(&mut self) -> Result<(&Index, &Rules)> {
+        let deadline = tokio::time::sleep(PATIENCE);
+        tokio::pin!(deadline);
+        while !self.is_complete() {
+            tokio::select! {
+                report = self.reports.recv() => match report {
+                    Some(report) => self.take_in(report),
+                    None => bail!("the watches ended"),
+                },
+                () = &mut deadline => bail!("{}", self.why_incomplete()),
+            }
+            if let Some(trouble) = self.required_trouble() {
+                bail!("{trouble}");
+            }
+        }
+        Ok((&self.index, &self.setup.rules))
+    }
+
+    /// Makes everything as it should be, once.
+    ///
+    /// # Errors
+    /// What the API server forbids to watch; or that it cannot be reached.
+    pub async fn run_once(&mut self) -> Result<Summary> {
+        self.snapshot().await?;
+        let mut last_success = Instant::now();
+        let mut summary = Summary::default();
+        loop {
+            self.dispatch();
+            if self.is_idle() && self.paces.next_wake().is_none() {
+                break;
+            }
+            let only_refused = self.failures.values().all(|f| matches!(f.reason, Reason::Refused | Reason::PutBack));
+            if self.is_idle() && (only_refused && !self.failures.is_empty() || last_success.elapsed() > PATIENCE) {
+                break;
+            }
+            let successes = self.step().await;
+            if successes > 0 {
+                last_success = Instant::now();
+            }
+            summary.writes += successes;
+        }
+        summary.failures = self.failures.values().map(|failure| failure.message.clone()).collect();
+        summary.failures.extend(self.source_faults());
+        self.report_settled();
+        self.setup.reporter.flush().await;
+        Ok(summary)
+    }
+
+    /// Keeps everything as it should be until `stop`; then finishes what is in flight.
+    pub async fn run(&mut self, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            self.dispatch();
+            if self.is_idle() && !self.settled {
+                self.report_settled();
+            }
+            tokio::select! {
+                _ = self.step() => {}
+                () = stop.cancelled() => {}
+            }
+        }
+        while let Some(done) = self.tasks.join_next().await {
+            if let Ok(done) = done {
+                self.take_in_done(done);
+            }
+        }
+        self.setup.reporter.flush().await;
+    }
+
+    /// Whether everything has been listed and every source read.
+    pub fn is_complete(&self) -> bool {
+        let read = |secret: &str| !matches!(self.setup.rules.sources.get(secret), None | Some(SourceState::Unread));
+        let secrets = &self.setup.rules.settings.secrets;
+        self.setup.required.is_subset(&self.listed)
+            && secrets.iter().filter(|secret| secret.source.is_some()).all(|secret| read(&secret.name))
+    }
+
+    /// Waits for the next thing to happen, and takes it in. Gives the number of writes that succeeded meanwhile.
+    async fn step(&mut self) -> usize {
+        let wake = self.paces.next_wake();
+        let sleep = tokio::time::sleep_until(wake.unwrap_or_else(|| Instant::now() + PATIENCE).into());
+        tokio::select! {
+            Some(done) = self.tasks.join_next() => done.map_or(0, |done| self.take_in_done(done)),
+            Some(report) = self.reports.recv() => {
+                self.take_in(report);
+                // What else is there already may concern the same namespaces.
+                while let Ok(report) = self.reports.try_recv() {
+                    self.take_in(report);
+                }
+                0
+            }
+            () = sleep => {
+                for namespace in self.paces.due(Instant::now()) {
+                    self.enqueue(namespace);
+                }
+                0
+            }
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.queue.is_empty() && self.busy.is_empty()
+    }
+
+    fn enqueue(&mut self, namespace: String) {
+        self.settled = false;
+        if self.queued.insert(namespace.clone()) {
+            self.queue.push_back(namespace);
+        }
+    }
+
+    fn enqueue_all(&mut self) {
+        // A new source, or a new fact about all of them: what failed before may succeed now.
+        self.paces.clear();
+        let all: Vec<_> = self.index.namespaces.keys().cloned().collect();
+        all.into_iter().for_each(|namespace| self.enqueue(namespace));
+    }
+
+    fn take_in(&mut self, report: Report) {
+        match report {
+            Report::News(news) => {
+                let listed = listed_by(&news);
+                let touched = self.setup.stuck_pods.is_some().then(|| news.namespace().map(str::to_owned)).flatten();
+                self.index.take_in(news).into_iter().for_each(|namespace| self.enqueue(namespace));
+                if let Some(watched) = listed {
+                    self.take_in_listed(watched);
+                }
+                if let (Some(namespace), Some(stuck)) = (touched, &mut self.setup.stuck_pods) {
+                    stuck.look_again(&namespace, &self.index, &self.setup.rules);
+                }
+            }
+            Report::Source(secret, state) => self.take_in_source(secret, state),
+            Report::Pod(pod) => {
+                if let Some(stuck) = &mut self.setup.stuck_pods {
+                    stuck.take_in(pod, &self.index, &self.setup.rules);
+                }
+            }
+            Report::Trouble(watched, trouble) => {
+                if self.troubles.get(&watched) != Some(&trouble) {
+                    tracing::warn!("{}", trouble.message);
+                    if trouble.forbidden {
+                        self.setup.reporter.failed(&self.setup.rules.settings, "WatchForbidden", &trouble.message);
+                    }
+                    self.troubles.insert(watched, trouble);
+                }
+            }
+        }
+    }
+
+    fn take_in_listed(&mut self, watched: Watched) {
+        self.troubles.remove(&watched);
+        if self.listed.insert(watched) {
+            // Also where nothing changed: there may be nothing.
+            self.settled = false;
+        }
+        let is_accounts = |watched: &&Watched| matches!(watched, Watched::ServiceAccounts(_));
+        if self.setup.required.iter().filter(is_accounts).all(|watched| self.listed.contains(watched)) {
+            for namespace in self.index.service_accounts_are_listed() {
+                self.enqueue(namespace);
+            }
+        }
+    }
+
+    fn take_in_source(&mut self, secret: String, state: SourceState) {
+        let Some(configured) = self.setup.rules.settings.secrets.iter().find(|configured| configured.name == secret) else {
+            return;
+        };
+        let Some(source) = configured.source.clone() else { return };
+        let label = plan::source_label(&source);
+        let metrics = &self.setup.writer.metrics;
+        self.troubles.retain(|watched, _| !matches!(watched, Watched::Source { of, .. } if *of == secret));
+        match &state {
+            SourceState::Ready(content) => {
+                metrics.show_source(&secret, content.resource_version);
+                let is_new = !matches!(self.setup.rules.sources.get(&secret),
+                    Some(SourceState::Ready(before)) if before.digest == content.digest);
+                if is_new {
+                    tracing::info!(secret, source = label, "source read");
+                }
+            }
+            SourceState::Missing | SourceState::Gone => {
+                metrics.show_source(&secret, None);
+                tracing::warn!(secret, source = label, "the source is missing: copies stay as they are");
+                let note = format!("Source {label} of {secret} is missing: copies stay as they are.");
+                self.setup.reporter.warn(&source, "SourceMissing", &note);
+            }
+            SourceState::Unusable(fault) => {
+                metrics.show_source(&secret, None);
+                tracing::warn!(secret, source = label, "the source is not propagated: {fault}");
+                let note = format!("Source {label} of {secret} is not propagated: {fault}.");
+                self.setup.reporter.warn(&source, "SourceUnusable", &note);
+            }
+            SourceState::Unread => {}
+        }
+        let unchanged = matches!((self.setup.rules.sources.get(&secret), &state),
+            (Some(SourceState::Ready(a)), SourceState::Ready(b)) if a.digest == b.digest && a.secret_type == b.secret_type);
+        self.setup.rules.sources.insert(secret, state);
+        if !unchanged {
+            self.enqueue_all();
+        }
+    }
+
+    /// Starts on as many namespaces as may be in flight.
+    fn dispatch(&mut self) {
+        while self.busy.len() < self.setup.concurrency {
+            let Some(namespace) = self.next_in_queue() else { return };
+            let plan = plan::plan_namespace(&self.index, &namespace, &self.setup.rules);
+            self.forget_failures(&namespace, &plan);
+            let now = Instant::now();
+            let actions: Vec<Action> =
+                plan.actions.into_iter().filter(|action| self.paces.may_go(action, &namespace, now)).collect();
+            if actions.is_empty() {
+                continue;
+            }
+            self.busy.insert(namespace.clone());
+            let writer = self.setup.writer.clone();
+            let rules = self.setup.rules.clone();
+            self.tasks.spawn(async move {
+                let timer = Instant::now();
+                let mut outcomes = Vec::with_capacity(actions.len());
+                for action in actions {
+                    let outcome = writer.apply(&action, &rules).await;
+                    let namespace_goes =
+                        outcome.failure.as_ref().is_some_and(|failure| failure.reason == Reason::NamespaceGoes);
+                    outcomes.push((action, outcome));
+                    if namespace_goes {
+                        break;
+                    }
+                }
+                writer.metrics.reconcile_seconds.observe(timer.elapsed().as_secs_f64());
+                Done { namespace, outcomes }
+            });
+        }
+    }
+
+    fn next_in_queue(&mut self) -> Option<String> {
+        // A namespace in flight is looked at again when it comes back.
+        let position = self.queue.iter().position(|namespace| !self.busy.contains(namespace))?;
+        let namespace = self.queue.remove(position)?;
+        self.queued.remove(&namespace);
+        Some(namespace)
+    }
+
+    fn take_in_done(&mut self, done: Done) -> usize {
+        let mut successes = 0;
+        self.busy.remove(&done.namespace);
+        for (action, outcome) in done.outcomes {
+            outcome.news.into_iter().for_each(|news| drop(self.index.take_in(news)));
+            let key = pace::key(&action);
+            match outcome.failure {
+                None => {
+                    successes += 1;
+                    tracing::info!("{action}");
+                    self.failures.remove(&key);
+                    self.paces.succeeded(&action, Instant::now());
+                    self.progress.succeeded(&action);
+                }
+                Some(failure) => self.take_in_failure(&action, key, failure),
+            }
+        }
+        self.enqueue(done.namespace);
+        successes
+    }
+
+    fn take_in_failure(&mut self, action: &Action, key: String, failure: Failure) {
+        self.paces.failed(action, &failure, Instant::now());
+        match failure.reason {
+            Reason::Outdated | Reason::NamespaceGoes | Reason::NotFound => tracing::debug!("{}", failure.message),
+            Reason::Refused | Reason::Unavailable | Reason::PutBack => {
+                // Once for each new reason: a retry that fails alike is no news.
+                if self.failures.get(&key).is_none_or(|before| before.message != failure.message) {
+                    tracing::warn!("{}", failure.message);
+                    self.progress.failed(action, &failure);
+                }
+            }
+        }
+        self.failures.insert(key, failure);
+    }
+
+    /// Forgets the failures of what is no longer to be done.
+    fn forget_failures(&mut self, namespace: &str, plan: &NamespacePlan) {
+        if self.failures.is_empty() {
+            return;
+        }
+        let planned: HashSet<String> = plan.actions.iter().map(pace::key).collect();
+        let of_namespace = format!("{namespace}/");
+        self.failures.retain(|key, _| !key.starts_with(&of_namespace) || planned.contains(key));
+    }
+
+    fn report_settled(&mut self) {
+        self.settled = true;
+        self.paces.forget_old(Instant::now());
+        let mut counts = BTreeMap::new();
+        let mut foreign = BTreeMap::new();
+        for (namespace, plan) in plan::plan(&self.index, &self.setup.rules) {
+            for (secret, state) in plan.states {
+                if state == State::Foreign {
+                    let seen = self.index.namespaces.get(&namespace).and_then(|seen| seen.secrets.get(&secret));
+                    seen.map(|seen| foreign.insert((namespace.clone(), secret.clone()), seen.version.clone()));
+                }
+                *counts.entry((secret, state)).or_default() += 1;
+            }
+        }
+        self.setup.writer.metrics.show_copies(&counts);
+        self.setup.reporter.foreign(foreign);
+        if self.is_complete() && self.failures.is_empty() && self.troubles.is_empty() {
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            self.setup.writer.metrics.last_full_sync.set(i64::try_from(now.as_secs()).unwrap_or_default());
+        }
+        self.progress.report(&self.setup.rules.settings, &self.setup.reporter);
+    }
+
+    fn required_trouble(&self) -> Option<&str> {
+        let is_required =
+            |watched: &Watched| self.setup.required.contains(watched) || matches!(watched, Watched::Source { .. });
+        let mut troubles = self.troubles.iter();
+        troubles.find(|(watched, trouble)| trouble.forbidden && is_required(watched)).map(|(_, t)| t.message.as_str())
+    }
+
+    fn why_incomplete(&self) -> String {
+        let troubles: Vec<_> = self.troubles.values().map(|trouble| trouble.message.as_str()).collect();
+        format!("not everything could be read within {} s: {}", PATIENCE.as_secs(), troubles.join("; "))
+    }
+
+    fn source_faults(&self) -> Vec<String> {
+        let secrets = self.setup.rules.settings.secrets.iter();
+        secrets
+            .filter_map(|secret| {
+                let label = plan::source_label(secret.source.as_ref()?);
+                match self.setup.rules.sources.get(&secret.name)? {
+                    SourceState::Missing => Some(format!("the source {label} of {} is missing", secret.name)),
+                    SourceState::Unusable(fault) => Some(format!("the source {label} of {}: {fault}", secret.name)),
+                    SourceState::Unread | SourceState::Ready(_) | SourceState::Gone => None,
+                }
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,190 @@
+//! How often one object is written: one that cannot be, or that somebody else keeps changing back, waits longer and longer,
+//! and nothing else waits for it.
+
+use crate::apply::{Failure, Reason};
+use crate::backoff::Backoff;
+use crate::plan::Action;
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+/// How long after a write of ours another one of the same object looks like a quarrel.
+const QUARREL: Duration = Duration::from_secs(10);
+
+/// The longest wait.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// The waits of all objects that have any.
+#[derive(Default)]
+pub(super) struct Paces(HashMap<String, Pace>);
+
+struct Pace {
+    namespace: String,
+    /// After somebody else was faster, and after a write that had to be repeated.
+    quick: Backoff,
+    /// After a refusal.
+    slow: Backoff,
+    not_before: Instant,
+    last_write: Option<Instant>,
+    /// Whether there is something to do once the wait is over.
+    waits: bool,
+}
+
+/// What an action writes, as `namespace/kind/name`.
+pub(super) fn key(action: &Action) -> String {
+    match action {
+        Action::Create(target) | Action::Update(target, _) | Action::Recreate(target, _) | Action::Delete(target, _) => {
+            format!("{}/secret/{}", target.namespace, target.secret)
+        }
+        Action::Refer(change) => format!("{}/serviceaccount/{}", change.namespace, change.service_account),
+    }
+}
+
+impl Paces {
+    /// Whether an action may go now; if not, it is remembered that its namespace has something to do.
+    pub(super) fn may_go(&mut self, action: &Action, namespace: &str, now: Instant) -> bool {
+        if self.0.is_empty() {
+            return true;
+        }
+        match self.0.get_mut(&key(action)) {
+            Some(pace) if pace.not_before > now => {
+                pace.waits = true;
+                namespace.clone_into(&mut pace.namespace);
+                false
+            }
+            _ => true,
+        }
+    }
+
+    /// Takes note of a write that succeeded.
+    pub(super) fn succeeded(&mut self, action: &Action, now: Instant) {
+        let pace = self.0.entry(key(action)).or_insert_with(|| Pace::new(now));
+        let quarrels = pace.last_write.is_some_and(|last| now.duration_since(last) < QUARREL);
+        pace.last_write = Some(now);
+        pace.slow = slow();
+        if quarrels {
+            pace.not_before = now + pace.quick.next().unwrap_or(LONGEST);
+        } else {
+            pace.quick = quick();
+        }
+    }
+
+    /// Takes note of a write that failed.
+    pub(super) fn failed(&mut self, action: &Action, failure: &Failure, now: Instant) {
+        let pace = self.0.entry(key(action)).or_insert_with(|| Pace::new(now));
+        let wait = match failure.reason {
+            Reason::Outdated => pace.quick.next(),
+            // A namespace goes within seconds, or stays in this state for long.
+            Reason::NotFound | Reason::NamespaceGoes | Reason::Refused | Reason::Unavailable | Reason::PutBack => {
+                pace.slow.next()
+            }
+        };
+        pace.not_before = now + wait.unwrap_or(LONGEST).max(failure.retry_after.unwrap_or_default());
+    }
+
+    /// When the next wait of something that is to be done is over.
+    pub(super) fn next_wake(&self) -> Option<Instant> {
+        self.0.values().filter(|pace| pace.waits).map(|pace| pace.not_before).min()
+    }
+
+    /// The namespaces whose waits are over.
+    pub(super) fn due(&mut self, now: Instant) -> Vec<String> {
+        let over = self.0.values_mut().filter(|pace| pace.waits && pace.not_before <= now);
+        over.map(|pace| {
+            pace.waits = false;
+            pace.namespace.clone()
+        })
+        .collect()
+    }
+
+    /// Lets everything go at once.
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// Forgets what no longer makes a difference.
+    pub(super) fn forget_old(&mut self, now: Instant) {
+        let is_recent = |last: Instant| now.duration_since(last) < QUARREL;
+        self.0.retain(|_, pace| pace.not_before > now || pace.last_write.is_some_and(is_recent));
+        self.0.shrink_to_fit();
+    }
+}
+
+impl Pace {
+    fn new(now: Instant) -> Self {
+        Self {
+            namespace: String::new(),
+            quick: quick(),
+            slow: slow(),
+            not_before: now,
+            last_write: None,
+            waits: false,
+        }
+    }
+}
+
+fn quick() -> Backoff {
+    Backoff::new(Duration::from_millis(10), LONGEST)
+}
+
+fn slow() -> Backoff {
+    Backoff::new(Duration::from_millis(500), LONGEST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Target;
+
+    fn action(namespace: &str) -> Action {
+        Action::Create(Target { namespace: namespace.to_owned(), secret: "creds".to_owned() })
+    }
+
+    fn failure(reason: Reason, retry_after: Option<u64>) -> Failure {
+        Failure { reason, message: String::new(), code: None, retry_after: retry_after.map(Duration::from_secs) }
+    }
+
+    #[test]
+    fn what_failed_waits_alone_and_longer_each_time() {
+        let (mut paces, mut now) = (Paces::default(), Instant::now());
+        let mut last = Duration::ZERO;
+        for _ in 0..3 {
+            paces.failed(&action("bad"), &failure(Reason::Refused, None), now);
+            assert!(!paces.may_go(&action("bad"), "bad", now));
+            assert!(paces.may_go(&action("good"), "good", now));
+            let wake = paces.next_wake().unwrap();
+            assert!(wake - now >= last, "{:?} after {last:?}", wake - now);
+            (last, now) = (wake - now, wake);
+            assert_eq!(paces.due(now), ["bad"]);
+            assert!(paces.may_go(&action("bad"), "bad", now));
+        }
+    }
+
+    #[test]
+    fn the_api_servers_wait_is_kept() {
+        let (mut paces, now) = (Paces::default(), Instant::now());
+        paces.failed(&action("a"), &failure(Reason::Unavailable, Some(30)), now);
+        assert!(!paces.may_go(&action("a"), "a", now + Duration::from_secs(29)));
+        assert!(paces.may_go(&action("a"), "a", now + Duration::from_secs(30)));
+    }
+
+    #[test]
+    fn a_first_repair_is_immediate_and_a_quarrel_slows_down() {
+        let (mut paces, mut now) = (Paces::default(), Instant::now());
+        paces.succeeded(&action("a"), now);
+        assert!(paces.may_go(&action("a"), "a", now));
+        for _ in 0..8 {
+            paces.succeeded(&action("a"), now);
+            now = if paces.may_go(&action("a"), "a", now) { now } else { paces.next_wake().unwrap() };
+        }
+        paces.succeeded(&action("a"), now);
+        assert!(!paces.may_go(&action("a"), "a", now + Duration::from_millis(500)));
+    }
+
+    #[test]
+    fn what_has_no_wait_is_forgotten() {
+        let (mut paces, now) = (Paces::default(), Instant::now());
+        paces.succeeded(&action("a"), now);
+        paces.forget_old(now + Duration::from_secs(11));
+        assert!(paces.0.is_empty());
+    }
+}

@@ -1,0 +1,19 @@
+//! Errors in one line.
+
+use std::error::Error;
+use std::fmt::Write as _;
+
+/// An error and what caused it, each once: `cannot do this: because of that`.
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let message = error.to_string();
+        // kube's errors quote their cause.
+        if !text.contains(&message) {
+            let _ = write!(text, ": {message}");
+        }
+        cause = error.source();
+    }
+    text
+}

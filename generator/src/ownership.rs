@@ -1,0 +1,18 @@
+//! How a copy says whose it is, and a ServiceAccount which of its references the generator added.
+
+/// The label that marks a copy, together with [`SOURCE_ANNOTATION`]. Its value is [`MANAGER`].
+pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
+
+/// The generator's name: in labels, as field manager, and as the component that reports Events.
+pub const MANAGER: &str = "image-pull-secrets-generator";
+
+/// The annotation of a copy that names what it was copied from: `namespace/name`, `file:PATH` or `env:NAME`.
+pub const SOURCE_ANNOTATION: &str = "image-pull-secrets.kubewarden.io/source";
+
+/// The annotation of a ServiceAccount that lists, with commas, the references that the generator added to it. Only these are
+/// ever removed: an entry that was there before, or that somebody else added, is not in it.
+pub const REFERENCES_ANNOTATION: &str = "image-pull-secrets.kubewarden.io/references";
+
+/// The annotation of the generator's Lease that lists what its settings selected so far, so that what they no longer select
+/// is found again after a restart.
+pub const FOOTPRINT_ANNOTATION: &str = "image-pull-secrets.kubewarden.io/footprint";

@@ -1,0 +1,96 @@
+//! Which Secrets ServiceAccounts are to refer to.
+//!
+//! The rule: a reference is removed only if the ServiceAccount's own annotation says that the generator added it. An entry that
+//! was there before, that the policy added at admission, or that somebody added by hand is never in that annotation.
+
+use super::{NamespaceSeen, Rules, is_harmful};
+use crate::index::{Index, ServiceAccountSeen, Version};
+use std::fmt;
+
+/// A change of one ServiceAccount's references, valid for one version of it only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReferenceChange {
+    /// The namespace.
+    pub namespace: String,
+    /// The ServiceAccount.
+    pub service_account: String,
+    /// What was read: the change is refused where it is no longer so.
+    pub version: Version,
+    /// The names to append, in order.
+    pub add: Vec<String>,
+    /// The entries to remove: position and name, from the first to the last.
+    pub remove: Vec<(usize, String)>,
+    /// The names that the generator added, after this change.
+    pub added: Vec<String>,
+    /// Whether an annotation says so already, rightly or wrongly.
+    pub has_record: bool,
+    /// Whether there is a list to append to.
+    pub has_list: bool,
+    /// Whether there are annotations to add one to.
+    pub has_annotations: bool,
+}
+
+impl fmt::Display for ReferenceChange {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "update ServiceAccount {}/{}:", self.namespace, self.service_account)?;
+        self.add.iter().try_for_each(|name| write!(f, " +{name}"))?;
+        self.remove.iter().try_for_each(|(_, name)| write!(f, " -{name}"))?;
+        if self.add.is_empty() && self.remove.is_empty() { write!(f, " annotation only") } else { Ok(()) }
+    }
+}
+
+/// The changes that the ServiceAccounts of a namespace need.
+pub(super) fn changes<'a>(
+    index: &'a Index,
+    namespace: &'a str,
+    seen: &'a NamespaceSeen,
+    selected: bool,
+    rules: &'a Rules,
+) -> impl Iterator<Item = ReferenceChange> + 'a {
+    let is_known = |name: &str| index.listed.secrets.contains(name);
+    // What cannot be seen is neither added nor removed.
+    let (known, unknown): (Vec<&str>, Vec<&str>) =
+        rules.settings.service_account_secrets().map(|secret| secret.name.as_str()).partition(|name| is_known(name));
+    let wanted: Vec<&str> = known.into_iter().filter(|name| !is_harmful(seen, name, rules)).collect();
+    seen.service_accounts.iter().filter_map(move |(name, account)| {
+        if account.deleting {
+            return None;
+        }
+        let for_it = selected && !account.excluded && rules.settings.selects_service_account(name);
+        let (wanted, unknown) = if for_it { (&wanted[..], &unknown[..]) } else { (&[][..], &[][..]) };
+        change(namespace, name, account, wanted, unknown)
+    })
+}
+
+fn change(
+    namespace: &str,
+    name: &str,
+    account: &ServiceAccountSeen,
+    wanted: &[&str],
+    unknown: &[&str],
+) -> Option<ReferenceChange> {
+    let is_ours = |name: &str| account.added.iter().any(|added| &**added == name);
+    let stays = |name: &str| wanted.contains(&name) || unknown.contains(&name);
+    let add: Vec<String> =
+        wanted.iter().filter(|name| !account.refers_to(name)).map(|&name| name.to_owned()).collect();
+    let listed = account.references.iter().flatten().enumerate();
+    let remove: Vec<(usize, String)> = listed
+        .filter(|(_, name)| is_ours(name) && !stays(name))
+        .map(|(position, name)| (position, name.to_string()))
+        .collect();
+    let mut added: Vec<String> =
+        account.added.iter().filter(|name| stays(name)).map(|name| name.to_string()).collect();
+    added.extend(add.iter().filter(|name| !is_ours(name)).cloned());
+    let record_changes = added.len() != account.added.len() || added.iter().any(|name| !is_ours(name));
+    (record_changes || !add.is_empty() || !remove.is_empty()).then(|| ReferenceChange {
+        namespace: namespace.to_owned(),
+        service_account: name.to_owned(),
+        version: account.version.clone(),
+        add,
+        remove,
+        added,
+        has_record: !account.added.is_empty(),
+        has_list: account.references.is_some(),
+        has_annotations: account.has_annotations,
+    })
+}

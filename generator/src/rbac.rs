@@ -1,0 +1,89 @@
+//! What to grant when the API server says 403.
+
+use kube::core::Status;
+use std::fmt;
+
+/// One thing that the generator asked the API server to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Request<'a> {
+    /// The verb as RBAC knows it.
+    pub verb: &'static str,
+    /// The API group; empty for the core group.
+    pub group: &'static str,
+    /// The resource, in the plural, perhaps with its subresource.
+    pub resource: &'static str,
+    /// The namespace; `None` for all of them.
+    pub namespace: Option<&'a str>,
+    /// The object's name; `None` where the request is not about one.
+    pub name: Option<&'a str>,
+}
+
+impl Request<'_> {
+    /// The RBAC rule that allows this, in full, where `status` says that none does. A 403 can also come from an admission
+    /// plugin, such as a quota, and then there is no rule to add.
+    pub fn missing_rule(&self, status: &Status) -> Option<String> {
+        let by_rbac = status.code == 403 && status.message.contains(&format!(" cannot {} resource ", self.verb));
+        by_rbac.then(|| format!("the RBAC rule is missing: {self}"))
+    }
+}
+
+impl fmt::Display for Request<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let verbs = match self.verb {
+            "list" | "watch" => r#""list", "watch""#.to_owned(),
+            verb => format!("\"{verb}\""),
+        };
+        write!(f, "{{apiGroups: [\"{}\"], resources: [\"{}\"], verbs: [{verbs}]", self.group, self.resource)?;
+        match self.name {
+            // The authorizer does not know the name of an object that is yet to be created.
+            Some(_) if self.verb == "create" && !self.resource.contains('/') => {
+                f.write_str("} (create cannot be limited by resourceNames)")?;
+            }
+            Some(name) => write!(f, ", resourceNames: [\"{name}\"]}}")?,
+            None => f.write_str("}")?,
+        }
+        match self.namespace {
+            Some(namespace) => write!(f, " in a ClusterRole, or in a Role of namespace {namespace}"),
+            None => f.write_str(" in a ClusterRole"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    const SECRETS: Request =
+        Request { verb: "create", group: "", resource: "secrets", namespace: Some("team-a"), name: Some("creds") };
+
+    #[rstest]
+    #[case::create_knows_no_names(
+        SECRETS,
+        r#"{apiGroups: [""], resources: ["secrets"], verbs: ["create"]} (create cannot be limited by resourceNames) in a ClusterRole, or in a Role of namespace team-a"#
+    )]
+    #[case::others_do(
+        Request { verb: "patch", ..SECRETS },
+        r#"{apiGroups: [""], resources: ["secrets"], verbs: ["patch"], resourceNames: ["creds"]} in a ClusterRole, or in a Role of namespace team-a"#
+    )]
+    #[case::watches_are_of_all_namespaces(
+        Request { verb: "watch", namespace: None, ..SECRETS },
+        r#"{apiGroups: [""], resources: ["secrets"], verbs: ["list", "watch"], resourceNames: ["creds"]} in a ClusterRole"#
+    )]
+    #[case::without_a_name(
+        Request { verb: "list", resource: "namespaces", namespace: None, name: None, ..SECRETS },
+        r#"{apiGroups: [""], resources: ["namespaces"], verbs: ["list", "watch"]} in a ClusterRole"#
+    )]
+    fn the_rule_is_given_in_full(#[case] request: Request, #[case] expected: &str) {
+        assert_eq!(request.to_string(), expected);
+    }
+
+    #[rstest]
+    #[case::rbac(403, r#"secrets is forbidden: User "u" cannot create resource "secrets" in API group """#, true)]
+    #[case::a_quota(403, "exceeded quota: q, requested: secrets=1, used: secrets=9, limited: secrets=9", false)]
+    #[case::another_code(404, "not found", false)]
+    fn only_rbac_has_a_rule_to_add(#[case] code: u16, #[case] message: &str, #[case] expected: bool) {
+        let status = Status::failure(message, "Forbidden").with_code(code);
+        assert_eq!(SECRETS.missing_rule(&status).is_some(), expected);
+    }
+}

@@ -1,0 +1,283 @@
+//! The watches: one a kind, each with the narrowest selector that shows what is needed. What they report is pruned before it
+//! is queued, so that no credential and no object as a whole is held.
+
+use crate::backoff::Backoff;
+use crate::content::Content;
+use crate::index::{NamespaceFacts, News, SecretSeen, ServiceAccountSeen, Version};
+use crate::plan::SourceState;
+use crate::rbac::Request;
+use crate::restart_stuck_pods::PodSeen;
+use futures::{Stream, StreamExt as _};
+use image_pull_secrets::settings::Settings;
+use k8s_openapi::api::core::v1::{Namespace, Pod, Secret, ServiceAccount};
+use kube::core::PartialObjectMeta;
+use kube::runtime::WatchStreamExt as _;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Client, ResourceExt as _};
+use std::collections::BTreeSet;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc::Sender;
+
+/// What a watch reports.
+pub enum Report {
+    /// Something about the cluster.
+    News(News),
+    /// What became of the source of the secret of this name.
+    Source(String, SourceState),
+    /// What a Pod that may be stuck is like now.
+    Pod(PodSeen),
+    /// A watch does not work, for now.
+    Trouble(Watched, Trouble),
+}
+
+/// What is watched.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Watched {
+    /// Every Namespace, its metadata only.
+    Namespaces,
+    /// The Secrets of this name in every namespace.
+    Secrets(String),
+    /// Every ServiceAccount, or those of one name.
+    ServiceAccounts(Option<String>),
+    /// The Pods that have not started yet.
+    PendingPods,
+    /// The source of the secret `of`.
+    Source {
+        /// The configured secret.
+        of: String,
+        /// The source's namespace.
+        namespace: String,
+        /// The source's name there.
+        name: String,
+    },
+}
+
+/// Why a watch does not work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// A sentence about it.
+    pub message: String,
+    /// Whether the API server forbids it: it will not come right by itself.
+    pub forbidden: bool,
+}
+
+/// Where reports go, and what they are pruned to.
+#[derive(Clone)]
+pub struct Watcher {
+    /// The API server.
+    pub client: Client,
+    /// The settings: they say which annotation excludes.
+    pub settings: Arc<Settings>,
+    /// Whether a Namespace's labels are needed.
+    pub keep_labels: bool,
+    /// Whether a source that a watch misses is asked for by name as well.
+    pub confirm_missing: bool,
+    /// Where reports go.
+    pub reports: Sender<Report>,
+}
+
+impl Watched {
+    fn request(&self) -> Request<'_> {
+        let core = |resource, namespace, name| Request { verb: "list", group: "", resource, namespace, name };
+        match self {
+            Self::Namespaces => core("namespaces", None, None),
+            Self::Secrets(name) => core("secrets", None, Some(name)),
+            Self::ServiceAccounts(name) => core("serviceaccounts", None, name.as_deref()),
+            Self::PendingPods => core("pods", None, None),
+            Self::Source { namespace, name, .. } => core("secrets", Some(namespace), Some(name)),
+        }
+    }
+
+    fn trouble(&self, error: &watcher::Error) -> Option<Trouble> {
+        let request = self.request();
+        let what = match (request.namespace, request.name) {
+            (Some(namespace), Some(name)) => format!("{} {namespace}/{name}", request.resource),
+            (_, Some(name)) => format!("{} named {name}", request.resource),
+            _ => request.resource.to_owned(),
+        };
+        let status = match error {
+            watcher::Error::WatchError(status) => Some(&**status),
+            watcher::Error::InitialListFailed(kube::Error::Api(status))
+            | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+            | watcher::Error::WatchFailed(kube::Error::Api(status)) => Some(&**status),
+            _ => None,
+        };
+        // 410: the version to go on from is no longer kept; the watcher lists anew by itself.
+        if status.is_some_and(|status| status.code == 410) {
+            return None;
+        }
+        let rule = status.and_then(|status| {
+            request.missing_rule(status).or_else(|| Request { verb: "watch", ..request }.missing_rule(status))
+        });
+        let forbidden = rule.is_some();
+        let reason = rule.unwrap_or_else(|| {
+            status.map_or_else(|| crate::error::chain(error), |status| format!("{} ({})", status.message, status.code))
+        });
+        Some(Trouble { message: format!("cannot watch {what}: {reason}"), forbidden })
+    }
+}
+
+impl Watcher {
+    /// Watches until nobody wants the reports any more.
+    pub async fn watch(self, watched: Watched) {
+        let config = |name: Option<&str>| {
+            let config = watcher::Config::default();
+            match name {
+                Some(name) => config.fields(&format!("metadata.name={name}")),
+                None => config,
+            }
+        };
+        match &watched {
+            Watched::Namespaces => {
+                let stream = watcher(Api::<PartialObjectMeta<Namespace>>::all(self.client.clone()), config(None));
+                let mut listed = BTreeSet::new();
+                let facts = |namespace: &_| NamespaceFacts::of(namespace, &self.settings, self.keep_labels);
+                self.follow(&watched, stream, |event| match event {
+                    Event::Init => {
+                        listed.clear();
+                        None
+                    }
+                    Event::InitApply(namespace) => {
+                        listed.insert(namespace.name_any());
+                        Some(Report::News(News::Namespace(namespace.name_any(), Some(facts(&namespace)))))
+                    }
+                    Event::InitDone => Some(Report::News(News::Namespaces(std::mem::take(&mut listed)))),
+                    Event::Apply(namespace) => {
+                        Some(Report::News(News::Namespace(namespace.name_any(), Some(facts(&namespace)))))
+                    }
+                    Event::Delete(namespace) => Some(Report::News(News::Namespace(namespace.name_any(), None))),
+                })
+                .await;
+            }
+            Watched::Secrets(name) => {
+                let stream = watcher(Api::<Secret>::all(self.client.clone()), config(Some(name)));
+                let mut listed = BTreeSet::new();
+                let news = |secret: &Secret| {
+                    News::Secret(secret.namespace().unwrap_or_default(), name.clone(), SecretSeen::of(secret))
+                };
+                self.follow(&watched, stream, |event| match event {
+                    Event::Init => {
+                        listed.clear();
+                        None
+                    }
+                    Event::InitApply(secret) => {
+                        listed.insert(secret.namespace().unwrap_or_default());
+                        Some(Report::News(news(&secret)))
+                    }
+                    Event::InitDone => Some(Report::News(News::Secrets(name.clone(), std::mem::take(&mut listed)))),
+                    Event::Apply(secret) => Some(Report::News(news(&secret))),
+                    Event::Delete(secret) => Some(Report::News(News::NoSecret(
+                        secret.namespace().unwrap_or_default(),
+                        name.clone(),
+                        Version::of(&secret.metadata),
+                    ))),
+                })
+                .await;
+            }
+            Watched::ServiceAccounts(name) => {
+                let stream = watcher(Api::<ServiceAccount>::all(self.client.clone()), config(name.as_deref()));
+                let mut listed = BTreeSet::new();
+                let key = |account: &ServiceAccount| (account.namespace().unwrap_or_default(), account.name_any());
+                let news = |account: &ServiceAccount| {
+                    let (namespace, name) = key(account);
+                    News::ServiceAccount(namespace, name, ServiceAccountSeen::of(account, &self.settings))
+                };
+                self.follow(&watched, stream, |event| match event {
+                    Event::Init => {
+                        listed.clear();
+                        None
+                    }
+                    Event::InitApply(account) => {
+                        listed.insert(key(&account));
+                        Some(Report::News(news(&account)))
+                    }
+                    Event::InitDone => {
+                        Some(Report::News(News::ServiceAccounts(name.clone(), std::mem::take(&mut listed))))
+                    }
+                    Event::Apply(account) => Some(Report::News(news(&account))),
+                    Event::Delete(account) => {
+                        let (namespace, name) = key(&account);
+                        Some(Report::News(News::NoServiceAccount(namespace, name, Version::of(&account.metadata))))
+                    }
+                })
+                .await;
+            }
+            Watched::PendingPods => {
+                let pending = watcher::Config::default().fields("status.phase=Pending");
+                let stream = watcher(Api::<Pod>::all(self.client.clone()), pending);
+                self.follow(&watched, stream, |event| match event {
+                    Event::Init | Event::InitDone => None,
+                    Event::InitApply(pod) | Event::Apply(pod) => Some(Report::Pod(PodSeen::of(&pod))),
+                    Event::Delete(pod) => Some(Report::Pod(PodSeen { is_stuck: false, ..PodSeen::of(&pod) })),
+                })
+                .await;
+            }
+            Watched::Source { of, namespace, name } => {
+                let stream = watcher(Api::<Secret>::namespaced(self.client.clone(), namespace), config(Some(name)));
+                let mut found = false;
+                let report = |state| Some(Report::Source(of.clone(), state));
+                self.follow(&watched, stream, |event| match event {
+                    Event::Init => {
+                        found = false;
+                        None
+                    }
+                    Event::InitApply(secret) => {
+                        found = true;
+                        report(source_state(secret))
+                    }
+                    Event::InitDone if found => None,
+                    Event::InitDone | Event::Delete(_) => report(SourceState::Missing),
+                    Event::Apply(secret) => report(source_state(secret)),
+                })
+                .await;
+            }
+        }
+    }
+
+    async fn follow<K>(
+        &self,
+        watched: &Watched,
+        stream: impl Stream<Item = watcher::Result<Event<K>>> + Send,
+        mut report_of: impl FnMut(Event<K>) -> Option<Report>,
+    ) {
+        // After an outage, the longest wait is also how long it takes to notice that it is over.
+        let backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
+        let mut events = pin!(stream.backoff(backoff));
+        while let Some(event) = events.next().await {
+            let report = match event {
+                Ok(event) => report_of(event),
+                Err(error) => watched.trouble(&error).map(|trouble| Report::Trouble(watched.clone(), trouble)),
+            };
+            if let Some(report) = report
+                && let report = self.confirmed(watched, report).await
+                && self.reports.send(report).await.is_err()
+            {
+                return;
+            }
+        }
+    }
+}
+
+impl Watcher {
+    /// A list that came back empty is not enough to delete anything: asks for a missing source by name, where that matters.
+    async fn confirmed(&self, watched: &Watched, report: Report) -> Report {
+        match (watched, report) {
+            (Watched::Source { of, namespace, name }, Report::Source(_, SourceState::Missing)) if self.confirm_missing => {
+                let found = Api::<Secret>::namespaced(self.client.clone(), namespace).get(name).await;
+                let gone = matches!(&found, Err(kube::Error::Api(status)) if status.is_not_found());
+                Report::Source(of.clone(), if gone { SourceState::Gone } else { SourceState::Missing })
+            }
+            (_, report) => report,
+        }
+    }
+}
+
+/// What a source Secret is worth.
+pub fn source_state(secret: Secret) -> SourceState {
+    match Content::of_secret(secret) {
+        Ok(content) => SourceState::Ready(Arc::new(content)),
+        Err(fault) => SourceState::Unusable(fault),
+    }
+}
