@@ -4,11 +4,11 @@
 //! (`crates/policy-evaluator/src/callback_handler` in Kubewarden). They are classified here and never passed on.
 
 use image_pull_secrets::docker_config::DockerConfig;
+use image_pull_secrets::json;
 use image_pull_secrets::secret::{self, Unusable};
-use kubewarden_policy_sdk::host_capabilities::kubernetes::{GetResourceRequest, get_resource};
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
-use std::collections::BTreeMap;
+use kubewarden_policy_sdk::wapc_guest;
+use serde::Serialize;
+use std::borrow::Cow;
 use std::fmt;
 
 /// What the host said about a Secret.
@@ -63,56 +63,31 @@ impl fmt::Display for Unknown {
     }
 }
 
-#[derive(Clone, Deserialize)]
-struct SecretView {
-    #[serde(rename = "type")]
-    secret_type: Option<String>,
-    data: Option<SecretData>,
-}
-
-#[derive(Clone, Deserialize)]
-struct SecretData {
-    #[serde(rename = ".dockerconfigjson")]
-    docker_config_json: Option<String>,
-    #[serde(rename = ".dockercfg")]
-    docker_cfg: Option<String>,
-}
-
-#[derive(Clone, Deserialize)]
-struct NamespaceView {
-    metadata: NamespaceMetadata,
-}
-
-#[derive(Clone, Deserialize)]
-struct NamespaceMetadata {
-    annotations: Option<BTreeMap<String, String>>,
-}
-
 /// Asks the host for a Secret, and looks at it as the kubelet would.
 pub fn secret(namespace: &str, name: &str) -> Found {
     if namespace.is_empty() {
         return Found::Unknown(Unknown::NoNamespace);
     }
-    match get::<SecretView>("Secret", Some(namespace), name, &["type", "data"]) {
-        Ok(Some(view)) => judge(view),
+    match get("Secret", Some(namespace), name, &["data", "type"]) {
+        Ok(Some(secret)) => judge(&secret).unwrap_or(Found::Unknown(Unknown::Malformed)),
         Ok(None) => Found::Missing,
         Err(unknown) => Found::Unknown(unknown),
     }
 }
 
-fn judge(view: SecretView) -> Found {
-    let SecretData { docker_config_json, docker_cfg } =
-        view.data.unwrap_or(SecretData { docker_config_json: None, docker_cfg: None });
+/// Looks at a Secret; `None` where it is no object.
+fn judge(secret: &str) -> Option<Found> {
+    let [secret_type, data] = json::pick(secret, ["type", "data"]).ok()?;
     // The API server gives a Secret without a type this one.
-    let secret_type = view.secret_type.as_deref().unwrap_or("Opaque");
-    let config = secret::docker_config(secret_type, |key| {
-        let value = if key == ".dockercfg" { docker_cfg } else { docker_config_json };
-        secret::decode_data(&value?)
+    let secret_type = secret_type.and_then(json::string).unwrap_or(Cow::Borrowed("Opaque"));
+    let config = secret::docker_config(&secret_type, |key| {
+        let [value] = json::pick(data?, [key]).ok()?;
+        secret::decode_data(&json::string(value?)?)
     });
-    match config {
+    Some(match config {
         Ok(config) => Found::Usable(config),
         Err(unusable) => Found::Unusable(unusable),
-    }
+    })
 }
 
 /// Asks the host for a Namespace, and gives the value of one of its annotations. A Namespace that is not there has none.
@@ -120,27 +95,32 @@ pub fn namespace_annotation(namespace: &str, key: &str) -> Result<Option<String>
     if namespace.is_empty() {
         return Err(Unknown::NoNamespace);
     }
-    let found = get::<NamespaceView>("Namespace", None, namespace, &["metadata.annotations"])?;
-    Ok(found.and_then(|view| view.metadata.annotations?.remove(key)))
+    let Some(found) = get("Namespace", None, namespace, &["metadata.annotations"])? else { return Ok(None) };
+    let pick = |text, name| json::pick(text, [name]).map(|[value]| value).map_err(|_| Unknown::Malformed);
+    let Some(metadata) = pick(&found, "metadata")? else { return Ok(None) };
+    let annotations = pick(metadata, "annotations")?.filter(|annotations| *annotations != "null");
+    let value = annotations.map_or(Ok(None), |annotations| pick(annotations, key))?;
+    Ok(value.and_then(json::string).map(Cow::into_owned))
 }
 
-fn get<T: DeserializeOwned + Clone>(
-    kind: &str,
-    namespace: Option<&str>,
-    name: &str,
-    fields: &[&str],
-) -> Result<Option<T>, Unknown> {
-    let request = GetResourceRequest {
-        api_version: "v1".to_owned(),
-        kind: kind.to_owned(),
-        name: name.to_owned(),
-        namespace: namespace.map(str::to_owned),
-        disable_cache: false,
-        field_masks: Some(fields.iter().map(|field| (*field).to_owned()).collect()),
-    };
-    match get_resource(&request) {
-        Ok(resource) => Ok(Some(resource)),
-        Err(kubewarden_policy_sdk::Error::Deserialization { .. }) => Err(Unknown::Malformed),
+/// The SDK's `GetResourceRequest`, borrowed; `metadata` is in the answer whatever the mask is.
+#[derive(Serialize)]
+struct GetResource<'a> {
+    api_version: &'a str,
+    kind: &'a str,
+    name: &'a str,
+    namespace: Option<&'a str>,
+    disable_cache: bool,
+    field_masks: &'a [&'a str],
+}
+
+/// The resource as JSON, or `None` where it is not there. The SDK's own `get_resource` would deserialise the answer with
+/// serde_json, which weighs a quarter of the module.
+fn get(kind: &str, namespace: Option<&str>, name: &str, field_masks: &[&str]) -> Result<Option<String>, Unknown> {
+    let request = GetResource { api_version: "v1", kind, name, namespace, disable_cache: false, field_masks };
+    let request = serde_json::to_vec(&request).map_err(|_| Unknown::Other)?;
+    match wapc_guest::host_call("kubewarden", "kubernetes", "get_resource", &request) {
+        Ok(answer) => String::from_utf8(answer).map(Some).map_err(|_| Unknown::Malformed),
         Err(error) => classify(&error.to_string(), kind),
     }
 }
@@ -165,7 +145,29 @@ fn classify<T>(error: &str, kind: &str) -> Result<Option<T>, Unknown> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kubewarden_policy_sdk::host_capabilities::kubernetes::GetResourceRequest;
     use rstest::rstest;
+
+    #[test]
+    fn the_request_is_the_sdks() {
+        let ours = GetResource {
+            api_version: "v1",
+            kind: "Secret",
+            name: "a",
+            namespace: Some("b"),
+            disable_cache: false,
+            field_masks: &["data", "type"],
+        };
+        let theirs = GetResourceRequest {
+            api_version: "v1".to_owned(),
+            kind: "Secret".to_owned(),
+            name: "a".to_owned(),
+            namespace: Some("b".to_owned()),
+            disable_cache: false,
+            field_masks: Some(["data".to_owned(), "type".to_owned()].into()),
+        };
+        assert_eq!(serde_json::to_string(&ours).unwrap(), serde_json::to_string(&theirs).unwrap());
+    }
 
     #[rstest]
     #[case::missing(
@@ -194,7 +196,6 @@ mod tests {
     #[case::something_else("the sky fell", Err(Unknown::Other))]
     #[case::nothing("", Err(Unknown::Other))]
     fn host_texts_are_classified(#[case] text: &str, #[case] expected: Result<Option<()>, Unknown>) {
-        let error = format!("error invoking host capability kubernetes.get_resource: Host error: {text}");
-        assert_eq!(classify(&error, "Secret"), expected);
+        assert_eq!(classify(&format!("Host error: {text}"), "Secret"), expected);
     }
 }

@@ -4,7 +4,7 @@
 //! and know no field that Kubernetes adds later.
 
 use crate::decision::{Unreadable, Untouched};
-use image_pull_secrets::json;
+use image_pull_secrets::json::{self, Reader};
 use std::borrow::Cow;
 use std::fmt;
 
@@ -45,11 +45,33 @@ fn text(value: Option<&str>) -> Cow<'_, str> {
 impl<'a> Request<'a> {
     /// Splits a payload into the text of the settings and the request.
     pub fn read(payload: &'a str) -> Result<(&'a str, Self), Unreadable> {
-        let [settings, request] = json::pick(payload, ["settings", "request"]).map_err(|_| Unreadable::Payload)?;
-        let request = request.ok_or(Unreadable::Payload)?;
-        let [kind, operation, sub_resource, namespace, object] =
-            json::pick(request, ["kind", "operation", "subResource", "namespace", "object"])
-                .map_err(|_| Unreadable::Payload)?;
+        let (mut settings, mut has_request) = ("null", false);
+        let [mut kind, mut operation, mut sub_resource, mut namespace, mut object] = [None; 5];
+        let mut read_request = |name: Cow<'a, str>, reader: &mut Reader<'a>| {
+            let slot = match &*name {
+                "kind" => &mut kind,
+                "operation" => &mut operation,
+                "subResource" => &mut sub_resource,
+                "namespace" => &mut namespace,
+                "object" => &mut object,
+                _ => return Ok(()),
+            };
+            *slot = Some(reader.value()?);
+            Ok(())
+        };
+        let read = Reader::whole(payload, &mut |reader| {
+            reader.members(&mut |name, reader| {
+                match &*name {
+                    "settings" => settings = reader.value()?,
+                    "request" => has_request = reader.members(&mut read_request)?,
+                    _ => {}
+                }
+                Ok(())
+            })
+        });
+        if read.is_err() || !has_request {
+            return Err(Unreadable::Payload);
+        }
         let [group, version, kind] =
             kind.and_then(|kind| json::pick(kind, ["group", "version", "kind"]).ok()).ok_or(Unreadable::Payload)?;
         let request = Self {
@@ -61,7 +83,7 @@ impl<'a> Request<'a> {
             namespace: text(namespace),
             object: object.unwrap_or("null"),
         };
-        Ok((settings.unwrap_or("null"), request))
+        Ok((settings, request))
     }
 
     /// The kind, where it is one of ours.

@@ -4,7 +4,6 @@ use crate::decision::{Cause, Decision, Trouble, Verdict};
 use crate::request::Subject;
 use crate::{splice, words};
 use serde::Serialize;
-use std::collections::BTreeMap;
 
 /// A `ValidationResponse` of the SDK, but for the mutated object, which goes out as the text that it came in as.
 #[derive(Debug, Default, Serialize)]
@@ -12,12 +11,23 @@ pub struct Answer {
     accepted: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<String>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    audit_annotations: BTreeMap<&'static str, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    audit_annotations: Option<AuditAnnotations>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<String>,
     #[serde(skip)]
     mutated_object: Option<String>,
+}
+
+/// Names, with commas between them.
+#[derive(Debug, Default, Serialize)]
+struct AuditAnnotations {
+    #[serde(skip_serializing_if = "String::is_empty")]
+    injected: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    missing: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    unusable: String,
 }
 
 impl Answer {
@@ -42,16 +52,20 @@ impl Answer {
     }
 
     fn of_verdict(subject: &Subject<'_>, verdict: &Verdict) -> Self {
-        let names = |wanted: &dyn Fn(&Cause) -> bool| {
-            let of_cause = verdict.troubles.iter().filter(|trouble| wanted(&trouble.cause));
-            of_cause.map(|Trouble { secret, .. }| secret.as_str()).collect::<Vec<_>>().join(",")
-        };
-        let audit_annotations = [
-            ("injected", verdict.inject.join(",")),
-            ("missing", names(&|cause| *cause == Cause::Missing)),
-            ("unusable", names(&|cause| matches!(cause, Cause::Unusable(_)))),
-        ];
-        let audit_annotations = audit_annotations.into_iter().filter(|(_, names)| !names.is_empty()).collect();
+        let mut audit = AuditAnnotations { injected: verdict.inject.join(","), ..AuditAnnotations::default() };
+        for Trouble { secret, cause, .. } in &verdict.troubles {
+            let names = match cause {
+                Cause::Missing => &mut audit.missing,
+                Cause::Unusable(_) => &mut audit.unusable,
+                Cause::Unknown(_) => continue,
+            };
+            if !names.is_empty() {
+                names.push(',');
+            }
+            names.push_str(secret);
+        }
+        let is_silent = verdict.inject.is_empty() && audit.missing.is_empty() && audit.unusable.is_empty();
+        let audit_annotations = (!is_silent).then_some(audit);
         if verdict.denied {
             let message = Some(words::rejection(subject, &verdict.troubles));
             return Self { message, audit_annotations, ..Self::default() };

@@ -5,13 +5,16 @@ use crate::request::References;
 /// The text of `object` with a reference to each of `names` behind those that are there; `references` must be the object's
 /// own, borrowed from the same text. `None` where they are not.
 pub fn append(object: &str, references: &References<'_>, names: &[String]) -> Option<String> {
-    let entries: Vec<_> =
-        names.iter().map(|name| format!("{{\"name\":{}}}", serde_json::Value::from(name.as_str()))).collect();
-    let entries = entries.join(",");
+    let mut entries = String::new();
+    for name in names {
+        // Valid names of Secrets need no escapes.
+        let comma = if entries.is_empty() { "" } else { "," };
+        entries.extend([comma, "{\"name\":\"", name, "\"}"]);
+    }
     let (replaced, with) = match references.list {
         None => {
             let start = offset(object, references.holder)? + 1;
-            let comma = if references.holder.get(1..)?.trim_start().starts_with('}') { "" } else { "," };
+            let comma = if references.holder.get(1..)?.trim_ascii_start().starts_with('}') { "" } else { "," };
             (start..start, format!("\"imagePullSecrets\":[{entries}]{comma}"))
         }
         Some("null") => {
@@ -20,12 +23,14 @@ pub fn append(object: &str, references: &References<'_>, names: &[String]) -> Op
         }
         Some(list) => {
             let end = offset(object, list)? + list.len() - 1;
-            let comma = if list.get(1..)?.trim_start().starts_with(']') { "" } else { "," };
+            let comma = if list.get(1..)?.trim_ascii_start().starts_with(']') { "" } else { "," };
             (end..end, format!("{comma}{entries}"))
         }
     };
     let (before, after) = (object.get(..replaced.start)?, object.get(replaced.end..)?);
-    Some([before, &with, after].concat())
+    let mut edited = String::with_capacity(object.len() + with.len());
+    edited.extend([before, &with, after]);
+    Some(edited)
 }
 
 /// Where `part` starts in `whole`, of which it is a slice.

@@ -3,7 +3,6 @@
 use crate::request::{Kind, References, Subject};
 use image_pull_secrets::image::Image;
 use image_pull_secrets::settings::{ConfiguredSecret, Scope, Settings};
-use std::collections::BTreeSet;
 
 /// A secret that an object wants, and does not list.
 #[derive(Debug, PartialEq, Eq)]
@@ -16,8 +15,9 @@ pub struct Want<'s> {
 
 /// The wanted secrets, in the order of the settings.
 pub fn wanted<'s>(settings: &'s Settings, subject: &Subject<'_>, references: &References<'_>) -> Vec<Want<'s>> {
-    let listed: BTreeSet<_> = references.names.iter().map(AsRef::as_ref).collect();
-    let candidates = |secret: &&ConfiguredSecret| !listed.contains(secret.name.as_str());
+    let mut listed: Vec<&str> = references.names.iter().map(AsRef::as_ref).collect();
+    listed.sort_unstable();
+    let candidates = |secret: &&ConfiguredSecret| listed.binary_search(&secret.name.as_str()).is_err();
     if subject.kind == Kind::ServiceAccount {
         let secrets = settings.service_account_secrets().filter(candidates);
         return secrets.map(|secret| Want { name: &secret.name, if_it_covers: None }).collect();

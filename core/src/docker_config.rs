@@ -79,8 +79,14 @@ impl fmt::Display for EntryName {
 /// The servers that a docker config has credentials for. The credentials themselves were looked at and let go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DockerConfig {
-    /// Keys as `BasicDockerKeyring.Add` makes them, with the server each was made from, the most specific first.
-    entries: Vec<(String, String)>,
+    entries: Vec<Entry>,
+}
+
+/// A server as written, and its key as `BasicDockerKeyring.Add` makes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Entry {
+    server: String,
+    key: String,
 }
 
 const DEFAULT_REGISTRY_KEY: &str = "index.docker.io";
@@ -91,9 +97,10 @@ impl DockerConfig {
     /// # Errors
     /// [`DockerConfigError`] where the kubelet's `json.Unmarshal` into `DockerConfigJSON` fails.
     pub fn parse(document: &[u8]) -> Result<Self, DockerConfigError> {
-        let text = go_text(document);
-        let mut servers = BTreeSet::new();
-        each_member(&text, |name, value| match folded(name).as_str() {
+        // Go reads what is no UTF-8 as U+FFFD too.
+        let text = String::from_utf8_lossy(document);
+        let mut servers = Vec::new();
+        each_member(&text, &mut |name, value| match folded(name).as_str() {
             "auths" if value == "null" => {
                 servers.clear();
                 Ok(())
@@ -113,42 +120,54 @@ impl DockerConfig {
     /// # Errors
     /// [`DockerConfigError`] where the kubelet's `json.Unmarshal` into `DockerConfig` fails.
     pub fn parse_legacy(document: &[u8]) -> Result<Self, DockerConfigError> {
-        let text = go_text(document);
-        let mut servers = BTreeSet::new();
+        let text = String::from_utf8_lossy(document);
+        let mut servers = Vec::new();
         read_entries(&text, &mut servers)?;
         Ok(Self::from_servers(servers))
     }
 
     /// Whether the kubelet would use a credential of this config for `image`.
     pub fn covers(&self, image: &Image) -> bool {
-        !self.servers_for(image).is_empty()
+        self.entries.iter().any(|entry| entry.matches(image))
+            || image.is_on_default_registry() && self.entries.iter().any(Entry::is_default_registry)
     }
 
     /// The servers whose credentials the kubelet would try for `image`, in its order: the longer of two keys of one host
     /// first, and those of `index.docker.io` only for an image of the default registry that nothing else matched.
     pub fn servers_for(&self, image: &Image) -> Vec<&str> {
-        let holds = |key: &str| {
-            image.location().is_some_and(|image| Location::parse(key).is_ok_and(|location| location.holds(image)))
-        };
-        let servers = |wanted: &dyn Fn(&str) -> bool| -> Vec<&str> {
-            self.entries.iter().filter(|(key, _)| wanted(key)).map(|(_, server)| server.as_str()).collect()
-        };
-        let matched = servers(&holds);
-        if matched.is_empty() && image.is_on_default_registry() {
-            return servers(&|key| key == DEFAULT_REGISTRY_KEY);
+        let mut entries: Vec<_> = self.entries.iter().filter(|entry| entry.matches(image)).collect();
+        if entries.is_empty() && image.is_on_default_registry() {
+            entries = self.entries.iter().filter(|entry| entry.is_default_registry()).collect();
         }
-        matched
+        entries.sort_by(|one, other| (&other.key, &one.server).cmp(&(&one.key, &other.server)));
+        entries.dedup();
+        entries.into_iter().map(|entry| entry.server.as_str()).collect()
     }
 
-    /// The servers that the config names, the most specific first; those that are no URL are left out, as the kubelet does.
-    pub fn servers(&self) -> impl Iterator<Item = &str> {
-        self.entries.iter().map(|(_, server)| server.as_str())
+    /// The servers that the config names, in order, each once; those that are no URL are left out, as the kubelet does.
+    pub fn servers(&self) -> BTreeSet<&str> {
+        self.entries.iter().map(|entry| entry.server.as_str()).collect()
     }
 
-    fn from_servers(servers: BTreeSet<String>) -> Self {
-        let mut entries: Vec<_> = servers.into_iter().filter_map(|server| Some((key_of(&server)?, server))).collect();
-        entries.sort_by(|(one, _), (other, _)| other.cmp(one));
+    fn from_servers(servers: Vec<String>) -> Self {
+        let mut entries = Vec::with_capacity(servers.len());
+        for server in servers {
+            if let Some(key) = key_of(&server) {
+                entries.push(Entry { server, key });
+            }
+        }
         Self { entries }
+    }
+}
+
+impl Entry {
+    /// The key is read as a URL once more, as `URLsMatchStr` does: what was escaped twice is resolved twice.
+    fn matches(&self, image: &Image) -> bool {
+        image.location().is_some_and(|image| Location::parse(&self.key).is_ok_and(|location| location.holds(image)))
+    }
+
+    fn is_default_registry(&self) -> bool {
+        self.key == DEFAULT_REGISTRY_KEY
     }
 }
 
@@ -162,13 +181,13 @@ fn key_of(server: &str) -> Option<String> {
     Some(if path == "/" { location.authority().to_owned() } else { format!("{}{path}", location.authority()) })
 }
 
-fn read_entries(object: &str, servers: &mut BTreeSet<String>) -> Result<(), DockerConfigError> {
+fn read_entries(object: &str, servers: &mut Vec<String>) -> Result<(), DockerConfigError> {
     let mut position = 0;
-    each_member(object, |server, entry| {
+    each_member(object, &mut |server, entry| {
         position += 1;
         check_entry(entry)
             .map_err(|fault| DockerConfigError::Entry { name: EntryName::new(position, server), fault })?;
-        servers.insert(server.to_owned());
+        servers.push(server.to_owned());
         Ok(())
     })
 }
@@ -180,7 +199,7 @@ fn check_entry(entry: &str) -> Result<(), EntryFault> {
     }
     let mut auth = Cow::Borrowed("");
     let mut fault = None;
-    json::members(entry, |name, value| {
+    json::members(entry, &mut |name, value| {
         let field = match folded(&name).as_str() {
             "username" => "username",
             "password" => "password",
@@ -211,7 +230,7 @@ fn check_auth(auth: &str) -> Result<(), EntryFault> {
     if auth.is_empty() {
         return Ok(());
     }
-    let engine = if auth.trim().ends_with('=') { PADDED } else { UNPADDED };
+    let engine = if auth.trim_ascii_end().ends_with('=') { PADDED } else { UNPADDED };
     let digits: Vec<u8> = auth.bytes().filter(|b| !matches!(b, b'\r' | b'\n')).collect();
     let decoded = engine.decode(digits).map_err(|_| EntryFault::AuthNotBase64)?;
     if decoded.contains(&b':') { Ok(()) } else { Err(EntryFault::AuthWithoutColon) }
@@ -221,7 +240,7 @@ fn check_headers(value: &str) -> Result<(), DockerConfigError> {
     if value == "null" {
         return Ok(());
     }
-    each_member(value, |_, header| {
+    each_member(value, &mut |_, header| {
         if header == "null" || json::string(header).is_some() { Ok(()) } else { Err(DockerConfigError::Headers) }
     })
     .map_err(|_| DockerConfigError::Headers)
@@ -230,13 +249,13 @@ fn check_headers(value: &str) -> Result<(), DockerConfigError> {
 /// Calls `check` with each member until one fails; a document of `null` has no members.
 fn each_member(
     text: &str,
-    mut check: impl FnMut(&str, &str) -> Result<(), DockerConfigError>,
+    check: &mut dyn FnMut(&str, &str) -> Result<(), DockerConfigError>,
 ) -> Result<(), DockerConfigError> {
-    if text.trim_matches([' ', '\t', '\r', '\n']) == "null" {
+    if json::is_null(text) {
         return Ok(());
     }
     let mut result = Ok(());
-    json::members(text, |name, value| {
+    json::members(text, &mut |name, value| {
         if result.is_ok() {
             result = check(&name, value);
         }
@@ -253,41 +272,6 @@ fn folded(name: &str) -> String {
             c => c.to_ascii_lowercase(),
         })
         .collect()
-}
-
-/// The document as Go reads it: what is no UTF-8, and an escaped half of a surrogate pair, becomes U+FFFD.
-fn go_text(document: &[u8]) -> Cow<'_, str> {
-    let text = String::from_utf8_lossy(document);
-    if !text.contains("\\ud") && !text.contains("\\uD") {
-        return text;
-    }
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text.as_ref();
-    while let Some(at) = rest.find('\\') {
-        let (before, escape) = rest.split_at(at);
-        out.push_str(before);
-        let length = match (code_unit(escape), escape.get(6..).and_then(code_unit)) {
-            (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => 12,
-            (Some(0xd800..=0xdfff), _) => {
-                out.push_str("\\ufffd");
-                rest = escape.get(6..).unwrap_or_default();
-                continue;
-            }
-            (Some(_), _) => 6,
-            (None, _) => 1 + escape.chars().nth(1).map_or(0, char::len_utf8),
-        };
-        let (kept, after) = escape.split_at(length);
-        out.push_str(kept);
-        rest = after;
-    }
-    out.push_str(rest);
-    Cow::Owned(out)
-}
-
-/// The value of a `\uXXXX` at the start of `text`.
-fn code_unit(text: &str) -> Option<u16> {
-    let digits = text.strip_prefix("\\u")?.get(..4)?;
-    if digits.bytes().all(|b| b.is_ascii_hexdigit()) { u16::from_str_radix(digits, 16).ok() } else { None }
 }
 
 #[cfg(test)]
@@ -374,11 +358,11 @@ mod tests {
     #[case::half_a_surrogate_pair(r#"{"auths":{"ghcr.io":{"password":"\ud83d"}}}"#, 1)]
     #[case::a_long_s_folds_to_s(r#"{"authſ":{"ghcr.io":{}}}"#, 1)]
     fn parses_what_the_kubelet_parses(#[case] document: &str, #[case] servers: usize) {
-        assert_eq!(DockerConfig::parse(document.as_bytes()).unwrap().servers().count(), servers);
+        assert_eq!(DockerConfig::parse(document.as_bytes()).unwrap().servers().len(), servers);
     }
 
     #[rstest]
-    #[case::no_json("nope", "its docker config is not JSON (line 1, column 2)")]
+    #[case::no_json("nope", "its docker config is not JSON (line 1, column 1)")]
     #[case::a_list("[]", "its docker config is not a JSON object")]
     #[case::something_behind("{} {}", "its docker config is not JSON (line 1, column 4)")]
     #[case::auths_of_another_kind(r#"{"auths":[]}"#, "\"auths\" of its docker config is not an object")]
@@ -429,7 +413,7 @@ mod tests {
     #[case::a_list("[]", None)]
     #[case::a_bad_entry(r#"{"ghcr.io":[]}"#, None)]
     fn parses_the_legacy_form(#[case] document: &str, #[case] servers: Option<usize>) {
-        assert_eq!(DockerConfig::parse_legacy(document.as_bytes()).ok().map(|c| c.servers().count()), servers);
+        assert_eq!(DockerConfig::parse_legacy(document.as_bytes()).ok().map(|c| c.servers().len()), servers);
     }
 
     proptest! {

@@ -49,7 +49,7 @@ impl Image {
         }
         let (registry, rest) = split_registry(reference);
         let remote = rest.split_once(':').map_or(rest.as_str(), |(before, _)| before);
-        if remote.to_lowercase() != remote {
+        if has_uppercase(remote) {
             return Err(ImageError::Uppercase);
         }
         let (rest, digest) = match rest.split_once('@') {
@@ -101,7 +101,7 @@ fn split_registry(reference: &str) -> (&str, String) {
     let (registry, rest) = match reference.split_once('/') {
         None => (DEFAULT_REGISTRY, reference),
         Some((LEGACY_DEFAULT_REGISTRY, rest)) => (DEFAULT_REGISTRY, rest),
-        Some((first, rest)) if first == "localhost" || first.contains(['.', ':']) || first.to_lowercase() != first => {
+        Some((first, rest)) if first == "localhost" || first.contains(['.', ':']) || has_uppercase(first) => {
             (first, rest)
         }
         Some(_) => (DEFAULT_REGISTRY, reference),
@@ -110,6 +110,11 @@ fn split_registry(reference: &str) -> (&str, String) {
         return (registry, format!("{OFFICIAL}{rest}"));
     }
     (registry, rest.to_owned())
+}
+
+/// Beyond ASCII nothing fits the grammar anyway.
+fn has_uppercase(text: &str) -> bool {
+    text.bytes().any(|b| b.is_ascii_uppercase())
 }
 
 /// `domainAndPort` of the grammar.

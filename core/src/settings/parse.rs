@@ -3,8 +3,8 @@
 use super::names::{is_dns_label, is_dns_subdomain, is_env_name, is_qualified_name};
 use super::{ConfiguredSecret, Conflicts, Exclude, ImagePattern, OnMissingSecret, Scope, Settings, Source};
 use crate::glob;
-use serde_json::{Map, Value};
-use std::collections::BTreeMap;
+use crate::json::{self, JsonError};
+use std::borrow::Cow;
 use std::fmt;
 
 /// One thing that is wrong with the settings.
@@ -34,31 +34,27 @@ impl Settings {
     /// # Errors
     /// [`Faults`]: everything that is wrong, each with its path.
     pub fn from_json(text: &str) -> Result<Self, Faults> {
-        let document: Value = serde_json::from_str(text).map_err(|error| {
-            let message = format!("is not JSON (line {}, column {})", error.line(), error.column());
-            Faults(vec![Fault { path: String::new(), message }])
-        })?;
-        Self::from_value(&document)
+        let mut faults = Vec::new();
+        let document = Node { path: String::new(), text: text.trim_ascii() };
+        match read_settings(&document, &mut faults) {
+            Some(settings) if faults.is_empty() => Ok(settings),
+            _ => Err(Faults(faults)),
+        }
     }
 
     /// Reads settings from a document that is parsed already, such as one that was YAML.
     ///
     /// # Errors
     /// [`Faults`]: everything that is wrong, each with its path.
-    pub fn from_value(document: &Value) -> Result<Self, Faults> {
-        let mut faults = Vec::new();
-        let settings = read_settings(Node { path: String::new(), value: document }, &mut faults);
-        match settings {
-            Some(settings) if faults.is_empty() => Ok(settings),
-            _ => Err(Faults(faults)),
-        }
+    pub fn from_value(document: &serde_json::Value) -> Result<Self, Faults> {
+        Self::from_json(&document.to_string())
     }
 }
 
-/// A value with the path that leads to it.
+/// A value, as JSON text, with the path that leads to it.
 struct Node<'a> {
     path: String,
-    value: &'a Value,
+    text: &'a str,
 }
 
 impl<'a> Node<'a> {
@@ -69,56 +65,63 @@ impl<'a> Node<'a> {
 
     /// The fields of an object, none of them outside `known`.
     fn fields(&self, known: &[&str], faults: &mut Vec<Fault>) -> Option<Fields<'a>> {
-        let Value::Object(map) = self.value else {
-            return self.fault(faults, format!("must be an object with {}", listed(known)));
-        };
-        let fields = Fields { path: self.path.clone(), map };
-        for name in map.keys().filter(|name| !known.contains(&name.as_str())) {
+        let mut fields = Fields { path: self.path.clone(), members: Vec::new() };
+        match json::members(self.text, &mut |name, text| fields.members.push((name, text))) {
+            Ok(()) => {}
+            Err(JsonError::NotAnObject) => {
+                return self.fault(faults, format!("must be an object with {}", listed(known)));
+            }
+            Err(malformed) => return self.fault(faults, malformed.to_string()),
+        }
+        for (name, _) in fields.members.iter().filter(|(name, _)| !known.contains(&name.as_ref())) {
             let path = fields.path_of(name);
             faults.push(Fault { path, message: format!("is no setting: known here are {}", listed(known)) });
         }
         Some(fields)
     }
 
-    fn string(&self, faults: &mut Vec<Fault>) -> Option<&'a str> {
-        self.value.as_str().or_else(|| self.fault(faults, "must be a string"))
+    fn string(&self, faults: &mut Vec<Fault>) -> Option<Cow<'a, str>> {
+        json::string(self.text).or_else(|| self.fault(faults, "must be a string"))
     }
 
     /// A string that satisfies `is_right`, of which `rule` tells.
-    fn string_that(&self, is_right: impl Fn(&str) -> bool, rule: &str, faults: &mut Vec<Fault>) -> Option<String> {
+    fn string_that(&self, is_right: fn(&str) -> bool, rule: &str, faults: &mut Vec<Fault>) -> Option<String> {
         let text = self.string(faults)?;
-        if is_right(text) { Some(text.to_owned()) } else { self.fault(faults, format!("{} {rule}", quoted(text))) }
+        if is_right(&text) { Some(text.into_owned()) } else { self.fault(faults, format!("{} {rule}", quoted(&text))) }
     }
 
     fn bool(&self, faults: &mut Vec<Fault>) -> Option<bool> {
-        self.value.as_bool().or_else(|| self.fault(faults, "must be true or false"))
+        match self.text {
+            "true" => Some(true),
+            "false" => Some(false),
+            _ => self.fault(faults, "must be true or false"),
+        }
     }
 
     /// One of the words of an enumeration.
     fn word<T: Copy>(&self, words: &[(&str, T)], faults: &mut Vec<Fault>) -> Option<T> {
-        let found = self.value.as_str().and_then(|text| words.iter().find(|(word, _)| *word == text));
+        let found = json::string(self.text).and_then(|text| words.iter().find(|(word, _)| *word == text));
         let known: Vec<_> = words.iter().map(|(word, _)| *word).collect();
         found.map(|(_, value)| *value).or_else(|| self.fault(faults, format!("must be one of {}", listed(&known))))
     }
 
     /// The elements of a list, each read by `read`; `None` where it is no list.
-    fn list<T>(
-        &self,
-        faults: &mut Vec<Fault>,
-        mut read: impl FnMut(Node<'a>, &mut Vec<Fault>) -> Option<T>,
-    ) -> Option<Vec<T>> {
-        let Value::Array(elements) = self.value else { return self.fault(faults, "must be a list") };
-        let nodes = elements.iter().enumerate().map(|(i, value)| Node { path: format!("{}[{i}]", self.path), value });
-        Some(nodes.filter_map(|node| read(node, faults)).collect())
+    fn list<T>(&self, faults: &mut Vec<Fault>, read: fn(&Node<'a>, &mut Vec<Fault>) -> Option<T>) -> Option<Vec<T>> {
+        let Some(elements) = json::elements(self.text) else { return self.fault(faults, "must be a list") };
+        let mut list = Vec::new();
+        for (i, text) in elements.into_iter().enumerate() {
+            list.extend(read(&Node { path: format!("{}[{i}]", self.path), text }, faults));
+        }
+        Some(list)
     }
 
     fn globs(&self, faults: &mut Vec<Fault>) -> Option<Vec<String>> {
         self.list(faults, |node, faults| {
             let text = node.string(faults)?;
-            match glob::check(text) {
+            match glob::check(&text) {
                 Ok(()) if text.is_empty() => node.fault(faults, "is empty: write a name, or \"*\" for all"),
-                Ok(()) => Some(text.to_owned()),
-                Err(error) => node.fault(faults, format!("{} {error}", quoted(text))),
+                Ok(()) => Some(text.into_owned()),
+                Err(error) => node.fault(faults, format!("{} {error}", quoted(&text))),
             }
         })
     }
@@ -127,7 +130,7 @@ impl<'a> Node<'a> {
 /// The fields of an object; a field that is `null` is not there.
 struct Fields<'a> {
     path: String,
-    map: &'a Map<String, Value>,
+    members: Vec<(Cow<'a, str>, &'a str)>,
 }
 
 impl<'a> Fields<'a> {
@@ -136,8 +139,8 @@ impl<'a> Fields<'a> {
     }
 
     fn get(&self, name: &str) -> Option<Node<'a>> {
-        let value = self.map.get(name).filter(|value| !value.is_null())?;
-        Some(Node { path: self.path_of(name), value })
+        let (_, text) = self.members.iter().rfind(|(member, _)| member == name).filter(|(_, text)| *text != "null")?;
+        Some(Node { path: self.path_of(name), text })
     }
 
     fn required(&self, name: &str, faults: &mut Vec<Fault>) -> Option<Node<'a>> {
@@ -151,12 +154,12 @@ impl<'a> Fields<'a> {
 const SECRET_NAME: &str =
     "is no name of a Secret: it has lower-case letters, digits, '-' and '.', as in \"my-registry\"";
 
-fn read_settings(document: Node<'_>, faults: &mut Vec<Fault>) -> Option<Settings> {
+fn read_settings(document: &Node<'_>, faults: &mut Vec<Fault>) -> Option<Settings> {
     let known = ["secrets", "serviceAccounts", "exclude", "onMissingSecret", "conflicts"];
     let fields = document.fields(&known, faults)?;
     let secrets = fields.required("secrets", faults).and_then(|node| {
         let secrets = node.list(faults, read_secret)?;
-        if node.value.as_array().is_some_and(Vec::is_empty) {
+        if json::elements(node.text).is_some_and(|elements| elements.is_empty()) {
             return node.fault(faults, "is empty: name at least one secret");
         }
         report_duplicates(&node, faults);
@@ -184,7 +187,7 @@ fn read_settings(document: Node<'_>, faults: &mut Vec<Fault>) -> Option<Settings
     })
 }
 
-fn read_secret(node: Node<'_>, faults: &mut Vec<Fault>) -> Option<ConfiguredSecret> {
+fn read_secret(node: &Node<'_>, faults: &mut Vec<Fault>) -> Option<ConfiguredSecret> {
     let fields = node.fields(&["name", "source", "matchImages", "matchCredentials"], faults)?;
     let name = fields.required("name", faults).and_then(|node| node.string_that(is_dns_subdomain, SECRET_NAME, faults));
     let source = match fields.get("source") {
@@ -234,23 +237,24 @@ fn read_source(node: &Node<'_>, target: Option<&str>, faults: &mut Vec<Fault>) -
 }
 
 fn read_image_patterns(node: &Node<'_>, faults: &mut Vec<Fault>) -> Option<Vec<ImagePattern>> {
-    if node.value.as_array().is_some_and(Vec::is_empty) {
+    let patterns = node.list(faults, |node, faults| {
+        let text = node.string(faults)?;
+        match ImagePattern::parse(&text) {
+            Ok(pattern) => Some(pattern),
+            Err(message) => node.fault(faults, format!("{} {message}", quoted(&text))),
+        }
+    })?;
+    if json::elements(node.text).is_some_and(|elements| elements.is_empty()) {
         return node.fault(faults, "is empty: name at least one registry, or leave it out");
     }
-    node.list(faults, |node, faults| {
-        let text = node.string(faults)?;
-        match ImagePattern::parse(text) {
-            Ok(pattern) => Some(pattern),
-            Err(message) => node.fault(faults, format!("{} {message}", quoted(text))),
-        }
-    })
+    Some(patterns)
 }
 
 fn read_exclude(node: &Node<'_>, faults: &mut Vec<Fault>) -> Option<Exclude> {
     let fields = node.fields(&["namespaces", "annotation"], faults)?;
     let namespaces = fields.get("namespaces").map_or_else(|| Some(Vec::new()), |node| node.globs(faults));
     // Forms and chart values give an empty text for what was not filled in.
-    let annotation = fields.get("annotation").filter(|node| node.value.as_str() != Some("")).map(|node| {
+    let annotation = fields.get("annotation").filter(|node| node.text != "\"\"").map(|node| {
         let rule = "is no key of an annotation, such as \"example.com/exclude\"";
         node.string_that(is_qualified_name, rule, faults)
     });
@@ -262,12 +266,19 @@ fn read_exclude(node: &Node<'_>, faults: &mut Vec<Fault>) -> Option<Exclude> {
 }
 
 fn report_duplicates(secrets: &Node<'_>, faults: &mut Vec<Fault>) {
-    let mut seen = BTreeMap::new();
-    for (i, secret) in secrets.value.as_array().into_iter().flatten().enumerate() {
-        let Some(name) = secret.get("name").and_then(Value::as_str) else { continue };
-        let first = *seen.entry(name).or_insert(i);
+    let elements = json::elements(secrets.text).unwrap_or_default();
+    let name_of = |text| json::pick(text, ["name"]).ok().and_then(|[name]| json::string(name?));
+    let names: Vec<_> = elements.into_iter().map(name_of).collect();
+    let mut sorted: Vec<&str> = names.iter().flatten().map(AsRef::as_ref).collect();
+    sorted.sort_unstable();
+    if sorted.is_sorted_by(|one, next| one < next) {
+        return;
+    }
+    for (i, name) in names.iter().enumerate().filter(|(_, name)| name.is_some()) {
+        let first = names.iter().position(|other| other == name).unwrap_or(i);
         if first != i {
-            let message = format!("{} is configured already, at {}[{first}]", quoted(name), secrets.path);
+            let name = quoted(name.as_deref().unwrap_or_default());
+            let message = format!("{name} is configured already, at {}[{first}]", secrets.path);
             faults.push(Fault { path: format!("{}[{i}].name", secrets.path), message });
         }
     }
@@ -276,8 +287,8 @@ fn report_duplicates(secrets: &Node<'_>, faults: &mut Vec<Fault>) {
 /// A value in quotes, cut where it is long.
 fn quoted(text: &str) -> String {
     match text.char_indices().nth(64) {
-        Some((at, _)) => format!("{:?}…", text.get(..at).unwrap_or_default()),
-        None => format!("{text:?}"),
+        Some((at, _)) => format!("\"{}\"…", text.get(..at).unwrap_or_default()),
+        None => format!("\"{text}\""),
     }
 }
 
@@ -355,7 +366,7 @@ mod tests {
     }
 
     #[rstest]
-    #[case::no_json("{", "settings: is not JSON (line 1, column 1)")]
+    #[case::no_json("{", "settings: is not JSON (line 1, column 2)")]
     #[case::a_list(
         "[]",
         "settings: must be an object with secrets, serviceAccounts, exclude, onMissingSecret and conflicts"

@@ -25,7 +25,7 @@ impl ImagePattern {
             return Err(format!("is empty: {example}"));
         }
         if let Some((_, rest)) = text.split_once("://") {
-            return Err(format!("has a scheme, and images have none: write {rest:?}"));
+            return Err(format!("has a scheme, and images have none: write \"{rest}\""));
         }
         let location = Location::parse(text).map_err(|error| format!("{error}: {example}"))?;
         let (host, path) = (location.authority(), location.path());
