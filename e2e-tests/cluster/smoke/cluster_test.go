@@ -28,8 +28,8 @@ type running struct {
 		Kubeconfig, Server, Version, Dir string
 		PID                              int
 		Parts                            []struct {
-			Name, Log string
-			PID       int
+			Name, Program, Log string
+			PID                int
 		}
 	}
 	client *kubernetes.Clientset

@@ -1,6 +1,7 @@
 package smoke
 
 import (
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -61,6 +62,35 @@ func TestMissingAssetsSayWhatWasTried(t *testing.T) {
 	}
 	if _, err := os.Stat(command.Args[3]); !os.IsNotExist(err) {
 		t.Fatalf("%s is still there (%v)", command.Args[3], err)
+	}
+}
+
+func TestAssetsAreUsedWhereTheyAreAndTheRestIsLinkedIn(t *testing.T) {
+	own, err := filepath.Abs(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	assets := t.TempDir()
+	for _, name := range []string{"etcd", "kube-apiserver"} {
+		script := "#!/bin/sh\nexec '" + own + "' " + name + " \"$@\"\n"
+		if err := os.WriteFile(filepath.Join(assets, name), []byte(script), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	command := up(t)
+	command.Env = append(os.Environ(), "KUBEBUILDER_ASSETS="+assets)
+	r := start(t, command)
+	programs := map[string]string{}
+	for _, part := range r.ready.Parts {
+		programs[part.Name] = part.Program
+	}
+	expected := map[string]string{
+		"etcd":                    filepath.Join(assets, "etcd"),
+		"kube-apiserver":          filepath.Join(assets, "kube-apiserver"),
+		"kube-controller-manager": own,
+	}
+	if !maps.Equal(programs, expected) {
+		t.Fatal(programs)
 	}
 }
 
