@@ -35,7 +35,7 @@ impl Digest {
     }
 }
 
-/// The type and data of a source that the kubelet can pull with. It has no `Debug`: it holds credentials.
+/// The type and data of a source that the kubelet can pull with.
 pub struct Content {
     /// The Secret's `type`.
     pub secret_type: &'static str,
@@ -45,6 +45,13 @@ pub struct Content {
     pub digest: Digest,
     /// The `resourceVersion` of the source, where it is a Secret.
     pub resource_version: Option<u64>,
+}
+
+impl fmt::Debug for Content {
+    /// Without the data: it holds credentials.
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "Content({}, {:?})", self.secret_type, self.digest)
+    }
 }
 
 /// Why a source is not copied. Reads as the end of a sentence about the source; never quotes a value.

@@ -33,12 +33,16 @@ pub struct Setup {
     pub rules: Rules,
     /// What has to be listed before everything is known.
     pub required: BTreeSet<Watched>,
+    /// Whether sources have to be read as well.
+    pub sources_matter: bool,
     /// How many namespaces are written to at the same time.
     pub concurrency: usize,
     /// Where Events go.
     pub reporter: Reporter,
     /// Evicts Pods that cannot pull, if wanted.
     pub stuck_pods: Option<StuckPods>,
+    /// Cancelled once everything is as it should be for the first time.
+    pub done: CancellationToken,
 }
 
 /// Keeps the cluster as the rules want it.
@@ -181,7 +185,8 @@ impl Controller {
         let read = |secret: &str| !matches!(self.setup.rules.sources.get(secret), None | Some(SourceState::Unread));
         let secrets = &self.setup.rules.settings.secrets;
         self.setup.required.is_subset(&self.listed)
-            && secrets.iter().filter(|secret| secret.source.is_some()).all(|secret| read(&secret.name))
+            && (!self.setup.sources_matter
+                || secrets.iter().filter(|secret| secret.source.is_some()).all(|secret| read(&secret.name)))
     }
 
     /// Waits for the next thing to happen, and takes it in. Gives the number of writes that succeeded meanwhile.
@@ -415,6 +420,7 @@ impl Controller {
         if self.is_complete() && self.failures.is_empty() && self.troubles.is_empty() {
             let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
             self.setup.writer.metrics.last_full_sync.set(i64::try_from(now.as_secs()).unwrap_or_default());
+            self.setup.done.cancel();
         }
         self.progress.report(&self.setup.rules.settings, &self.setup.reporter);
     }

@@ -5,15 +5,27 @@
 
 pub mod apply;
 pub mod backoff;
+pub mod cleanup;
+pub mod cli;
+pub mod connect;
 pub mod content;
 pub mod controller;
 pub mod error;
 pub mod events;
+pub mod file;
+pub mod footprint;
 pub mod index;
+pub mod leader;
 pub mod metrics;
 pub mod ownership;
 pub mod plan;
 pub mod rbac;
 pub mod restart_stuck_pods;
+pub mod run;
 pub mod selection;
+pub mod server;
+pub mod session;
+pub mod settings_source;
+pub mod source;
+pub mod status;
 pub mod watch;

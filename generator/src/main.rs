@@ -1,3 +1,45 @@
-//! The generator.
+//! `image-pull-secrets-generator`.
 
-fn main() {}
+use clap::Parser as _;
+use image_pull_secrets_generator::cli::{Cli, Command, CommonArgs, LogFormat, LogLevel};
+use image_pull_secrets_generator::{cleanup, run, status};
+use std::process::ExitCode;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::prelude::*;
+
+// One thread: it waits for the API server nearly all the time, and needs a fraction of the memory that several would.
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    log_as(match &cli.command {
+        Command::Run(args) => &args.common,
+        Command::Status(args) => &args.common,
+        Command::Cleanup(args) => &args.common,
+    });
+    let result = match cli.command {
+        Command::Run(args) => run::run(args).await,
+        Command::Status(args) => status::status(args).await,
+        Command::Cleanup(args) => cleanup::cleanup(args).await,
+    };
+    result.unwrap_or_else(|error| {
+        tracing::error!("{error:#}");
+        ExitCode::from(2)
+    })
+}
+
+/// Logs to standard error, and only what this program says itself: a library's line may quote what it sends or receives.
+fn log_as(args: &CommonArgs) {
+    let level = match args.log_level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+    };
+    let own = Targets::new().with_target("image_pull_secrets_generator", level);
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let layer = match args.log_format {
+        LogFormat::Text => layer.with_target(false).with_ansi(false).boxed(),
+        LogFormat::Json => layer.json().flatten_event(true).with_target(false).with_current_span(false).boxed(),
+    };
+    tracing_subscriber::registry().with(layer.with_filter(own)).init();
+}

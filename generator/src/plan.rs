@@ -14,20 +14,31 @@ use std::sync::Arc;
 pub use references::ReferenceChange;
 
 /// What the plan follows from, besides the index.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Rules {
     /// The settings.
     pub settings: Arc<Settings>,
     /// Which namespaces are for copies, apart from the names that the settings exclude.
     pub selection: Selection,
+    /// Which references go where they are not wanted.
+    pub removal: Removal,
     /// Whether copies go when their source has gone.
     pub delete_with_source: bool,
     /// The content of each configured secret that has a source, by the secret's name.
     pub sources: BTreeMap<String, SourceState>,
 }
 
+/// Which references of a ServiceAccount go where they are not wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removal {
+    /// Those that the generator added, as the ServiceAccount's annotation says.
+    Recorded,
+    /// Those to a secret of the settings as well, unless a Secret stands behind it that is somebody else's.
+    All,
+}
+
 /// What is known of a source.
-#[derive(Clone, Default)]
+#[derive(Debug, Clone, Default)]
 pub enum SourceState {
     /// Nothing yet.
     #[default]

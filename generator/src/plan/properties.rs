@@ -60,6 +60,7 @@ fn rules() -> impl Strategy<Value = Rules> {
         |(document, sources, selection, delete_with_source)| Rules {
             settings: Arc::new(Settings::from_value(&document).unwrap()),
             selection,
+            removal: Removal::Recorded,
             delete_with_source,
             sources: NAMES.iter().map(|&name| name.to_owned()).zip(sources).collect(),
         },

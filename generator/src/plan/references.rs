@@ -1,9 +1,10 @@
 //! Which Secrets ServiceAccounts are to refer to.
 //!
 //! The rule: a reference is removed only if the ServiceAccount's own annotation says that the generator added it. An entry that
-//! was there before, that the policy added at admission, or that somebody added by hand is never in that annotation.
+//! was there before, that the policy added at admission, or that somebody added by hand is never in that annotation. (Only
+//! `cleanup --all-references` goes further, because it is told to.)
 
-use super::{NamespaceSeen, Rules, is_harmful};
+use super::{NamespaceSeen, Removal, Rules, is_harmful};
 use crate::index::{Index, ServiceAccountSeen, Version};
 use std::fmt;
 
@@ -58,7 +59,12 @@ pub(super) fn changes<'a>(
         }
         let for_it = selected && !account.excluded && rules.settings.selects_service_account(name);
         let (wanted, unknown) = if for_it { (&wanted[..], &unknown[..]) } else { (&[][..], &[][..]) };
-        change(namespace, name, account, wanted, unknown)
+        let points_to_ours = |name: &str| {
+            rules.removal == Removal::All
+                && index.listed.secrets.contains(name)
+                && seen.secrets.get(name).is_none_or(|secret| secret.copied_from.is_some())
+        };
+        change(namespace, name, account, wanted, unknown, points_to_ours)
     })
 }
 
@@ -68,6 +74,7 @@ fn change(
     account: &ServiceAccountSeen,
     wanted: &[&str],
     unknown: &[&str],
+    points_to_ours: impl Fn(&str) -> bool,
 ) -> Option<ReferenceChange> {
     let is_ours = |name: &str| account.added.iter().any(|added| &**added == name);
     let stays = |name: &str| wanted.contains(&name) || unknown.contains(&name);
@@ -75,7 +82,7 @@ fn change(
         wanted.iter().filter(|name| !account.refers_to(name)).map(|&name| name.to_owned()).collect();
     let listed = account.references.iter().flatten().enumerate();
     let remove: Vec<(usize, String)> = listed
-        .filter(|(_, name)| is_ours(name) && !stays(name))
+        .filter(|(_, name)| (is_ours(name) || points_to_ours(name)) && !stays(name))
         .map(|(position, name)| (position, name.to_string()))
         .collect();
     let mut added: Vec<String> =

@@ -18,6 +18,7 @@ fn rules(document: serde_json::Value) -> Rules {
     Rules {
         settings: Arc::new(Settings::from_value(&document).unwrap()),
         selection: Selection::Matching(vec![]),
+        removal: Removal::Recorded,
         delete_with_source: false,
         sources: BTreeMap::from([(SECRET.to_owned(), SourceState::Ready(config("new")))]),
     }
@@ -319,6 +320,18 @@ fn cleanup_removes_copies_and_references_and_nothing_else() {
     );
     let index_of_theirs = index(Some(foreign()), Some(account(&["mine", SECRET], &[])));
     assert_eq!(state_and_actions(&index_of_theirs, &everything_goes).1, NOTHING);
+}
+
+#[rstest]
+#[case::to_a_copy(Some(outdated()), true)]
+#[case::to_nothing(None, true)]
+#[case::to_a_foreign_secret(Some(foreign()), false)]
+fn cleanup_of_all_references_removes_one_that_others_added(#[case] secret: Option<SecretSeen>, #[case] expected: bool) {
+    let rules = Rules { selection: Selection::Nothing, removal: Removal::All, ..rules(one_secret()) };
+    let index = index(secret, Some(account(&["mine", SECRET], &[])));
+    let actions = state_and_actions(&index, &rules).1;
+    let removal = "update ServiceAccount team-a/default: -registry-credentials".to_owned();
+    assert_eq!(actions.contains(&removal), expected, "{actions:?}");
 }
 
 #[test]

@@ -1,0 +1,236 @@
+//! The command line.
+
+use crate::selection::parse_selector;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use k8s_openapi::jiff::SignedDuration;
+use kube::core::Selector;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Copies image pull Secrets into every selected namespace, keeps the copies equal to their source, and has ServiceAccounts
+/// refer to them.
+#[derive(Debug, Parser)]
+#[command(name = "image-pull-secrets-generator", version, about, max_term_width = 120)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Makes and keeps the copies, and the references of ServiceAccounts to them.
+    Run(RunArgs),
+    /// Shows what became of every secret in every namespace. Exits with 1 when something is not as the settings want it.
+    Status(StatusArgs),
+    /// Removes every copy and every reference that the generator made.
+    Cleanup(CleanupArgs),
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+pub struct CommonArgs {
+    /// Where the settings are.
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+
+    /// Uses this kubeconfig file. Without it the configuration is found as kubectl finds it: $KUBECONFIG, then
+    /// ~/.kube/config, then the ServiceAccount of the Pod.
+    #[arg(long, value_name = "FILE", env = "GENERATOR_KUBECONFIG")]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// Uses this context of the kubeconfig instead of its current one.
+    #[arg(long, value_name = "NAME", env = "GENERATOR_CONTEXT")]
+    pub context: Option<String>,
+
+    /// Limits everything to namespaces with these labels, written as for `kubectl --selector`. With --policy, the
+    /// namespaceSelector of the policy counts as well.
+    #[arg(long, value_name = "SELECTOR", env = "GENERATOR_NAMESPACE_SELECTOR", value_parser = parse_selector)]
+    pub namespace_selector: Option<Selector>,
+
+    /// Takes the Lease in this namespace. The default is the namespace of the Pod, or that of the kubeconfig's context.
+    #[arg(long, value_name = "NAMESPACE", env = "GENERATOR_LEASE_NAMESPACE")]
+    pub lease_namespace: Option<String>,
+
+    /// Takes the Lease of this name. It also records what the settings selected so far, so that it can be removed later.
+    #[arg(long, value_name = "NAME", env = "GENERATOR_LEASE_NAME", default_value = "image-pull-secrets-generator")]
+    pub lease_name: String,
+
+    /// Logs what is at least this important.
+    #[arg(long, value_name = "LEVEL", env = "GENERATOR_LOG_LEVEL", default_value = "info")]
+    pub log_level: LogLevel,
+
+    /// Logs in this format, to standard error.
+    #[arg(long, value_name = "FORMAT", env = "GENERATOR_LOG_FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+}
+
+/// Where the settings are: in one of the two.
+#[derive(Debug, Args)]
+#[group(required = false, multiple = false)]
+pub struct SettingsArgs {
+    /// Reads the settings from this file, YAML or JSON. It is read again when it changes.
+    #[arg(long, value_name = "FILE", env = "GENERATOR_SETTINGS")]
+    pub settings: Option<PathBuf>,
+
+    /// Reads the settings from the ClusterAdmissionPolicy of this name in the cluster, and honours its namespaceSelector. It
+    /// is watched, so that one document serves the policy and the generator.
+    #[arg(long, value_name = "NAME", env = "GENERATOR_POLICY")]
+    pub policy: Option<String>,
+}
+
+/// `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// What every command takes.
+    #[command(flatten)]
+    pub common: CommonArgs,
+
+    /// Makes everything as it should be once, and exits: with 1 when something could not be done. No Lease is taken.
+    #[arg(long, env = "GENERATOR_ONCE", conflicts_with = "interval")]
+    pub once: bool,
+
+    /// Lists everything anew after this time, such as 10m, besides watching it. By default watching is trusted.
+    #[arg(long, value_name = "DURATION", env = "GENERATOR_INTERVAL", value_parser = parse_duration)]
+    pub interval: Option<Duration>,
+
+    /// Prints what would be done now, and exits without doing it.
+    #[arg(long, env = "GENERATOR_DRY_RUN")]
+    pub dry_run: bool,
+
+    /// Deletes the copies of a source Secret that was deleted. By default they stay.
+    #[arg(long, env = "GENERATOR_DELETE_WITH_SOURCE")]
+    pub delete_with_source: bool,
+
+    /// Evicts Pods that cannot pull an image because they are older than the reference to the secret, once each, as far as
+    /// their PodDisruptionBudgets allow. Only Pods with a controller are evicted. By default they are left alone.
+    #[arg(long, env = "GENERATOR_RESTART_STUCK_PODS")]
+    pub restart_stuck_pods: bool,
+
+    /// Writes to at most this many namespaces at the same time.
+    #[arg(long, value_name = "NUMBER", env = "GENERATOR_CONCURRENCY", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..))]
+    pub concurrency: u16,
+
+    /// Writes only while holding the Lease, so that several replicas can run. This is the default.
+    #[arg(long, overrides_with = "no_leader_elect")]
+    pub leader_elect: bool,
+
+    /// Writes without holding the Lease: for a single process only.
+    #[arg(long, env = "GENERATOR_NO_LEADER_ELECT")]
+    pub no_leader_elect: bool,
+
+    /// Serves /healthz, /readyz and /metrics at this address. Not served with --once and --dry-run.
+    #[arg(long, value_name = "ADDRESS", env = "GENERATOR_LISTEN", default_value = "0.0.0.0:8080")]
+    pub listen: SocketAddr,
+}
+
+/// `status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// What every command takes.
+    #[command(flatten)]
+    pub common: CommonArgs,
+
+    /// Prints in this format.
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub output: Output,
+}
+
+/// `cleanup`.
+#[derive(Debug, Args)]
+pub struct CleanupArgs {
+    /// What every command takes. The settings may be left out: the Lease records which secrets there are copies of.
+    #[command(flatten)]
+    pub common: CommonArgs,
+
+    /// Prints what would be removed, and exits without removing it.
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Does not ask first. Needed where standard input is not a terminal.
+    #[arg(long)]
+    pub yes: bool,
+
+    /// Removes also references that the generator did not add, where they refer to a copy that goes: those that the policy
+    /// added at admission. By default such an entry stays, because it may be somebody's own.
+    #[arg(long)]
+    pub all_references: bool,
+}
+
+/// How important a log line is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogLevel {
+    /// What failed for good.
+    Error,
+    /// What failed and is tried again, and what is in the way.
+    Warn,
+    /// One line for each write.
+    Info,
+    /// What was retried as well.
+    Debug,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One object a line.
+    Json,
+}
+
+/// How `status` prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let duration = text.parse::<SignedDuration>().map_err(|error| format!("{error}; write 90s, 10m or 1h30m"))?;
+    let duration = Duration::try_from(duration).map_err(|_| "must not be negative".to_owned())?;
+    if duration < Duration::from_secs(1) { Err("must be at least 1s".to_owned()) } else { Ok(duration) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+    use rstest::rstest;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_help_text_is_a_sentence() {
+        for command in Cli::command().get_subcommands() {
+            for argument in command.get_arguments().filter(|argument| !matches!(argument.get_id().as_str(), "help" | "version")) {
+                let help = argument.get_long_help().or(argument.get_help()).map(ToString::to_string).unwrap_or_default();
+                assert!(help.starts_with(char::is_uppercase), "{}: {help:?}", argument.get_id());
+                assert!(help.trim_end_matches(|c| c != '.' && c != '`').len() > 10, "{}: {help:?}", argument.get_id());
+            }
+        }
+    }
+
+    #[rstest]
+    #[case::minutes("10m", Ok(600))]
+    #[case::mixed("1h30m", Ok(5400))]
+    #[case::nothing("0s", Err("must be at least 1s"))]
+    #[case::the_past("-1m", Err("must not be negative"))]
+    fn durations(#[case] text: &str, #[case] expected: Result<u64, &str>) {
+        assert_eq!(parse_duration(text), expected.map(Duration::from_secs).map_err(str::to_owned));
+    }
+
+    #[test]
+    fn settings_and_policy_exclude_each_other() {
+        let parse = |args: &[&str]| Cli::try_parse_from([&["generator", "run"], args].concat());
+        assert!(parse(&["--settings", "f"]).is_ok() && parse(&["--policy", "p"]).is_ok());
+        assert!(parse(&["--settings", "f", "--policy", "p"]).is_err());
+    }
+}

@@ -1,0 +1,283 @@
+//! Leader election by a Lease, as client-go does it: a Lease is taken from another holder only when it has not changed for its
+//! whole duration on the clock of the one who wants it. No two clocks are compared, so that skew neither steals nor blocks it.
+//!
+//! (The published crates for this compare `renewTime` with the local clock, which a skewed replica would win all the time.)
+
+use crate::error::chain;
+use crate::ownership::MANAGER;
+use crate::rbac::Request;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{ObjectMeta, PostParams};
+use kube::{Api, Client};
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// How long a Lease is good for after its last renewal. After a kill it takes this and one [`RETRY`] until another leads.
+const DURATION: Duration = Duration::from_secs(12);
+
+/// How often the leader renews it.
+const RENEW: Duration = Duration::from_secs(4);
+
+/// How often it is looked at by who wants it, and tried again by who failed to renew it.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// How long after the last renewal the leader stops writing, if no other succeeded: before anybody else may begin.
+const RENEW_DEADLINE: Duration = Duration::from_secs(9);
+
+/// How long nobody else leads after [`Election::take_over`].
+const TAKEN_OVER: Duration = Duration::from_secs(300);
+
+/// How long one request about the Lease may take.
+const TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Which Lease, and who wants it.
+#[derive(Clone)]
+pub struct Election {
+    /// The API server.
+    pub client: Client,
+    /// The Lease's namespace.
+    pub namespace: String,
+    /// The Lease's name.
+    pub lease: String,
+    /// Who wants it: different for each replica.
+    pub identity: String,
+}
+
+/// What was seen of a Lease, and when it last looked different.
+#[derive(Debug, Clone, PartialEq)]
+struct Observed {
+    spec: LeaseSpec,
+    since: Instant,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Decision {
+    /// Renew it: it is ours.
+    Renew,
+    /// Take it: it is nobody's.
+    Take,
+    /// Somebody else has it.
+    Wait,
+}
+
+fn decide(observed: &Observed, identity: &str, now: Instant) -> Decision {
+    let spec = &observed.spec;
+    match spec.holder_identity.as_deref() {
+        None | Some("") => Decision::Take,
+        Some(holder) if holder == identity => Decision::Renew,
+        Some(_) => {
+            let seconds = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
+            let duration = seconds.map_or(DURATION, Duration::from_secs);
+            if now.duration_since(observed.since) > duration { Decision::Take } else { Decision::Wait }
+        }
+    }
+}
+
+impl Observed {
+    /// The next observation: the time counts on where nothing changed.
+    fn next(before: Option<Self>, spec: LeaseSpec, now: Instant) -> Self {
+        match before {
+            Some(before) if before.spec == spec => before,
+            _ => Self { spec, since: now },
+        }
+    }
+}
+
+impl Election {
+    /// Takes part until `stop`, and says in `leads` whether this replica leads. Releases the Lease at the end.
+    pub async fn run(self, leads: watch::Sender<bool>, stop: CancellationToken) {
+        let mut observed = None;
+        let mut renewed = None;
+        let mut last_trouble = String::new();
+        while !stop.is_cancelled() {
+            let started = Instant::now();
+            match tokio::time::timeout(TIMEOUT, self.try_once(&mut observed)).await {
+                Ok(Ok(true)) => renewed = Some(started),
+                Ok(Ok(false)) => renewed = None,
+                Ok(Err(error)) => {
+                    let trouble = self.explained(&error);
+                    if trouble != last_trouble {
+                        tracing::warn!("{trouble}");
+                        last_trouble = trouble;
+                    }
+                }
+                Err(_) => tracing::debug!("no answer about the Lease"),
+            }
+            let leading = renewed.is_some_and(|renewed| renewed.elapsed() < RENEW_DEADLINE);
+            let fresh = renewed == Some(started);
+            if leads.send_if_modified(|current| std::mem::replace(current, leading) != leading) {
+                let lease = format!("{}/{}", self.namespace, self.lease);
+                tracing::info!(lease, "{}", if leading { "leading" } else { "not leading any more" });
+            }
+            tokio::select! {
+                () = tokio::time::sleep(if fresh { RENEW } else { RETRY }) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+        leads.send_replace(false);
+    }
+
+    /// Gives the Lease back, if it is ours: another replica takes it at once.
+    pub async fn release(&self) {
+        let release = async {
+            let lease = self.api().get(&self.lease).await?;
+            if lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()) == Some(&self.identity) {
+                let spec = LeaseSpec { holder_identity: None, ..lease.spec.clone().unwrap_or_default() };
+                self.replace(&Lease { spec: Some(spec), ..lease }).await?;
+            }
+            Ok::<_, kube::Error>(())
+        };
+        match tokio::time::timeout(TIMEOUT, release).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!("cannot release the Lease: {}", chain(&error)),
+            Err(_) => tracing::warn!("cannot release the Lease: no answer"),
+        }
+    }
+
+    /// Takes the Lease from whoever holds it, for some minutes, so that nobody writes meanwhile. Gives `false` where nobody
+    /// holds it.
+    ///
+    /// # Errors
+    /// The Lease cannot be read or written.
+    pub async fn take_over(&self) -> anyhow::Result<bool> {
+        loop {
+            let lease = self.api().get_opt(&self.lease).await.map_err(|error| anyhow::anyhow!(self.explained(&error)))?;
+            let Some(lease) = lease else { return Ok(false) };
+            let spec = lease.spec.clone().unwrap_or_default();
+            if spec.holder_identity.as_deref().is_none_or(str::is_empty) {
+                return Ok(false);
+            }
+            let seconds = i32::try_from(TAKEN_OVER.as_secs()).ok();
+            let spec = LeaseSpec { lease_duration_seconds: seconds, ..self.taken(&spec) };
+            match won(self.replace(&Lease { spec: Some(spec), ..lease }).await) {
+                Ok(true) => break,
+                Ok(false) => {}
+                Err(error) => anyhow::bail!(self.explained(&error)),
+            }
+        }
+        // Until then the one who held it may not have noticed.
+        tokio::time::sleep(RENEW + TIMEOUT).await;
+        Ok(true)
+    }
+
+    /// Takes or renews the Lease where that is right, and says whether it is ours now.
+    async fn try_once(&self, observed: &mut Option<Observed>) -> kube::Result<bool> {
+        let Some(lease) = self.api().get_opt(&self.lease).await? else {
+            let metadata = ObjectMeta { name: Some(self.lease.clone()), ..ObjectMeta::default() };
+            let lease = Lease { metadata, spec: Some(self.taken(&LeaseSpec::default())) };
+            return won(self.api().create(&by_us(), &lease).await);
+        };
+        let spec = lease.spec.clone().unwrap_or_default();
+        let now = Instant::now();
+        let seen = Observed::next(observed.take(), spec, now);
+        let decision = decide(&seen, &self.identity, now);
+        let next = match decision {
+            Decision::Wait => None,
+            Decision::Renew => Some(LeaseSpec { renew_time: Some(this_moment()), ..seen.spec.clone() }),
+            Decision::Take => Some(self.taken(&seen.spec)),
+        };
+        *observed = Some(seen);
+        match next {
+            // With the resourceVersion of what was read: only one of several wins.
+            Some(spec) => won(self.replace(&Lease { spec: Some(spec), ..lease }).await),
+            None => Ok(false),
+        }
+    }
+
+    fn taken(&self, before: &LeaseSpec) -> LeaseSpec {
+        LeaseSpec {
+            holder_identity: Some(self.identity.clone()),
+            lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(),
+            acquire_time: Some(this_moment()),
+            renew_time: Some(this_moment()),
+            lease_transitions: Some(before.lease_transitions.unwrap_or_default().saturating_add(1)),
+            ..LeaseSpec::default()
+        }
+    }
+
+    async fn replace(&self, lease: &Lease) -> kube::Result<Lease> {
+        self.api().replace(&self.lease, &by_us(), lease).await
+    }
+
+    fn api(&self) -> Api<Lease> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    fn explained(&self, error: &kube::Error) -> String {
+        let (namespace, name) = (Some(self.namespace.as_str()), Some(self.lease.as_str()));
+        let request = |verb| Request { verb, group: "coordination.k8s.io", resource: "leases", namespace, name };
+        let rule = match error {
+            kube::Error::Api(status) => {
+                ["get", "create", "update"].into_iter().find_map(|verb| request(verb).missing_rule(status))
+            }
+            _ => None,
+        };
+        let because = rule.unwrap_or_else(|| chain(error));
+        format!("cannot take the Lease {}/{}: {because}", self.namespace, self.lease)
+    }
+}
+
+fn by_us() -> PostParams {
+    PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() }
+}
+
+fn this_moment() -> MicroTime {
+    MicroTime(Timestamp::now())
+}
+
+/// Whether a write of the Lease made it ours; a conflict means that somebody else was faster.
+fn won(answer: kube::Result<Lease>) -> kube::Result<bool> {
+    match answer {
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    fn held_by(holder: Option<&str>, renewed: i64) -> LeaseSpec {
+        LeaseSpec {
+            holder_identity: holder.map(str::to_owned),
+            lease_duration_seconds: Some(12),
+            renew_time: Some(MicroTime(Timestamp::from_second(renewed).unwrap())),
+            ..LeaseSpec::default()
+        }
+    }
+
+    #[rstest]
+    #[case::nobody(None, 0, Decision::Take)]
+    #[case::released(Some(""), 0, Decision::Take)]
+    #[case::ours(Some("me"), 100, Decision::Renew)]
+    #[case::somebody_else(Some("other"), 11, Decision::Wait)]
+    #[case::somebody_who_went_away(Some("other"), 13, Decision::Take)]
+    fn a_lease_held_by(#[case] holder: Option<&str>, #[case] unchanged_for: u64, #[case] expected: Decision) {
+        let since = Instant::now();
+        // Whatever its renewTime says: that is the clock of the other.
+        for renewed in [0, 4_000_000_000] {
+            let observed = Observed { spec: held_by(holder, renewed), since };
+            assert_eq!(decide(&observed, "me", since + Duration::from_secs(unchanged_for)), expected);
+        }
+    }
+
+    #[test]
+    fn a_renewal_starts_the_time_anew_and_another_look_does_not() {
+        let start = Instant::now();
+        let first = Observed::next(None, held_by(Some("other"), 1), start);
+        let later = start + Duration::from_secs(5);
+        assert_eq!(Observed::next(Some(first.clone()), held_by(Some("other"), 1), later).since, start);
+        assert_eq!(Observed::next(Some(first), held_by(Some("other"), 2), later).since, later);
+    }
+
+    #[test]
+    fn a_leader_stops_before_another_may_begin_and_a_kill_is_noticed_within_20_seconds() {
+        assert!(RENEW + TIMEOUT < RENEW_DEADLINE && RENEW_DEADLINE + TIMEOUT <= DURATION);
+        assert!(DURATION + RETRY + TIMEOUT < Duration::from_secs(20));
+    }
+}

@@ -1,0 +1,232 @@
+//! `run`: keeps everything as the settings want it.
+
+use crate::cli::{CommonArgs, RunArgs};
+use crate::connect;
+use crate::events::Reporter;
+use crate::footprint::{Footprint, Record};
+use crate::leader::Election;
+use crate::plan;
+use crate::server::{Health, serve};
+use crate::session::{Context, Session};
+use crate::settings_source::{Configuration, SettingsSource};
+use anyhow::{Context as _, Result, bail};
+use std::env;
+use std::process::ExitCode;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// What a process is given by its surroundings.
+pub struct Surroundings {
+    /// What sessions work with.
+    pub context: Context,
+    /// What the endpoints tell.
+    pub health: Health,
+    /// Where the footprint is recorded.
+    pub record: Record,
+    /// The name of this replica.
+    pub identity: String,
+}
+
+impl Surroundings {
+    /// What the arguments and the environment say.
+    ///
+    /// # Errors
+    /// There is no API server to connect to.
+    pub async fn of(common: &CommonArgs) -> Result<Self> {
+        let config = connect::config(common).await?;
+        let default_namespace = config.default_namespace.clone();
+        let client = connect::client(config)?;
+        let own_pod = env::var("POD_NAMESPACE").ok().zip(env::var("POD_NAME").ok());
+        let pod_name = env::var("POD_NAME").or_else(|_| env::var("HOSTNAME")).unwrap_or_else(|_| "local".to_owned());
+        // Two processes may well run on one host.
+        let identity = format!("{pod_name}_{:08x}", rand::random::<u32>());
+        let namespace = common.lease_namespace.clone().or_else(|| env::var("POD_NAMESPACE").ok());
+        let health = Health::default();
+        let record = Record {
+            client: client.clone(),
+            namespace: namespace.unwrap_or(default_namespace),
+            lease: common.lease_name.clone(),
+        };
+        let context = Context {
+            reporter: Reporter::new(client.clone(), &identity, own_pod),
+            client,
+            evictions: None,
+            metrics: health.metrics.clone(),
+            selector: common.namespace_selector.clone(),
+            delete_with_source: false,
+            concurrency: 32,
+        };
+        Ok(Self { context, health, record, identity })
+    }
+}
+
+/// Runs until it is done, or told to stop.
+///
+/// # Errors
+/// What keeps it from starting.
+pub async fn run(args: RunArgs) -> Result<ExitCode> {
+    let Some(source) = SettingsSource::of(&args.common.settings) else {
+        bail!("there are no settings: give --settings FILE or --policy NAME");
+    };
+    let mut surroundings = Surroundings::of(&args.common).await?;
+    surroundings.context.delete_with_source = args.delete_with_source;
+    surroundings.context.concurrency = args.concurrency.into();
+    if args.restart_stuck_pods {
+        surroundings.context.evictions = Some(connect::client_without_retry(connect::config(&args.common).await?)?);
+    }
+    if args.dry_run {
+        return dry_run(&surroundings, &source.read(&surroundings.context.client).await?).await;
+    }
+    if args.once {
+        return once(&surroundings, &source.read(&surroundings.context.client).await?).await;
+    }
+    forever(&args, surroundings, source).await
+}
+
+async fn dry_run(surroundings: &Surroundings, configuration: &Configuration) -> Result<ExitCode> {
+    let context = Context { evictions: None, ..surroundings.context.clone() };
+    let footprint = recorded(&surroundings.record).await;
+    let mut session = Session::start(&context, configuration, &footprint, CancellationToken::new());
+    let (index, rules) = session.controller.snapshot().await?;
+    for (_, plan) in plan::plan(index, rules) {
+        plan.actions.iter().for_each(|action| println!("{action}"));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn once(surroundings: &Surroundings, configuration: &Configuration) -> Result<ExitCode> {
+    let footprint = begin(&surroundings.record, configuration).await;
+    let mut session = Session::start(&surroundings.context, configuration, &footprint, CancellationToken::new());
+    let summary = session.controller.run_once().await?;
+    for failure in &summary.failures {
+        tracing::error!("{failure}");
+    }
+    tracing::info!("{} writes, {} failures", summary.writes, summary.failures.len());
+    if !summary.failures.is_empty() {
+        return Ok(ExitCode::FAILURE);
+    }
+    end(&surroundings.record, configuration, &footprint).await;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn forever(args: &RunArgs, surroundings: Surroundings, source: SettingsSource) -> Result<ExitCode> {
+    if let SettingsSource::File(_) = &source {
+        // A file that cannot be used is told at once; a policy may be created later.
+        source.read(&surroundings.context.client).await?;
+    }
+    serve(args.listen, surroundings.health.clone()).await?;
+    let stop = stop_on_signal()?;
+    let (sender, mut configuration) = watch::channel(None);
+    let client = surroundings.context.client.clone();
+    let following = tokio::spawn(source.follow(client, sender));
+
+    let (leads, mut leading) = watch::channel(args.no_leader_elect);
+    let election = Election {
+        client: surroundings.context.client.clone(),
+        namespace: surroundings.record.namespace.clone(),
+        lease: surroundings.record.lease.clone(),
+        identity: surroundings.identity.clone(),
+    };
+    let campaign = CancellationToken::new();
+    let electing = (!args.no_leader_elect).then(|| tokio::spawn(election.clone().run(leads, campaign.clone())));
+
+    while !stop.is_cancelled() {
+        let now_leading = *leading.borrow_and_update();
+        surroundings.health.metrics.leader.set(now_leading.into());
+        let current = configuration.borrow_and_update().clone();
+        let ended = CancellationToken::new();
+        let work = async {
+            match current {
+                Some(current) if now_leading => work(&surroundings, &current, ended.clone()).await,
+                _ => {
+                    if !now_leading || args.no_leader_elect {
+                        surroundings.health.set_ready();
+                    }
+                    ended.cancelled().await;
+                }
+            }
+        };
+        let interval = args.interval.unwrap_or(Duration::MAX);
+        let change = async {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                _ = leading.changed(), if electing.is_some() => {}
+                _ = configuration.changed() => {}
+                () = tokio::time::sleep(interval) => {}
+            }
+            ended.cancel();
+        };
+        tokio::join!(work, change);
+    }
+    // In this order: nothing is written any more, then the Lease is free.
+    following.abort();
+    campaign.cancel();
+    if let Some(electing) = electing {
+        electing.await.context("the leader election ended")?;
+        election.release().await;
+    }
+    tracing::info!("stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn work(surroundings: &Surroundings, configuration: &Configuration, stop: CancellationToken) {
+    let footprint = begin(&surroundings.record, configuration).await;
+    let done = CancellationToken::new();
+    let mut session = Session::start(&surroundings.context, configuration, &footprint, done.clone());
+    let after = async {
+        tokio::select! {
+            () = done.cancelled() => {
+                surroundings.health.set_ready();
+                end(&surroundings.record, configuration, &footprint).await;
+            }
+            () = stop.cancelled() => {}
+        }
+    };
+    tokio::join!(session.controller.run(stop.clone()), after);
+}
+
+/// Records what there may be from now on, and gives all that there may be.
+async fn begin(record: &Record, configuration: &Configuration) -> Footprint {
+    let before = recorded(record).await;
+    let all = before.clone().and(Footprint::of(&configuration.settings));
+    if all != before
+        && let Err(error) = record.write(&all).await
+    {
+        tracing::warn!("what leaves the settings will not be removed after a restart: {error:#}");
+    }
+    all
+}
+
+/// Records that nothing else is left.
+async fn end(record: &Record, configuration: &Configuration, recorded: &Footprint) {
+    let present = Footprint::of(&configuration.settings);
+    if present != *recorded
+        && let Err(error) = record.write(&present).await
+    {
+        tracing::warn!("{error:#}");
+    }
+}
+
+async fn recorded(record: &Record) -> Footprint {
+    record.read().await.unwrap_or_else(|error| {
+        tracing::warn!("what left the settings before now is not known: {error:#}");
+        Footprint::default()
+    })
+}
+
+fn stop_on_signal() -> Result<CancellationToken> {
+    let stop = CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let token = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        token.cancel();
+    });
+    Ok(stop)
+}

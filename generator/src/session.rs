@@ -1,0 +1,137 @@
+//! One configuration at work: its watches, its sources and the controller that they report to. A new configuration is a new
+//! session, which reads everything anew.
+
+use crate::apply::Writer;
+use crate::controller::{Controller, Setup};
+use crate::events::Reporter;
+use crate::footprint::Footprint;
+use crate::metrics::Metrics;
+use crate::plan::{Removal, Rules};
+use crate::restart_stuck_pods::StuckPods;
+use crate::selection::Selection;
+use crate::settings_source::Configuration;
+use crate::source;
+use crate::watch::{Report, Watched, Watcher};
+use image_pull_secrets::settings::{Settings, Source};
+use kube::Client;
+use kube::core::Selector;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::sync::mpsc::{Sender, channel};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// What every session of a process works with.
+#[derive(Clone)]
+pub struct Context {
+    /// The API server.
+    pub client: Client,
+    /// A client that retries nothing, if stuck Pods are to be restarted.
+    pub evictions: Option<Client>,
+    /// The metrics.
+    pub metrics: Arc<Metrics>,
+    /// Where Events go.
+    pub reporter: Reporter,
+    /// The selector of the command line.
+    pub selector: Option<Selector>,
+    /// Whether copies go with their source.
+    pub delete_with_source: bool,
+    /// How many namespaces are written to at the same time.
+    pub concurrency: usize,
+}
+
+/// A controller with everything that reports to it. Dropping it ends the watches.
+pub struct Session {
+    /// The controller.
+    pub controller: Controller,
+    _watches: JoinSet<()>,
+}
+
+impl Session {
+    /// Begins to make everything as `configuration` wants it, and to remove what else `footprint` says there may be. The
+    /// token is cancelled once that is so for the first time.
+    pub fn start(context: &Context, configuration: &Configuration, footprint: &Footprint, done: CancellationToken) -> Self {
+        let selectors = context.selector.iter().chain(&configuration.selector).cloned().collect();
+        Self::new(context, &configuration.settings, Selection::Matching(selectors), Removal::Recorded, footprint, done)
+    }
+
+    /// Begins to remove everything that `footprint` says there may be.
+    pub fn removing(context: &Context, settings: &Arc<Settings>, removal: Removal, footprint: &Footprint) -> Self {
+        Self::new(context, settings, Selection::Nothing, removal, footprint, CancellationToken::new())
+    }
+
+    fn new(
+        context: &Context,
+        settings: &Arc<Settings>,
+        selection: Selection,
+        removal: Removal,
+        footprint: &Footprint,
+        done: CancellationToken,
+    ) -> Self {
+        // What has to be seen before it can be said that all is well. What is only left over may be forbidden to watch.
+        let removes_all = selection == Selection::Nothing;
+        let everything = Footprint::of(settings).and(footprint.clone());
+        let required = if removes_all { everything.watches() } else { Footprint::of(settings).watches() };
+        // Room for a page of objects.
+        let (sender, reports) = channel(512);
+        let watcher = Watcher {
+            client: context.client.clone(),
+            settings: settings.clone(),
+            keep_labels: selection.looks_at_labels(),
+            confirm_missing: context.delete_with_source,
+            reports: sender.clone(),
+        };
+        let mut watches = JoinSet::new();
+        let mut wanted = required.clone();
+        wanted.extend(everything.watches());
+        if context.evictions.is_some() {
+            wanted.insert(Watched::PendingPods);
+        }
+        for watched in wanted {
+            watches.spawn(watcher.clone().watch(watched));
+        }
+        if !removes_all {
+            follow_sources(settings, &watcher, &sender, &mut watches);
+        }
+        let sources_matter = !removes_all;
+        let rules = Rules {
+            settings: settings.clone(),
+            selection,
+            removal,
+            delete_with_source: context.delete_with_source,
+            sources: BTreeMap::new(),
+        };
+        let setup = Setup {
+            writer: Writer { client: context.client.clone(), metrics: context.metrics.clone() },
+            rules,
+            required,
+            sources_matter,
+            concurrency: context.concurrency,
+            reporter: context.reporter.clone(),
+            stuck_pods: context.evictions.clone().map(|client| StuckPods::new(client, context.metrics.clone())),
+            done,
+        };
+        Self { controller: Controller::new(setup, reports), _watches: watches }
+    }
+}
+
+fn follow_sources(settings: &Settings, watcher: &Watcher, sender: &Sender<Report>, watches: &mut JoinSet<()>) {
+    for secret in &settings.secrets {
+        let of = secret.name.clone();
+        match secret.source.clone() {
+            None => {}
+            Some(Source::Secret { namespace, name }) => {
+                watches.spawn(watcher.clone().watch(Watched::Source { of, namespace, name }));
+            }
+            Some(Source::File(path)) => {
+                watches.spawn(source::follow_file(of, path, sender.clone()));
+            }
+            Some(Source::Env(name)) => {
+                let sender = sender.clone();
+                watches.spawn(async move {
+                    let _ = sender.send(Report::Source(of, source::of_env(&name))).await;
+                });
+            }
+        }
+    }
+}
