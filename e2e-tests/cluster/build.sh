@@ -3,7 +3,7 @@
 # `build.sh oracle` builds that one only (a tenth of the work).
 #
 # GO names another Go, GO_JOBS how many packages are compiled at once (default
-# 2: each can take a gigabyte).
+# 2: each can take a gigabyte, the link two).
 set -eu
 cd "$(dirname "$0")"
 

@@ -7,11 +7,11 @@ import (
 	"os"
 )
 
-// freePort finds a port on loopback below the range that the kernel gives to
-// outgoing connections. A port inside that range could be lost while the API
-// server is stopped: to any connection, and to a retrying client's own, which
-// can even connect to itself.
-func freePort() (int, error) {
+// freePorts finds as many different ports on loopback, below the range that
+// the kernel gives to outgoing connections. A port inside that range could be
+// lost while the API server is stopped: to any connection, and to a retrying
+// client's own, which can even connect to itself.
+func freePorts(count int) ([]int, error) {
 	const lowest = 15000
 	highest := 32767
 	if text, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range"); err == nil {
@@ -20,13 +20,20 @@ func freePort() (int, error) {
 			highest = first - 1
 		}
 	}
-	var err error
-	for range 100 {
+	var ports []int
+	var refused error
+	for range 100 * count {
 		port := lowest + rand.IntN(highest-lowest)
-		var listener net.Listener
-		if listener, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
-			return port, listener.Close()
+		listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			refused = err
+			continue
+		}
+		// Held until all are found, so that none is found twice.
+		defer listener.Close()
+		if ports = append(ports, port); len(ports) == count {
+			return ports, nil
 		}
 	}
-	return 0, fmt.Errorf("no free port on 127.0.0.1 between %d and %d: %w", lowest, highest, err)
+	return nil, fmt.Errorf("no %d free ports on 127.0.0.1 between %d and %d: %w", count, lowest, highest, refused)
 }

@@ -116,15 +116,11 @@ func newCluster(dir string, o options) (*cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	etcdPort, err := freePort()
+	ports, err := freePorts(2)
 	if err != nil {
 		return nil, err
 	}
-	port, err := freePort()
-	if err != nil {
-		return nil, err
-	}
-	at := layout{dir: dir, etcdURL: fmt.Sprintf("http://127.0.0.1:%d", etcdPort), port: port}
+	at := layout{dir: dir, etcdURL: fmt.Sprintf("http://127.0.0.1:%d", ports[0]), port: ports[1]}
 	part := func(name string, flags []string) *process {
 		return &process{name: name, command: append(found[name], flags...), log: at.log(name)}
 	}
