@@ -51,13 +51,13 @@ e2e-kwctl: policy.wasm ## Run e2e-tests/e2e.bats with kwctl
 	bats e2e-tests/e2e.bats
 
 policy.wasm: $(WORKSPACE_FILES) $(call sources_of,src core) ## Build the policy's module (wasm32-wasip1)
-	scripts/build-module.sh image-pull-secrets-policy $@
+	@scripts/build-module.sh image-pull-secrets-policy $@
 
 yardstick.wasm: $(WORKSPACE_FILES) $(call sources_of,e2e-tests/yardstick)
-	scripts/build-module.sh yardstick-policy $@
+	@scripts/build-module.sh yardstick-policy $@
 
 probe.wasm: $(WORKSPACE_FILES) $(call sources_of,e2e-tests/guests/probe)
-	scripts/build-module.sh probe-policy $@
+	@scripts/build-module.sh probe-policy $@
 
 annotated-policy.wasm: policy.wasm metadata.yml README.md ## Add the metadata to the module (kwctl)
 	@command -v kwctl >/dev/null || { echo "$(KWCTL_HINT)"; exit 1; }

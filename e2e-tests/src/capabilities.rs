@@ -112,10 +112,21 @@ impl Capabilities<'_> {
     }
 
     /// The real host hands the error's `Debug` form to the policy: its causes, and a stack backtrace where
-    /// `RUST_BACKTRACE` is set. [`crate::Host::backtraces`] adds one whatever the environment says.
+    /// `RUST_BACKTRACE` is set. Here [`crate::Host::backtraces`] decides, whatever the environment says.
     fn callback_failure(&self, error: &anyhow::Error) -> String {
-        let mut text = format!("Callback evaluation failure: {error:?}");
-        if self.backtraces && !text.contains("\nStack backtrace:\n") {
+        let mut text = format!("Callback evaluation failure: {error}");
+        let causes: Vec<String> = error.chain().skip(1).map(ToString::to_string).collect();
+        match causes.as_slice() {
+            [] => {}
+            [cause] => text.push_str(&format!("\n\nCaused by:\n    {cause}")),
+            causes => {
+                text.push_str("\n\nCaused by:");
+                for (index, cause) in causes.iter().enumerate() {
+                    text.push_str(&format!("\n    {index}: {cause}"));
+                }
+            }
+        }
+        if self.backtraces {
             text.push_str(&format!("\n\nStack backtrace:\n{}", Backtrace::force_capture()));
         }
         text

@@ -100,10 +100,10 @@ impl Evaluation {
 #[derive(Debug, Error)]
 pub enum LoadError {
     /// No WebAssembly, or not of a kind that the engine knows.
-    #[error("cannot compile the module: {0}")]
-    Compile(wasmtime::Error),
+    #[error("cannot compile the module")]
+    Compile(#[source] wasmtime::Error),
     /// It imports what a Kubewarden host does not offer.
-    #[error("cannot link the module: {0}")]
+    #[error("cannot link the module")]
     Link(#[from] wasmtime_provider::errors::Error),
 }
 
@@ -222,7 +222,8 @@ fn guest_error(error: wapc::errors::Error) -> CallError {
     CallError::Guest(text)
 }
 
-/// Advances the engine's epoch for as long as somebody has the engine.
+/// Advances the engine's epoch for as long as somebody has the engine. As in the real host, ticks that a busy machine
+/// misses are not made up for: a guest that had no processor is not to be blamed.
 fn tick(engine: &Engine) {
     let engine = engine.weak();
     thread::spawn(move || {

@@ -13,6 +13,7 @@
 //! | [`cluster`] | where answers come from: manifests, a recorded session, nothing |
 //! | [`request`] | manifests and AdmissionReviews in, admission requests out |
 //! | [`response`] | the policy's answer in, an admission response with its JSON patch out |
+//! | [`modules`] | the modules of this repository, for tests and benchmarks |
 //!
 //! Where this crate says "the real host" it means `policy-evaluator`, the library inside policy-server and kwctl, as of
 //! Kubewarden 1.36 to 1.38. Texts and formats are that library's, because policies can only read the texts.
@@ -22,6 +23,7 @@ pub mod cluster;
 pub mod host;
 mod kinds;
 pub mod metadata;
+pub mod modules;
 pub mod request;
 pub mod response;
 

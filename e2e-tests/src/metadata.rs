@@ -78,7 +78,7 @@ enum ExecutionMode {
 #[derive(Debug, Error)]
 pub enum MetadataError {
     /// The file could not be read.
-    #[error("cannot read the policy's metadata from {path}: {source}")]
+    #[error("cannot read the policy's metadata from {path}")]
     Read {
         /// The file.
         path: String,
@@ -86,7 +86,7 @@ pub enum MetadataError {
         source: io::Error,
     },
     /// Not YAML, or not a policy's metadata.
-    #[error("the policy's metadata is not valid: {0}")]
+    #[error("the policy's metadata is not valid")]
     Parse(#[from] yaml_serde::Error),
     /// Another runtime than waPC.
     #[error("executionMode is {0}: this host runs kubewarden-wapc policies only")]

@@ -84,11 +84,8 @@ pub struct GroupVersionResource {
 /// Why a text cannot be read as documents. The reasons quote no value: it may be a credential.
 #[derive(Debug, Error)]
 pub enum DocumentError {
-    /// Starts as JSON and is not.
-    #[error("not valid JSON: {0}")]
-    Json(#[from] serde_json::Error),
-    /// Not YAML.
-    #[error("not valid YAML at line {line}, column {column}")]
+    /// Neither.
+    #[error("neither JSON nor YAML at line {line}, column {column}")]
     Yaml {
         /// The line, counted from 1.
         line: usize,
@@ -185,8 +182,8 @@ impl AdmissionRequest {
 pub(crate) fn documents(text: &str) -> Result<Vec<Value>, DocumentError> {
     let mut documents = Vec::new();
     // YAML would read JSON too, but not its numbers: 1e3 is a string there.
-    if text.trim_start().starts_with('{') {
-        documents.push(serde_json::from_str(text)?);
+    if let Ok(document) = serde_json::from_str(text) {
+        documents.push(document);
     } else {
         for (index, document) in yaml_serde::Deserializer::from_str(text).enumerate() {
             let document = Value::deserialize(document).map_err(|error| match error.location() {
@@ -207,5 +204,106 @@ fn list_items(mut document: Value) -> Vec<Value> {
             vec![document]
         }
         None => vec![document],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    const POD: &str = "{apiVersion: v1, kind: Pod, metadata: {name: a}}";
+
+    fn titles(text: &str) -> Vec<String> {
+        let requests = AdmissionRequest::read(text).unwrap();
+        let title = |request: AdmissionRequest| {
+            format!(
+                "{} {} {}/{}",
+                request.operation,
+                request.resource.resource,
+                request.namespace.unwrap_or_default(),
+                request.name.unwrap_or_default()
+            )
+        };
+        requests.into_iter().map(title).collect()
+    }
+
+    #[rstest]
+    #[case::a_manifest(POD, &["CREATE pods default/a"])]
+    #[case::a_manifest_of_a_namespace(
+        "{apiVersion: apps/v1, kind: Deployment, metadata: {name: a, namespace: shop}}", &["CREATE deployments shop/a"])]
+    #[case::a_cluster_wide_manifest("{apiVersion: v1, kind: Namespace, metadata: {name: a}}", &["CREATE namespaces /a"])]
+    #[case::a_custom_resource(
+        "{apiVersion: example.com/v1, kind: Policy, metadata: {name: a}}", &["CREATE policies default/a"])]
+    #[case::a_name_to_be_generated("{apiVersion: v1, kind: Pod, metadata: {generateName: a-}}", &["CREATE pods default/"])]
+    #[case::documents_with_empty_ones_between(
+        "---\n{apiVersion: v1, kind: Pod, metadata: {name: a}}\n---\n# nothing\n---\n{apiVersion: v1, kind: Pod, metadata: {name: b}}\n",
+        &["CREATE pods default/a", "CREATE pods default/b"])]
+    #[case::a_list(
+        "{apiVersion: v1, kind: List, items: [{apiVersion: v1, kind: Pod, metadata: {name: a}}, {apiVersion: v1, kind: Secret, metadata: {name: b}}]}",
+        &["CREATE pods default/a", "CREATE secrets default/b"])]
+    #[case::json(r#"{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}}"#, &["CREATE pods default/a"])]
+    #[case::an_admission_review(
+        r#"{"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {"uid": "1", "operation": "DELETE",
+            "kind": {"group": "", "version": "v1", "kind": "Pod"}, "resource": {"group": "", "version": "v1", "resource": "pods"},
+            "namespace": "shop", "name": "a", "userInfo": {}, "object": null, "oldObject": {}, "dryRun": null}}"#,
+        &["DELETE pods shop/a"])]
+    #[case::an_admission_request(
+        r#"{"uid": "1", "operation": "UPDATE", "kind": {"group": "", "version": "v1", "kind": "Pod"},
+            "resource": {"group": "", "version": "v1", "resource": "pods"}, "namespace": "shop", "name": "a",
+            "userInfo": {"username": "u"}, "object": {}, "oldObject": {}}"#,
+        &["UPDATE pods shop/a"])]
+    #[case::nothing_at_all("\n", &[])]
+    fn documents_become_requests(#[case] text: &str, #[case] requests: &[&str]) {
+        assert_eq!(titles(text), requests);
+    }
+
+    #[rstest]
+    #[case::not_json("{\"a\": [}", "neither JSON nor YAML at line 1, column")]
+    #[case::not_yaml("kind: Secret\ndata: {a: hunter2", "neither JSON nor YAML at line 3, column")]
+    #[case::no_object(
+        "- a",
+        "document 1 is neither a manifest nor an AdmissionRequest: apiVersion is missing or no string"
+    )]
+    #[case::no_kind(
+        "{apiVersion: v1}\n---\n",
+        "document 1 is neither a manifest nor an AdmissionRequest: kind is missing or no string"
+    )]
+    #[case::an_empty_review("{kind: AdmissionReview}", "an AdmissionReview without a request")]
+    #[case::half_a_request("{uid: a}", "missing field `kind`")]
+    fn what_is_no_request_is_refused_without_quoting_it(#[case] text: &str, #[case] message: &str) {
+        let error = AdmissionRequest::read(text).unwrap_err().to_string();
+        assert!(error.contains(message), "{error}");
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+
+    #[test]
+    fn a_manifest_becomes_the_request_of_an_api_server() {
+        let request = &AdmissionRequest::read(POD).unwrap()[0];
+        assert_eq!(
+            serde_json::to_value(request).unwrap(),
+            json!({
+                "uid": "00000000-0000-4000-8000-000000000000",
+                "kind": {"group": "", "version": "v1", "kind": "Pod"},
+                "resource": {"group": "", "version": "v1", "resource": "pods"},
+                "requestKind": {"group": "", "version": "v1", "kind": "Pod"},
+                "requestResource": {"group": "", "version": "v1", "resource": "pods"},
+                "name": "a",
+                "namespace": "default",
+                "operation": "CREATE",
+                "userInfo": {"username": "kubernetes-admin", "groups": ["system:masters", "system:authenticated"]},
+                "object": {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "namespace": "default"}},
+                "dryRun": false,
+                "options": {"apiVersion": "meta.k8s.io/v1", "kind": "CreateOptions"},
+            })
+        );
+    }
+
+    #[test]
+    fn numbers_of_a_json_document_stay_numbers() {
+        let text = r#"{"apiVersion": "v1", "kind": "Pod", "n": [1e3, 18446744073709551615, 18446744073709551616]}"#;
+        let object = AdmissionRequest::read(text).unwrap().remove(0).object.unwrap();
+        assert_eq!(object["n"].to_string(), "[1000.0,18446744073709551615,1.8446744073709552e+19]");
     }
 }

@@ -63,7 +63,7 @@ pub enum Fault {
 #[derive(Debug, Error)]
 pub enum ManifestsError {
     /// A file or directory that could not be read.
-    #[error("cannot read {path}: {source}")]
+    #[error("cannot read {path}")]
     Read {
         /// The file or directory.
         path: PathBuf,
@@ -71,7 +71,7 @@ pub enum ManifestsError {
         source: std::io::Error,
     },
     /// A file that is no list of manifests.
-    #[error("{path}: {source}")]
+    #[error("{path}")]
     File {
         /// The file.
         path: PathBuf,
@@ -278,4 +278,53 @@ fn forbidden(kind: &Kind, object: &ObjectRef) -> anyhow::Error {
     status.metadata = Some(ListMeta::default());
     let text = format!("ApiError: {status} ({status:?})");
     anyhow::Error::new(status).context(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::no_name(
+        "{apiVersion: v1, kind: Secret, data: {a: hunter2}}",
+        "document 1 is not a Kubernetes object: metadata.name is missing or no string"
+    )]
+    #[case::metadata_of_the_wrong_type(
+        "{apiVersion: v1, kind: Secret, metadata: {name: a, labels: [hunter2]}}",
+        "document 1 is not a Kubernetes object: metadata has a field of the wrong type"
+    )]
+    #[case::string_data_of_the_wrong_type(
+        "{apiVersion: v1, kind: Secret, metadata: {name: a}, stringData: {a: [hunter2]}}",
+        "document 1 is not a Kubernetes object: stringData holds something else than strings"
+    )]
+    #[case::twice(
+        "{apiVersion: v1, kind: Secret, metadata: {name: a}}\n---\n{apiVersion: v1, kind: Secret, metadata: {name: a, namespace: default}}",
+        "Secret a in namespace default is there twice: remove one of them"
+    )]
+    fn what_no_api_server_would_hold_is_refused_without_quoting_it(#[case] text: &str, #[case] message: &str) {
+        assert_eq!(Manifests::parse(text).unwrap_err().to_string(), message);
+    }
+
+    #[test]
+    fn a_directory_is_read_with_its_directories_and_nothing_but_manifests() {
+        let directory = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
+        fs::create_dir(directory.path().join("sub")).unwrap();
+        write("a.yaml", "{apiVersion: v1, kind: Namespace, metadata: {name: a}}");
+        write("b.json", r#"{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "b"}}"#);
+        write("sub/c.yml", "{apiVersion: v1, kind: Namespace, metadata: {name: c}}");
+        write("README.md", "# not a manifest");
+        let manifests = Manifests::read_dir(directory.path()).unwrap();
+        let names: Vec<_> = manifests.objects.keys().map(|object| object.name.as_str()).collect();
+        assert_eq!(names, ["a", "b", "c"]);
+
+        write("sub/d.yaml", "kind: Namespace");
+        let error = format!("{:#}", anyhow::Error::new(Manifests::read_dir(directory.path()).unwrap_err()));
+        assert!(
+            error.ends_with("d.yaml: document 1 is not a Kubernetes object: apiVersion is missing or no string"),
+            "{error}"
+        );
+    }
 }

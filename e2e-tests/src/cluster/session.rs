@@ -49,7 +49,7 @@ pub struct Recording {
 #[derive(Debug, Error)]
 pub enum SessionError {
     /// The file could not be read.
-    #[error("cannot read the recorded session {path}: {source}")]
+    #[error("cannot read the recorded session {path}")]
     Read {
         /// The file.
         path: PathBuf,
@@ -57,7 +57,7 @@ pub enum SessionError {
         source: io::Error,
     },
     /// The file could not be written.
-    #[error("cannot write the session to {path}: {source}")]
+    #[error("cannot write the session to {path}")]
     Write {
         /// The file.
         path: PathBuf,
@@ -65,10 +65,10 @@ pub enum SessionError {
         source: io::Error,
     },
     /// Not a list of exchanges.
-    #[error("the recorded session is not a list of exchanges as kwctl writes them: {0}")]
+    #[error("the recorded session is not a list of exchanges as kwctl writes them")]
     Parse(#[source] yaml_serde::Error),
     /// An exchange about another capability, or with fields that are not its own.
-    #[error("exchange {number} of the recorded session is no KubernetesGetResource: {source}")]
+    #[error("exchange {number} of the recorded session is no KubernetesGetResource")]
     Request {
         /// Which exchange, counted from 1.
         number: usize,
@@ -76,7 +76,7 @@ pub enum SessionError {
         source: yaml_serde::Error,
     },
     /// The session cannot be expressed in YAML.
-    #[error("cannot write the session as YAML: {0}")]
+    #[error("cannot write the session as YAML")]
     Serialize(#[source] yaml_serde::Error),
 }
 

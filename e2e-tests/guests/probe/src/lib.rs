@@ -1,7 +1,8 @@
-//! A guest that does what the request tells it to, so that a test of the embedded host can make any host call, any
+//! A guest that does what its settings tell it to, so that a test of the embedded host can make any host call, any
 //! answer and any failure happen.
 //!
-//! `validate` obeys the [`Order`] in the request's object, under the key `probe`.
+//! The settings are `{"validate": ORDER, "validateSettings": ORDER}`, both optional: without an order `validate` accepts
+//! and any settings are valid.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -11,17 +12,14 @@ use wapc_guest::{CallResult, host_call, register_function};
 
 #[derive(Deserialize)]
 struct Payload {
-    request: Request,
+    settings: Settings,
 }
 
 #[derive(Deserialize)]
-struct Request {
-    object: Object,
-}
-
-#[derive(Deserialize)]
-struct Object {
-    probe: Order,
+#[serde(rename_all = "camelCase")]
+struct Settings {
+    validate: Option<Order>,
+    validate_settings: Option<Order>,
 }
 
 #[derive(Deserialize)]
@@ -35,7 +33,7 @@ enum Order {
     Mutate(Value),
     /// Return an error.
     Fail(String),
-    /// Say how many calls this instance has had.
+    /// Say how often this instance has been told to count.
     Count,
     /// Never end.
     Loop,
@@ -56,9 +54,17 @@ pub extern "C" fn wapc_init() {
 }
 
 fn validate(payload: &[u8]) -> CallResult {
-    let calls = CALLS.fetch_add(1, Ordering::Relaxed) + 1;
     let payload: Payload = serde_json::from_slice(payload)?;
-    match payload.request.object.probe {
+    payload.settings.validate.map_or_else(|| accept(json!({})), obey)
+}
+
+fn validate_settings(payload: &[u8]) -> CallResult {
+    let settings: Settings = serde_json::from_slice(payload)?;
+    settings.validate_settings.map_or_else(|| Ok(br#"{"valid":true}"#.to_vec()), obey)
+}
+
+fn obey(order: Order) -> CallResult {
+    match order {
         Order::HostCall { binding, namespace, operation, payload } => {
             match host_call(&binding, &namespace, &operation, &serde_json::to_vec(&payload)?) {
                 Ok(answer) => accept(json!({"message": format!("ok: {}", String::from_utf8_lossy(&answer))})),
@@ -68,7 +74,7 @@ fn validate(payload: &[u8]) -> CallResult {
         Order::Answer(text) => Ok(text.into_bytes()),
         Order::Mutate(object) => accept(json!({"mutated_object": object})),
         Order::Fail(text) => Err(text.into()),
-        Order::Count => accept(json!({"message": calls.to_string()})),
+        Order::Count => accept(json!({"message": (CALLS.fetch_add(1, Ordering::Relaxed) + 1).to_string()})),
         Order::Loop => loop {
             std::hint::spin_loop();
         },
@@ -79,13 +85,4 @@ fn validate(payload: &[u8]) -> CallResult {
 fn accept(mut response: Value) -> CallResult {
     response["accepted"] = json!(true);
     Ok(serde_json::to_vec(&response)?)
-}
-
-/// `{"fail": "text"}` is an error, everything else the answer itself.
-fn validate_settings(payload: &[u8]) -> CallResult {
-    let settings: Value = serde_json::from_slice(payload)?;
-    match settings.get("fail").and_then(Value::as_str) {
-        Some(text) => Err(text.into()),
-        None => Ok(payload.to_vec()),
-    }
 }
