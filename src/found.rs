@@ -50,15 +50,15 @@ pub enum Unknown {
 impl fmt::Display for Unknown {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str(match self {
-            Self::Forbidden => "policy-server is not allowed to read it",
+            Self::Forbidden => "policy-server may not read it",
             Self::Unreachable => "the API server did not answer",
-            Self::KindNotGranted => "the policy's contextAwareResources do not list its kind",
-            Self::CapabilityNotGranted => "the policy's hostCapabilities lack kubernetes/get_resource",
+            Self::KindNotGranted => "the policy's contextAwareResources lack its kind",
+            Self::CapabilityNotGranted => "the policy lacks the host capability kubernetes/get_resource",
             Self::NoCluster => "there is no cluster to ask",
             Self::KindNotServed => "the API server does not serve its kind",
             Self::NoNamespace => "the request names no namespace",
-            Self::Malformed => "the answer could not be read",
-            Self::Other => "asking failed, see policy-server's log",
+            Self::Malformed => "the host's answer could not be read",
+            Self::Other => "the host could not ask",
         })
     }
 }

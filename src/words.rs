@@ -1,100 +1,88 @@
 //! The words for what is wrong with a secret: a warning each, or one rejection for all.
+//!
+//! The API server cuts a warning at 256 bytes, and asks for 120 (`k8s.io/api/admission/v1`).
 
 use crate::decision::{Cause, Trouble};
 use crate::found::Unknown;
 use crate::request::{Kind, Subject};
-use std::fmt::Write;
 
-/// A warning: one sentence on what is wrong, one on what to do.
+/// A warning: what is wrong, what was done about it, and what to do.
 pub fn warning(subject: &Subject<'_>, trouble: &Trouble) -> String {
-    let Trouble { secret, cause, referenced } = trouble;
-    let done = if *referenced { "referenced anyway" } else { "not referenced" };
-    let name = format!("{}/{secret}", subject.namespace);
-    match cause {
-        Cause::Missing if *referenced => {
-            format!("Secret {name} does not exist: {done}. Create it, or private images will not pull")
-        }
-        Cause::Missing => format!("Secret {name} does not exist: {done}. Create it, then recreate the Pod"),
-        Cause::Unusable(unusable) => {
-            format!("Secret {name} is unusable, {unusable}: {done}. {}", remedy_of_unusable(subject))
-        }
-        Cause::Unknown(unknown) => {
-            format!("Secret {name} was not checked, {unknown}: {done}. {}", remedy_of_unknown(*unknown, secret))
-        }
-    }
+    let done = if trouble.referenced { "Referenced anyway" } else { "Not referenced" };
+    let is_pod = subject.kind == Kind::Pod;
+    let remedy = match &trouble.cause {
+        Cause::Missing if trouble.referenced => "create it, or private images will not pull".to_owned(),
+        Cause::Missing => "create it, then recreate the Pod".to_owned(),
+        Cause::Unusable(_) if is_pod => "replace it, then recreate the Pod".to_owned(),
+        Cause::Unusable(_) => "replace it".to_owned(),
+        Cause::Unknown(unknown) => remedy_of_unknown(*unknown, &trouble.secret),
+    };
+    format!("{}. {done}; {remedy}", complaint(subject, trouble))
 }
 
 /// A warning that the exclude annotation of a Namespace could not be looked at.
 pub fn namespace_warning(subject: &Subject<'_>, unknown: Unknown) -> String {
-    let namespace = &subject.namespace;
     let remedy = match unknown {
-        Unknown::Forbidden => "Allow policy-server's ServiceAccount to get namespaces".to_owned(),
-        Unknown::KindNotGranted => "Add v1 Namespace to contextAwareResources".to_owned(),
-        other => remedy_of_unknown(other, namespace),
+        Unknown::Forbidden => "grant its ServiceAccount get on namespaces".to_owned(),
+        Unknown::KindNotGranted => "add v1 Namespace to them".to_owned(),
+        other => remedy_of_unknown(other, ""),
     };
-    format!("Namespace {namespace} was not checked for the exclude annotation, {unknown}: not excluded. {remedy}")
+    let namespace = &subject.namespace;
+    format!("Namespace {namespace} was not checked for the exclude annotation: {unknown}. Not excluded; {remedy}")
 }
 
 /// The rejection: every secret at once, and the commands that make those which are missing.
 pub fn rejection(subject: &Subject<'_>, troubles: &[Trouble]) -> String {
     let namespace = &subject.namespace;
     let mut message = format!("Pod {} needs image pull secrets that it cannot have.", subject.label());
-    let missing: Vec<_> = troubles.iter().filter(|t| t.cause == Cause::Missing).map(|t| t.secret.as_str()).collect();
-    if !missing.is_empty() {
-        let (noun, verb, them) = if missing.len() == 1 { ("Secret", "does", "it") } else { ("Secrets", "do", "them") };
-        let list = missing.join(", ");
-        let _ =
-            write!(message, " {noun} {list} {verb} not exist in namespace {namespace}: create {them}, and try again:");
-        for (i, name) in missing.iter().enumerate() {
-            let separator = if i == 0 { "" } else { ";" };
-            let _ = write!(
-                message,
-                "{separator} kubectl create secret docker-registry {name} -n {namespace} --docker-server=REGISTRY \
-                 --docker-username=USER --docker-password=PASSWORD"
-            );
-        }
+    let (mut missing, mut commands) = (String::new(), String::new());
+    for trouble in troubles.iter().filter(|trouble| trouble.cause == Cause::Missing) {
+        let name = &trouble.secret;
+        let (comma, semicolon) = if missing.is_empty() { ("", "") } else { (", ", ";") };
+        missing.extend([comma, name]);
+        commands.push_str(&format!(
+            "{semicolon} kubectl create secret docker-registry {name} -n {namespace} --docker-server=REGISTRY \
+             --docker-username=USER --docker-password=PASSWORD"
+        ));
     }
-    for Trouble { secret, cause, .. } in troubles {
-        let _ = match cause {
-            Cause::Missing => Ok(()),
-            Cause::Unusable(unusable) => {
-                write!(
-                    message,
-                    " Secret {namespace}/{secret} is unusable, {unusable}: {}.",
-                    remedy_of_unusable(subject)
-                )
-            }
-            Cause::Unknown(unknown) => {
-                write!(
-                    message,
-                    " Secret {namespace}/{secret} was not checked, {unknown}: {}.",
-                    remedy_of_unknown(*unknown, secret)
-                )
-            }
+    if !missing.is_empty() {
+        message.push_str(&format!(
+            " Missing in namespace {namespace}: {missing}. Create what is missing, then try again:{commands}"
+        ));
+    }
+    for trouble in troubles {
+        let remedy = match trouble.cause {
+            Cause::Missing => continue,
+            Cause::Unusable(_) => "Replace it".to_owned(),
+            Cause::Unknown(unknown) => remedy_of_unknown(unknown, &trouble.secret),
         };
+        let stop = if message.ends_with('.') { "" } else { "." };
+        message.push_str(&format!("{stop} {}: {remedy}.", complaint(subject, trouble)));
     }
     message
 }
 
-fn remedy_of_unusable(subject: &Subject<'_>) -> &'static str {
-    match subject.kind {
-        Kind::Pod => "Replace it with one made by 'kubectl create secret docker-registry', then recreate the Pod",
-        Kind::ServiceAccount => "Replace it with one made by 'kubectl create secret docker-registry'",
+/// What is wrong, in one sentence without its full stop.
+fn complaint(subject: &Subject<'_>, trouble: &Trouble) -> String {
+    let name = format!("Secret {}/{}", subject.namespace, trouble.secret);
+    match &trouble.cause {
+        Cause::Missing => format!("{name} does not exist"),
+        Cause::Unusable(unusable) => format!("{name} is unusable: {unusable}"),
+        Cause::Unknown(unknown) => format!("{name} was not checked: {unknown}"),
     }
 }
 
 fn remedy_of_unknown(unknown: Unknown, secret: &str) -> String {
     match unknown {
         Unknown::Forbidden => {
-            format!("Give policy-server's ServiceAccount the verb get on secrets with resourceNames [\"{secret}\"]")
+            return format!("grant its ServiceAccount get on secrets, resourceNames [\"{secret}\"]");
         }
-        Unknown::KindNotGranted => "Add v1 Secret to the policy's contextAwareResources".to_owned(),
-        Unknown::CapabilityNotGranted => "Allow kubernetes/get_resource for the policy on its PolicyServer".to_owned(),
-        Unknown::NoCluster => "Give kwctl a kubeconfig or a recorded session, and --allow-context-aware".to_owned(),
-        Unknown::Unreachable | Unknown::KindNotServed => {
-            "Look to the API server, and to policy-server's way to it".to_owned()
-        }
-        Unknown::NoNamespace => "Name a namespace in the request".to_owned(),
-        Unknown::Malformed | Unknown::Other => "Look into policy-server's log".to_owned(),
+        Unknown::KindNotGranted => "add v1 Secret to them",
+        Unknown::CapabilityNotGranted => "allow it on the PolicyServer",
+        Unknown::NoCluster => "give kwctl a kubeconfig and --allow-context-aware",
+        Unknown::Unreachable | Unknown::KindNotServed => "check policy-server's connection to it",
+        Unknown::NoNamespace => "name one",
+        Unknown::Malformed | Unknown::Other => "see policy-server's log",
     }
+    .to_owned()
 }

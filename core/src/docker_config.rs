@@ -20,13 +20,13 @@ pub enum DockerConfigError {
     #[error("its docker config {0}")]
     Document(#[from] JsonError),
     /// `auths` is there, and no object.
-    #[error("\"auths\" of its docker config is not an object")]
+    #[error("its \"auths\" is not an object")]
     Auths,
     /// `HttpHeaders` is there, and no object of strings.
-    #[error("\"HttpHeaders\" of its docker config is not an object of strings")]
+    #[error("its \"HttpHeaders\" is not an object of strings")]
     Headers,
     /// One registry's entry.
-    #[error("entry {name} of its docker config {fault}")]
+    #[error("its entry {name} {fault}")]
     Entry {
         /// Which entry.
         name: EntryName,
@@ -48,7 +48,7 @@ pub enum EntryFault {
     #[error("has an \"auth\" that is not base64")]
     AuthNotBase64,
     /// Its `auth` decodes to something without a colon.
-    #[error("has an \"auth\" that is not base64 of user:password (no colon in it)")]
+    #[error("has an \"auth\" that is not base64 of user:password")]
     AuthWithoutColon,
 }
 
@@ -365,43 +365,37 @@ mod tests {
     #[case::no_json("nope", "its docker config is not JSON (line 1, column 1)")]
     #[case::a_list("[]", "its docker config is not a JSON object")]
     #[case::something_behind("{} {}", "its docker config is not JSON (line 1, column 4)")]
-    #[case::auths_of_another_kind(r#"{"auths":[]}"#, "\"auths\" of its docker config is not an object")]
-    #[case::an_entry_of_another_kind(
-        r#"{"auths":{"ghcr.io":"dTpw"}}"#,
-        "entry \"ghcr.io\" of its docker config is not an object"
-    )]
+    #[case::auths_of_another_kind(r#"{"auths":[]}"#, "its \"auths\" is not an object")]
+    #[case::an_entry_of_another_kind(r#"{"auths":{"ghcr.io":"dTpw"}}"#, "its entry \"ghcr.io\" is not an object")]
     #[case::a_user_of_another_kind(
         r#"{"auths":{"ghcr.io":{"username":1}}}"#,
-        "entry \"ghcr.io\" of its docker config has a \"username\" that is not a string"
+        "its entry \"ghcr.io\" has a \"username\" that is not a string"
     )]
     #[case::an_auth_that_is_no_base64(
         r#"{"auths":{"ghcr.io":{"auth":"hunter2!"}}}"#,
-        "entry \"ghcr.io\" of its docker config has an \"auth\" that is not base64"
+        "its entry \"ghcr.io\" has an \"auth\" that is not base64"
     )]
     #[case::an_auth_in_the_alphabet_of_urls(
         r#"{"auths":{"ghcr.io":{"auth":"_w06_w=="}}}"#,
-        "entry \"ghcr.io\" of its docker config has an \"auth\" that is not base64"
+        "its entry \"ghcr.io\" has an \"auth\" that is not base64"
     )]
     #[case::an_auth_with_one_padding_too_few(
         r#"{"auths":{"ghcr.io":{"auth":"dXM6cGFzcw="}}}"#,
-        "entry \"ghcr.io\" of its docker config has an \"auth\" that is not base64"
+        "its entry \"ghcr.io\" has an \"auth\" that is not base64"
     )]
     #[case::an_auth_with_a_space(
         r#"{"auths":{"ghcr.io":{"auth":" dTpw"}}}"#,
-        "entry \"ghcr.io\" of its docker config has an \"auth\" that is not base64"
+        "its entry \"ghcr.io\" has an \"auth\" that is not base64"
     )]
     #[case::an_auth_without_a_colon(
         r#"{"auths":{"a":{},"ghcr.io":{"auth":"aHVudGVyMg=="}}}"#,
-        "entry \"ghcr.io\" of its docker config has an \"auth\" that is not base64 of user:password (no colon in it)"
+        "its entry \"ghcr.io\" has an \"auth\" that is not base64 of user:password"
     )]
     #[case::a_server_that_may_hold_a_credential_is_not_named(
         r#"{"auths":{"https://me:hunter2@ghcr.io":1}}"#,
-        "entry number 1 of its docker config is not an object"
+        "its entry number 1 is not an object"
     )]
-    #[case::headers_of_another_kind(
-        r#"{"HttpHeaders":{"a":1}}"#,
-        "\"HttpHeaders\" of its docker config is not an object of strings"
-    )]
+    #[case::headers_of_another_kind(r#"{"HttpHeaders":{"a":1}}"#, "its \"HttpHeaders\" is not an object of strings")]
     fn says_what_the_kubelet_could_not_parse(#[case] document: &str, #[case] message: &str) {
         assert_eq!(DockerConfig::parse(document.as_bytes()).unwrap_err().to_string(), message);
     }

@@ -53,7 +53,7 @@ impl SecretFormat {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unusable {
     /// Its type is another.
-    #[error("its type is \"{0}\", and not kubernetes.io/dockerconfigjson")]
+    #[error("its type is \"{0}\", not kubernetes.io/dockerconfigjson")]
     Type(String),
     /// It has no docker config, or an empty one.
     #[error("it has no data under \"{0}\"")]
@@ -90,7 +90,7 @@ mod tests {
     #[rstest]
     #[case::the_usual_type("kubernetes.io/dockerconfigjson", r#"{"auths":{}}"#, Ok(()))]
     #[case::the_legacy_type("kubernetes.io/dockercfg", "{}", Ok(()))]
-    #[case::another_type("Opaque", "{}", Err("its type is \"Opaque\", and not kubernetes.io/dockerconfigjson"))]
+    #[case::another_type("Opaque", "{}", Err("its type is \"Opaque\", not kubernetes.io/dockerconfigjson"))]
     #[case::an_empty_value("kubernetes.io/dockerconfigjson", "", Err("it has no data under \".dockerconfigjson\""))]
     #[case::a_value_that_does_not_parse(
         "kubernetes.io/dockerconfigjson",
