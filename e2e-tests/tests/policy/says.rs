@@ -1,0 +1,175 @@
+//! The words: each warning, each rejection, the audit annotations and the log.
+
+use super::outcome::{cluster, evaluate, manifests, request, settings, warnings};
+use image_pull_secrets_e2e::{Cluster, Fault, Host, Metadata, ObjectRef, modules};
+use rstest::rstest;
+use serde_json::json;
+
+const POD: &str = "{apiVersion: v1, kind: Pod, metadata: {name: web, namespace: shop}, spec: {containers: [{name: web, image: nginx}]}}";
+
+#[rstest]
+#[case::missing(
+    "nope",
+    "warn",
+    "Secret shop/nope does not exist. Referenced anyway; create it, or private images will not pull"
+)]
+#[case::missing_and_skipped(
+    "nope",
+    "skip",
+    "Secret shop/nope does not exist. Not referenced; create it, then recreate the Pod"
+)]
+#[case::of_another_type(
+    "opaque",
+    "warn",
+    "Secret shop/opaque is unusable: its type is \"Opaque\", not kubernetes.io/dockerconfigjson. Not referenced; \
+     replace it, then recreate the Pod"
+)]
+#[case::malformed(
+    "malformed",
+    "skip",
+    "Secret shop/malformed is unusable: its entry \"ghcr.io\" has an \"auth\" that is not base64. Not referenced; \
+     replace it, then recreate the Pod"
+)]
+#[case::forbidden(
+    "forbidden",
+    "warn",
+    "Secret shop/forbidden was not checked: policy-server may not read it. Referenced anyway; grant its ServiceAccount \
+     get on secrets, resourceNames [\"forbidden\"]"
+)]
+#[case::unreachable(
+    "unreachable",
+    "warn",
+    "Secret shop/unreachable was not checked: the API server did not answer. Referenced anyway; check policy-server's \
+     connection to it"
+)]
+#[case::undiscovered(
+    "undiscovered",
+    "warn",
+    "Secret shop/undiscovered was not checked: the API server does not serve its kind. Referenced anyway; check \
+     policy-server's connection to it"
+)]
+fn a_warning_says_what_is_wrong_and_what_to_do(#[case] name: &str, #[case] on_missing: &str, #[case] expected: &str) {
+    let cluster = Cluster::of(
+        manifests()
+            .fail(ObjectRef::secret("shop", "forbidden"), Fault::Forbidden)
+            .fail(ObjectRef::secret("shop", "unreachable"), Fault::Unreachable)
+            .fail(ObjectRef::secret("shop", "undiscovered"), Fault::Undiscovered),
+    );
+    let settings = settings(&format!("{{secrets: [{{name: {name}}}], onMissingSecret: {on_missing}}}"));
+    let evaluation = evaluate(&settings, &request(POD), &cluster);
+    assert_eq!(warnings(&evaluation), [expected]);
+    let logged: Vec<_> = evaluation.logs.iter().map(|line| (line.level.as_str(), line.message.as_str())).collect();
+    assert_eq!(logged[1], ("warning", format!("Pod shop/web: {expected}").as_str()));
+}
+
+#[rstest]
+#[case::the_kind(
+    "{mutating: true, hostCapabilities: [kubernetes/get_resource]}",
+    "Secret shop/usable was not checked: the policy's contextAwareResources lack its kind. Referenced anyway; add v1 \
+     Secret to them"
+)]
+#[case::the_capability(
+    "{mutating: true, contextAwareResources: [{apiVersion: v1, kind: Secret}]}",
+    "Secret shop/usable was not checked: the policy lacks the host capability kubernetes/get_resource. Referenced \
+     anyway; allow it on the PolicyServer"
+)]
+fn a_warning_says_what_is_not_granted(#[case] metadata: &str, #[case] expected: &str) {
+    let mut host = Host::load(&modules::policy_module(), Metadata::parse(metadata).unwrap()).unwrap();
+    host.backtraces = true;
+    let evaluation = host.evaluate(&settings("{secrets: [{name: usable}]}"), &request(POD), &cluster());
+    assert_eq!(warnings(&evaluation), [expected]);
+}
+
+#[test]
+fn without_a_cluster_the_warning_is_about_kwctl() {
+    let evaluation = evaluate(&settings("{secrets: [{name: usable}]}"), &request(POD), &Cluster::Absent);
+    assert_eq!(
+        warnings(&evaluation),
+        ["Secret shop/usable was not checked: there is no cluster to ask. Referenced anyway; give kwctl a kubeconfig \
+             and --allow-context-aware"]
+    );
+}
+
+#[test]
+fn causes_and_backtraces_of_the_host_are_not_passed_on() {
+    let mut host = Host::load(&modules::policy_module(), modules::metadata()).unwrap();
+    host.backtraces = true;
+    for fault in [Fault::Forbidden, Fault::Unreachable] {
+        let cluster = Cluster::of(manifests().fail_all(fault));
+        let evaluation = host.evaluate(&settings("{secrets: [{name: usable}]}"), &request(POD), &cluster);
+        let said = format!("{:?} {:?}", evaluation.response, evaluation.logs);
+        for text in ["Caused by", "backtrace", "Status {", "Callback", "\\n"] {
+            assert!(!said.contains(text), "{text} in {said}");
+        }
+    }
+}
+
+#[test]
+fn a_service_account_is_not_told_to_recreate_a_pod() {
+    let account = request("{apiVersion: v1, kind: ServiceAccount, metadata: {name: default, namespace: shop}}");
+    let evaluation = evaluate(&settings("{secrets: [{name: opaque}]}"), &account, &cluster());
+    assert_eq!(
+        warnings(&evaluation),
+        [
+            "Secret shop/opaque is unusable: its type is \"Opaque\", not kubernetes.io/dockerconfigjson. Not referenced; \
+             replace it"
+        ]
+    );
+}
+
+#[test]
+fn a_rejection_names_every_secret_at_once_and_the_commands() {
+    let settings = settings(
+        "{secrets: [{name: nope}, {name: opaque}, {name: usable}, {name: forbidden}, {name: nope-2}],
+          onMissingSecret: reject}",
+    );
+    let cluster = Cluster::of(manifests().fail(ObjectRef::secret("shop", "forbidden"), Fault::Forbidden));
+    let evaluation = evaluate(&settings, &request(POD), &cluster);
+    assert_eq!(
+        evaluation.response.message(),
+        "Pod shop/web needs image pull secrets that it cannot have. Missing in namespace shop: nope, nope-2. Create what \
+         is missing, then try again: kubectl create secret docker-registry nope -n shop --docker-server=REGISTRY \
+         --docker-username=USER --docker-password=PASSWORD; kubectl create secret docker-registry nope-2 -n shop \
+         --docker-server=REGISTRY --docker-username=USER --docker-password=PASSWORD. Secret shop/opaque is unusable: its \
+         type is \"Opaque\", not kubernetes.io/dockerconfigjson: Replace it. Secret shop/forbidden was not checked: \
+         policy-server may not read it: grant its ServiceAccount get on secrets, resourceNames [\"forbidden\"]."
+    );
+}
+
+#[test]
+fn a_pod_without_a_name_yet_is_named_by_its_prefix() {
+    let pod = request("{apiVersion: v1, kind: Pod, metadata: {generateName: web-, namespace: shop}, spec: {}}");
+    let evaluation = evaluate(&settings("{secrets: [{name: opaque}], onMissingSecret: reject}"), &pod, &cluster());
+    let message = evaluation.response.message();
+    assert!(
+        message.starts_with("Pod shop/web-* needs image pull secrets that it cannot have. Secret shop/opaque"),
+        "{message}"
+    );
+}
+
+#[test]
+fn audit_annotations_hold_names_only() {
+    let settings =
+        settings("{secrets: [{name: usable}, {name: nope}, {name: opaque}, {name: malformed}, {name: nope-2}]}");
+    let evaluation = evaluate(&settings, &request(POD), &cluster());
+    assert_eq!(
+        json!(evaluation.response.audit_annotations),
+        json!({"injected": "usable,nope,nope-2", "missing": "nope,nope-2", "unusable": "opaque,malformed"})
+    );
+}
+
+#[rstest]
+#[case::added(POD, "Pod shop/web: added usable")]
+#[case::untouched(
+    "{apiVersion: v1, kind: ServiceAccount, metadata: {name: builder, namespace: shop}}",
+    "ServiceAccount shop/builder: accepted untouched, its name is not selected"
+)]
+#[case::none_of_ours(
+    "{apiVersion: apps/v1, kind: Deployment, metadata: {name: web, namespace: shop}}",
+    "accepted untouched, neither a Pod nor a ServiceAccount"
+)]
+fn a_decision_is_one_line_at_debug(#[case] object: &str, #[case] expected: &str) {
+    let evaluation = evaluate(&settings("{secrets: [{name: usable}]}"), &request(object), &cluster());
+    let logged: Vec<_> = evaluation.logs.iter().map(|line| (line.level.as_str(), line.message.as_str())).collect();
+    assert_eq!(logged, [("debug", expected)]);
+}
