@@ -1,0 +1,183 @@
+//! What a request costs in the policy's module, beside the plain SDK way (`yardstick/`).
+//!
+//! Both modules take turns within one run, so that whatever else the machine does, it does to both. Each call has a
+//! fresh instance, as in policy-server: how long it takes to have one and how long `validate` runs are measured apart.
+//! Figures are medians. The table is Markdown.
+
+use std::time::{Duration, Instant};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use image_pull_secrets_e2e::{AdmissionRequest, Cluster, Host, Manifests, Verdict, modules};
+use serde_json::{Value, json};
+
+/// How long the two modules take turns at one case, and how often they do so at least.
+const TIME: Duration = Duration::from_secs(4);
+const ROUNDS: usize = 30;
+
+struct Case {
+    name: String,
+    settings: Value,
+    pod: Value,
+    secrets: Vec<Value>,
+    verdict: Verdict,
+    /// The most that `validate` should take, the yardstick's being 1.
+    aim: Option<f64>,
+    /// Whether the case is the one before it, ten times larger.
+    grown: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Cost {
+    start: Duration,
+    validate: Duration,
+}
+
+fn main() {
+    let (policy_module, yardstick_module) = (modules::policy_module(), modules::yardstick_module());
+    let policy = Host::load(&policy_module, modules::metadata()).expect("the policy's module loads");
+    let yardstick = Host::load(&yardstick_module, modules::metadata()).expect("the yardstick loads");
+
+    println!("| case | start | yardstick | ratio | validate | yardstick | ratio | aim | ×10 costs |");
+    println!("|---|--:|--:|--:|--:|--:|--:|--:|--:|");
+    let mut before = None;
+    for case in cases() {
+        let (ours, theirs) = measure(&case, &policy, &yardstick);
+        let growth = before.filter(|_| case.grown).map(|before| format!("×{:.1}", ratio(ours.validate, before)));
+        println!(
+            "| {} | {} | {} | {:.2} | {} | {} | {:.2} | {} | {} |",
+            case.name,
+            microseconds(ours.start),
+            microseconds(theirs.start),
+            ratio(ours.start, theirs.start),
+            microseconds(ours.validate),
+            microseconds(theirs.validate),
+            ratio(ours.validate, theirs.validate),
+            case.aim.map(|aim| format!("{aim:.2}")).unwrap_or_default(),
+            growth.unwrap_or_default(),
+        );
+        before = Some(ours.validate);
+    }
+    println!("\nModules: policy {} bytes, yardstick {} bytes.", policy_module.len(), yardstick_module.len());
+}
+
+fn cases() -> Vec<Case> {
+    let one = json!({"secrets": [{"name": "registry-credentials"}]});
+    let usual = vec![secret("registry-credentials", &["registry.example.com"])];
+    let case = |name: &str, pod: Value, verdict: Verdict, aim: f64| Case {
+        name: name.to_owned(),
+        settings: one.clone(),
+        pod,
+        secrets: usual.clone(),
+        verdict,
+        aim: Some(aim),
+        grown: false,
+    };
+    let mut listed = pod(0);
+    listed["spec"]["imagePullSecrets"] = json!([{"name": "registry-credentials"}]);
+    let mut cases = vec![
+        case("no-op: the secret is listed", listed, Verdict::Accepted, 0.35),
+        case("one secret injected", pod(0), Verdict::Mutated, 0.5),
+        Case {
+            settings: json!({"secrets": [{"name": "registry-credentials", "matchCredentials": true}]}),
+            secrets: vec![secret("registry-credentials", &registries(50))],
+            aim: None,
+            ..case("matchCredentials, 50 registries", pod(0), Verdict::Mutated, 0.0)
+        },
+        case("Pod of 25 KB", pod(25_000), Verdict::Mutated, 0.5),
+        Case { grown: true, ..case("Pod of 250 KB", pod(250_000), Verdict::Mutated, 0.35) },
+        Case { grown: true, ..case("Pod of 2.5 MB", pod(2_500_000), Verdict::Mutated, 0.35) },
+    ];
+    for count in [10, 100, 1_000] {
+        let names: Vec<String> = (0..count).map(|number| format!("registry-credentials-{number}")).collect();
+        cases.push(Case {
+            name: format!("{count} secrets injected"),
+            settings: json!({"secrets": names.iter().map(|name| json!({"name": name})).collect::<Vec<_>>()}),
+            secrets: names.iter().map(|name| secret(name, &["registry.example.com"])).collect(),
+            aim: None,
+            grown: count > 10,
+            ..case("", pod(0), Verdict::Mutated, 0.0)
+        });
+    }
+    cases
+}
+
+/// Registries of which the last one is the Pod's.
+fn registries(count: usize) -> Vec<&'static str> {
+    let others = (1..count).map(|number| &*format!("registry-{number}.example.org/team").leak());
+    others.chain(["registry.example.com"]).collect()
+}
+
+fn secret(name: &str, registries: &[&str]) -> Value {
+    let auth = STANDARD.encode("robot:not-a-real-password");
+    let auths: serde_json::Map<_, _> =
+        registries.iter().map(|&registry| (registry.to_owned(), json!({"auth": auth}))).collect();
+    let config = STANDARD.encode(json!({"auths": auths}).to_string());
+    json!({"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/dockerconfigjson",
+        "metadata": {"name": name, "namespace": "shop"}, "data": {".dockerconfigjson": config}})
+}
+
+/// A Pod of two containers, brought to at least this many bytes of JSON by environment variables.
+fn pod(bytes: usize) -> Value {
+    let mut env = Vec::new();
+    let mut length = 0;
+    while length < bytes {
+        let variable =
+            json!({"name": format!("SETTING_{}", env.len()), "value": "a value with \"quotes\", and é besides"});
+        length += variable.to_string().len() + 1;
+        env.push(variable);
+    }
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "web", "namespace": "shop", "labels": {"app": "web"}},
+        "spec": {
+            "serviceAccountName": "default",
+            "containers": [
+                {"name": "web", "image": "registry.example.com/shop/web:1.4", "env": env,
+                    "ports": [{"containerPort": 8080}], "resources": {"limits": {"memory": "128Mi"}}},
+                {"name": "proxy", "image": "registry.example.com/infra/proxy:2@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+                    "args": ["--port", "8443"], "volumeMounts": [{"name": "certificates", "mountPath": "/certificates"}]},
+            ],
+            "volumes": [{"name": "certificates", "secret": {"secretName": "certificates"}}],
+        },
+    })
+}
+
+/// Medians of the policy and of the yardstick.
+fn measure(case: &Case, policy: &Host, yardstick: &Host) -> (Cost, Cost) {
+    let manifests = case.secrets.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n---\n");
+    let cluster = Cluster::of(Manifests::parse(&manifests).expect("the Secrets are manifests"));
+    let request = AdmissionRequest::create(case.pod.clone(), 0).expect("the Pod is a manifest");
+    let evaluation = policy.evaluate(&case.settings, &request, &cluster);
+    assert_eq!(evaluation.verdict(), case.verdict, "{}: {:?}", case.name, evaluation.response);
+    assert_eq!(evaluation.response.warnings, None, "{}", case.name);
+
+    let payload = json!({"request": request, "settings": case.settings}).to_string();
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    let begin = Instant::now();
+    while ours.len() < ROUNDS || begin.elapsed() < TIME {
+        for (host, costs) in [(policy, &mut ours), (yardstick, &mut theirs)] {
+            let call = host.call("validate", payload.as_bytes(), &cluster);
+            call.answer.expect("the module answers");
+            costs.push(Cost { start: call.start, validate: call.run });
+        }
+    }
+    (median(&ours), median(&theirs))
+}
+
+fn median(costs: &[Cost]) -> Cost {
+    let of = |part: fn(&Cost) -> Duration| {
+        let mut values: Vec<_> = costs.iter().map(part).collect();
+        values.sort();
+        values[values.len() / 2]
+    };
+    Cost { start: of(|cost| cost.start), validate: of(|cost| cost.validate) }
+}
+
+fn ratio(value: Duration, unit: Duration) -> f64 {
+    value.as_secs_f64() / unit.as_secs_f64()
+}
+
+fn microseconds(duration: Duration) -> String {
+    format!("{:.1} µs", duration.as_secs_f64() * 1e6)
+}
