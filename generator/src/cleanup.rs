@@ -53,10 +53,10 @@ pub async fn cleanup(args: CleanupArgs) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     };
     let removal = if args.all_references { Removal::All } else { Removal::Recorded };
-    let removing = || Session::removing(&surroundings.context, &settings, removal, &footprint);
+    let looking = surroundings.context.clone().only_looking();
 
     if args.dry_run || !args.yes {
-        let mut session = removing();
+        let mut session = Session::removing(&looking, &settings, removal, &footprint);
         let (index, rules) = session.controller.snapshot().await?;
         let actions: Vec<_> = plan::plan(index, rules).into_iter().flat_map(|(_, plan)| plan.actions).collect();
         actions.iter().for_each(|action| println!("{action}"));
@@ -82,7 +82,7 @@ pub async fn cleanup(args: CleanupArgs) -> Result<ExitCode> {
             false
         }
     };
-    let summary = removing().controller.run_once().await?;
+    let summary = Session::removing(&surroundings.context, &settings, removal, &footprint).controller.run_once().await?;
     for failure in &summary.failures {
         tracing::error!("{failure}");
     }

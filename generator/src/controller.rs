@@ -62,6 +62,18 @@ pub struct Controller {
     settled: bool,
 }
 
+fn log(action: &Action) {
+    match action {
+        Action::Create(target) | Action::Update(target, _) | Action::Recreate(target, _) | Action::Delete(target, _) => {
+            tracing::info!(namespace = target.namespace, name = target.secret, "{} Secret", action.verb());
+        }
+        Action::Refer(change) => {
+            let (namespace, name) = (&change.namespace, &change.service_account);
+            tracing::info!(namespace, name, add = ?change.add, remove = ?change.removed(), "{} ServiceAccount", action.verb());
+        }
+    }
+}
+
 /// The watch that has now listed everything, if this is that news.
 fn listed_by(news: &News) -> Option<Watched> {
     match news {
@@ -364,7 +376,7 @@ impl Controller {
             match outcome.failure {
                 None => {
                     successes += 1;
-                    tracing::info!("{action}");
+                    log(&action);
                     self.failures.remove(&key);
                     self.paces.succeeded(&action, Instant::now());
                     self.progress.succeeded(&action);

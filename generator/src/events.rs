@@ -17,7 +17,8 @@ const LONGEST_NOTE: usize = 1024;
 /// Publishes Events, without waiting for it.
 #[derive(Clone)]
 pub struct Reporter {
-    client: Client,
+    /// `None` where nothing is to be published.
+    client: Option<Client>,
     instance: Instance,
     /// The generator's own Pod, for what has no Secret to be told on.
     own_pod: Option<ObjectReference>,
@@ -30,7 +31,12 @@ impl Reporter {
     pub fn new(client: Client, identity: &str, own_pod: Option<(String, String)>) -> Self {
         let own_pod = own_pod.map(|(namespace, name)| reference("Pod", &namespace, &name));
         let instance = Instance { controller: MANAGER.to_owned(), instance: Some(identity.to_owned()) };
-        Self { client, instance, own_pod, tasks: TaskTracker::new(), foreign: Arc::default() }
+        Self { client: Some(client), instance, own_pod, tasks: TaskTracker::new(), foreign: Arc::default() }
+    }
+
+    /// Publishes nothing: for what only looks.
+    pub fn silent(self) -> Self {
+        Self { client: None, ..self }
     }
 
     /// Tells what was done with a source.
@@ -88,7 +94,7 @@ impl Reporter {
     }
 
     fn publish(&self, about: Option<ObjectReference>, type_: EventType, reason: &str, note: &str) {
-        let Some(about) = about else { return };
+        let (Some(about), Some(client)) = (about, self.client.clone()) else { return };
         let event = Event {
             type_,
             reason: reason.to_owned(),
@@ -97,7 +103,7 @@ impl Reporter {
             secondary: None,
         };
         // A recorder of its own for each: it would repeat the first note of a series instead of the present one.
-        let recorder = Recorder::new(self.client.clone(), self.instance.clone());
+        let recorder = Recorder::new(client, self.instance.clone());
         self.tasks.spawn(async move {
             let published = tokio::time::timeout(Duration::from_secs(10), recorder.publish(&event, &about)).await;
             if let Ok(Err(error)) = published {

@@ -158,14 +158,25 @@ impl fmt::Display for Target {
     }
 }
 
+impl Action {
+    /// What it does, in a word.
+    pub fn verb(&self) -> &'static str {
+        match self {
+            Self::Create(_) => "create",
+            Self::Update(..) | Self::Refer(_) => "update",
+            Self::Recreate(..) => "recreate",
+            Self::Delete(..) => "delete",
+        }
+    }
+}
+
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
-            Self::Create(target) => write!(f, "create Secret {target}"),
-            Self::Update(target, _) => write!(f, "update Secret {target}"),
-            Self::Recreate(target, _) => write!(f, "recreate Secret {target}"),
-            Self::Delete(target, _) => write!(f, "delete Secret {target}"),
-            Self::Refer(change) => change.fmt(f),
+            Self::Create(target) | Self::Update(target, _) | Self::Recreate(target, _) | Self::Delete(target, _) => {
+                write!(f, "{} Secret {target}", self.verb())
+            }
+            Self::Refer(change) => write!(f, "{} {change}", self.verb()),
         }
     }
 }

@@ -86,7 +86,7 @@ pub async fn run(args: RunArgs) -> Result<ExitCode> {
 }
 
 async fn dry_run(surroundings: &Surroundings, configuration: &Configuration) -> Result<ExitCode> {
-    let context = Context { evictions: None, ..surroundings.context.clone() };
+    let context = surroundings.context.clone().only_looking();
     let footprint = recorded(&surroundings.record).await;
     let mut session = Session::start(&context, configuration, &footprint, CancellationToken::new());
     let (index, rules) = session.controller.snapshot().await?;

@@ -40,6 +40,13 @@ pub struct Context {
     pub concurrency: usize,
 }
 
+impl Context {
+    /// The same, for what must not write.
+    pub fn only_looking(self) -> Self {
+        Self { evictions: None, reporter: self.reporter.silent(), ..self }
+    }
+}
+
 /// A controller with everything that reports to it. Dropping it ends the watches.
 pub struct Session {
     /// The controller.

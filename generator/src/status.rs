@@ -25,7 +25,8 @@ pub async fn status(args: StatusArgs) -> Result<ExitCode> {
     let configuration = source.read(&surroundings.context.client).await?;
     // Without a right to the Lease the status is that of the present settings only.
     let footprint = surroundings.record.read().await.unwrap_or_else(|_| Footprint::of(&configuration.settings));
-    let mut session = Session::start(&surroundings.context, &configuration, &footprint, CancellationToken::new());
+    let context = surroundings.context.only_looking();
+    let mut session = Session::start(&context, &configuration, &footprint, CancellationToken::new());
     let (index, rules) = session.controller.snapshot().await?;
     let status = Status::of(plan::plan(index, rules));
     match args.output {

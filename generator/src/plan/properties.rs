@@ -188,7 +188,9 @@ proptest! {
 
     #[test]
     fn no_action_touches_a_foreign_secret_under_keep(index in index(), rules in rules()) {
-        prop_assume!(rules.settings.conflicts == Conflicts::Keep);
+        let mut rules = rules;
+        let settings = Arc::make_mut(&mut rules.settings);
+        settings.conflicts = Conflicts::Keep;
         for action in all_actions(&index, &rules) {
             if let Action::Create(target) | Action::Update(target, _) | Action::Recreate(target, _)
                 | Action::Delete(target, _) = &action

@@ -31,11 +31,18 @@ pub struct ReferenceChange {
     pub has_annotations: bool,
 }
 
+impl ReferenceChange {
+    /// The names to remove.
+    pub fn removed(&self) -> Vec<&str> {
+        self.remove.iter().map(|(_, name)| name.as_str()).collect()
+    }
+}
+
 impl fmt::Display for ReferenceChange {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "update ServiceAccount {}/{}:", self.namespace, self.service_account)?;
+        write!(f, "ServiceAccount {}/{}:", self.namespace, self.service_account)?;
         self.add.iter().try_for_each(|name| write!(f, " +{name}"))?;
-        self.remove.iter().try_for_each(|(_, name)| write!(f, " -{name}"))?;
+        self.removed().iter().try_for_each(|name| write!(f, " -{name}"))?;
         if self.add.is_empty() && self.remove.is_empty() { write!(f, " annotation only") } else { Ok(()) }
     }
 }

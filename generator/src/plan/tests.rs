@@ -276,7 +276,7 @@ fn references(#[case] account: ServiceAccountSeen, #[case] expected: &str, #[cas
     match plan.actions.as_slice() {
         [] => assert_eq!(expected, ""),
         [Action::Refer(change)] => {
-            assert_eq!(change.to_string(), format!("update ServiceAccount team-a/default: {expected}"));
+            assert_eq!(change.to_string(), format!("ServiceAccount team-a/default: {expected}"));
             assert_eq!(change.added, added);
         }
         other => panic!("{other:?}"),

@@ -1,0 +1,75 @@
+//! `cleanup` leaves the cluster as it was.
+
+use crate::harness::{Corner, docker_config, eventually};
+use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
+use kube::api::ListParams;
+use kube::{Api, Resource};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+async fn dump(corner: &Corner, namespaces: &[String]) -> Vec<Value> {
+    async fn all<K>(api: Api<K>) -> Vec<Value>
+    where
+        K: Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned + serde::Serialize,
+    {
+        let list = api.list(&ListParams::default()).await.unwrap();
+        let objects = list.items.into_iter().map(|mut object| {
+            object.meta_mut().managed_fields = None;
+            object.meta_mut().resource_version = None;
+            serde_json::to_value(object).unwrap()
+        });
+        objects.collect()
+    }
+    let mut objects = Vec::new();
+    for namespace in namespaces {
+        objects.extend(all(Api::<Secret>::namespaced(corner.client.clone(), namespace)).await);
+        objects.extend(all(Api::<ServiceAccount>::namespaced(corner.client.clone(), namespace)).await);
+    }
+    objects
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_is_as_it_was_before() {
+    let corner = Corner::new("cleanup").await;
+    let mut namespaces = corner.namespaces(5).await;
+    namespaces.push(corner.ns("source"));
+    for namespace in &namespaces {
+        eventually("there is a ServiceAccount", Duration::from_secs(10), || async {
+            corner.accounts(namespace).get_opt("default").await.unwrap().is_some()
+        })
+        .await;
+    }
+    corner.put_source("1").await;
+    corner.put_secret(&namespaces[0], "kubernetes.io/dockerconfigjson", &docker_config("theirs")).await;
+    corner.patch_account(&namespaces[1], json!({"imagePullSecrets": [{"name": "mine"}]})).await;
+    corner.patch_account(&namespaces[2], json!({"imagePullSecrets": [{"name": corner.name}]})).await;
+    let before = dump(&corner, &namespaces).await;
+
+    assert!(corner.once(&corner.settings(), &[]).status.success());
+    assert_ne!(dump(&corner, &namespaces).await, before);
+    let seen = corner.finish(&["cleanup", "--dry-run"]);
+    assert_eq!(seen.out.lines().filter(|line| line.starts_with("delete Secret")).count(), 4, "{}", seen.out);
+    let refused = corner.finish(&["cleanup"]);
+    assert_eq!(refused.status.code(), Some(2), "without a terminal it wants --yes");
+    let finished = corner.finish(&["cleanup", "--yes"]);
+    assert!(finished.status.success(), "{}", finished.log);
+    assert_eq!(dump(&corner, &namespaces).await, before);
+    let again = corner.finish(&["cleanup", "--yes"]);
+    assert!(again.out.contains("There is nothing to remove"), "{}", again.out);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_generator_that_still_runs_does_not_put_it_back() {
+    let corner = Corner::new("running").await;
+    let namespace = corner.namespace("a").await;
+    corner.put_source("1").await;
+    let settings = corner.write_settings(&corner.settings());
+    let _generator = corner.start(&["run", "--settings", settings.to_str().unwrap()]);
+    corner.settled(&namespace, "1").await;
+    let finished = corner.finish(&["cleanup", "--yes"]);
+    assert!(finished.status.success(), "{}", finished.log);
+    for _ in 0..10 {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert!(corner.copy(&namespace).await.is_none() && corner.references(&namespace).await.is_empty());
+    }
+}

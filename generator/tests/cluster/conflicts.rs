@@ -1,0 +1,56 @@
+//! Secrets that the generator did not make.
+
+use crate::harness::{Corner, docker_config, eventually, stays};
+use k8s_openapi::api::core::v1::Event;
+use kube::Api;
+use kube::api::ListParams;
+use serde_json::json;
+use std::time::Duration;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_foreign_secret_is_kept_and_told() {
+    let corner = Corner::new("foreign").await;
+    let namespace = corner.namespace("a").await;
+    let theirs = docker_config("theirs");
+    corner.put_secret(&namespace, "kubernetes.io/dockerconfigjson", &theirs).await;
+    let before = corner.copy(&namespace).await.unwrap();
+    corner.put_source("1").await;
+    let generator = corner.run(&corner.settings(), &[]);
+    generator.ready().await;
+    corner.put_source("2").await;
+    stays("the foreign Secret is as it was", || async { corner.copy(&namespace).await.as_ref() == Some(&before) }).await;
+    generator.logs("was not made by the generator").await;
+    let foreign = format!("image_pull_secrets_copies{{secret=\"{}\",state=\"foreign\"}}", corner.name);
+    assert_eq!(generator.metric(&foreign).await, Some(1.0));
+    let events = Api::<Event>::namespaced(corner.client.clone(), &namespace);
+    eventually("there is one Event on it", Duration::from_secs(10), || async {
+        let events = events.list(&ListParams::default()).await.unwrap();
+        let on_it: Vec<_> = events.iter().filter(|event| event.reason.as_deref() == Some("ForeignSecret")).collect();
+        on_it.len() == 1 && on_it[0].involved_object.uid == before.metadata.uid
+    })
+    .await;
+    drop(generator);
+
+    let mut adopting = corner.settings();
+    adopting["conflicts"] = json!("adopt");
+    let _generator = corner.run(&adopting, &[]);
+    corner.settled(&namespace, "2").await;
+    assert_eq!(corner.copy(&namespace).await.unwrap().metadata.uid, before.metadata.uid, "taken over in place");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_in_a_selected_namespace_is_not_overwritten() {
+    let corner = Corner::new("own").await;
+    let namespace = corner.namespace("a").await;
+    corner.put_secret(&namespace, "kubernetes.io/dockerconfigjson", &docker_config("1")).await;
+    let before = corner.copy(&namespace).await.unwrap();
+    let settings = json!({
+        "secrets": [{"name": corner.name, "source": {"namespace": namespace}}], "conflicts": "adopt",
+    });
+    let generator = corner.run(&settings, &[]);
+    generator.ready().await;
+    stays("the source is as it was", || async { corner.copy(&namespace).await.as_ref() == Some(&before) }).await;
+    let again = corner.finish(&["cleanup", "--yes"]);
+    assert!(again.status.success(), "{}", again.log);
+    assert_eq!(corner.copy(&namespace).await.unwrap(), before);
+}

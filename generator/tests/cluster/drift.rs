@@ -1,0 +1,109 @@
+//! What somebody changes is put right; what cannot be changed is made anew.
+
+use crate::harness::{Corner, docker_config, eventually};
+use serde_json::json;
+use std::time::Duration;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn drift_deletion_and_a_removed_reference_are_repaired() {
+    let corner = Corner::new("drift").await;
+    let namespace = corner.namespace("a").await;
+    corner.put_source("1").await;
+    let _generator = corner.run(&corner.settings(), &[]);
+    corner.settled(&namespace, "1").await;
+
+    let uid = corner.copy(&namespace).await.unwrap().metadata.uid;
+    corner.patch_secret(&namespace, json!({"stringData": {".dockerconfigjson": docker_config("x"), "extra": "y"}})).await;
+    corner.settled(&namespace, "1").await;
+    let copy = corner.copy(&namespace).await.unwrap();
+    assert_eq!(copy.data.unwrap().len(), 1, "a key that is not the source's goes");
+    assert_eq!(copy.metadata.uid, uid, "repaired in place");
+
+    corner.delete_secret(&namespace).await;
+    corner.settled(&namespace, "1").await;
+
+    corner.patch_account(&namespace, json!({"imagePullSecrets": [{"name": "mine"}]})).await;
+    corner.settled(&namespace, "1").await;
+    assert_eq!(corner.references(&namespace).await, ["mine", &corner.name]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_immutable_copy_is_recreated_when_its_source_rotates() {
+    let corner = Corner::new("immutable").await;
+    let namespace = corner.namespace("a").await;
+    corner.put_source("1").await;
+    let _generator = corner.run(&corner.settings(), &[]);
+    corner.settled(&namespace, "1").await;
+    corner.patch_secret(&namespace, json!({"immutable": true})).await;
+    let uid = corner.copy(&namespace).await.unwrap().metadata.uid;
+    corner.put_source("2").await;
+    corner.settled(&namespace, "2").await;
+    assert_ne!(corner.copy(&namespace).await.unwrap().metadata.uid, uid);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_of_another_type_is_recreated() {
+    let corner = Corner::new("type").await;
+    let namespace = corner.namespace("a").await;
+    corner.put_secret(&namespace, "Opaque", &docker_config("0")).await;
+    corner
+        .patch_secret(
+            &namespace,
+            json!({"metadata": {
+                "labels": {"app.kubernetes.io/managed-by": "image-pull-secrets-generator"},
+                "annotations": {"image-pull-secrets.kubewarden.io/source": "x/y"},
+            }}),
+        )
+        .await;
+    corner.put_source("1").await;
+    let _generator = corner.run(&corner.settings(), &[]);
+    corner.settled(&namespace, "1").await;
+    assert_eq!(corner.copy(&namespace).await.unwrap().type_.unwrap(), "kubernetes.io/dockerconfigjson");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_excluded_later_loses_its_copy_and_reference() {
+    let corner = Corner::new("exclude").await;
+    let (by_label, by_annotation) = (corner.namespace("label").await, corner.namespace("annotation").await);
+    corner.put_source("1").await;
+    let mut settings = corner.settings();
+    settings["exclude"] = json!({"annotation": "example.com/exclude"});
+    let _generator = corner.run(&settings, &[]);
+    corner.settled(&by_label, "1").await;
+    corner.settled(&by_annotation, "1").await;
+    corner.patch_account(&by_label, json!({"imagePullSecrets": [{"name": "mine"}, {"name": corner.name}]})).await;
+    corner.label_namespace(&by_label, json!({"labels": {"corner": null}})).await;
+    corner.label_namespace(&by_annotation, json!({"annotations": {"example.com/exclude": "true"}})).await;
+    for (namespace, left) in [(&by_label, vec!["mine"]), (&by_annotation, vec![])] {
+        eventually("copy and reference are gone", Duration::from_secs(10), || async {
+            corner.copy(namespace).await.is_none() && corner.references(namespace).await == left
+        })
+        .await;
+    }
+    corner.label_namespace(&by_annotation, json!({"annotations": {"example.com/exclude": null}})).await;
+    corner.settled(&by_annotation, "1").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_leaves_the_settings_goes_also_after_a_restart() {
+    for live in [true, false] {
+        let corner = Corner::new("leave").await;
+        let namespace = corner.namespace("a").await;
+        corner.put_source("1").await;
+        let generator = corner.run(&corner.settings(), &[]);
+        corner.settled(&namespace, "1").await;
+        generator.ready().await;
+        let other = json!({"secrets": [{"name": "another"}], "serviceAccounts": []});
+        let _generator = if live {
+            corner.write_settings(&other);
+            generator
+        } else {
+            drop(generator);
+            corner.run(&other, &[])
+        };
+        eventually("copy and reference are gone", Duration::from_secs(15), || async {
+            corner.copy(&namespace).await.is_none() && corner.references(&namespace).await.is_empty()
+        })
+        .await;
+    }
+}

@@ -1,0 +1,14 @@
+//! The generator, as its own process, against a real API server: the disposable cluster of `$KUBECONFIG_E2E`.
+//!
+//! Every test has namespaces, a secret's name and a Lease of its own, so that all can run at the same time.
+
+mod cleanup;
+mod conflicts;
+mod drift;
+mod faults;
+mod harness;
+mod operations;
+mod policy;
+mod references;
+mod sources;
+mod story;

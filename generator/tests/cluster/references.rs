@@ -1,0 +1,104 @@
+//! ServiceAccounts: nothing that another writer put there is ever lost.
+
+use crate::harness::{Corner, eventually};
+use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
+use k8s_openapi::api::core::v1::ServiceAccount;
+use serde_json::json;
+use std::time::Duration;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_writer_that_appends_as_fast_as_it_can_loses_nothing() {
+    let corner = Corner::new("appender").await;
+    let namespace = corner.namespace("a").await;
+    corner.put_source("1").await;
+    let _generator = corner.run(&corner.settings(), &[]);
+    corner.settled(&namespace, "1").await;
+    let accounts = corner.accounts(&namespace);
+    let appending = async {
+        for n in 0..150 {
+            // As the OpenShift controller and client-go's users do: read, append, update, and again after a conflict.
+            loop {
+                let mut account = accounts.get("default").await.unwrap();
+                account.image_pull_secrets.get_or_insert_default().push(
+                    k8s_openapi::api::core::v1::LocalObjectReference { name: format!("dockercfg-{n}") },
+                );
+                match accounts.replace("default", &PostParams::default(), &account).await {
+                    Ok(_) => break,
+                    Err(kube::Error::Api(status)) if status.code == 409 => {}
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        }
+    };
+    let removing = async {
+        // Takes our reference out again and again, so that the generator has something to write meanwhile.
+        for _ in 0..15 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let account = accounts.get("default").await.unwrap();
+            let position = account.image_pull_secrets.iter().flatten().position(|r| r.name == corner.name);
+            let Some(position) = position else { continue };
+            let patch = json!([
+                {"op": "test", "path": format!("/imagePullSecrets/{position}/name"), "value": corner.name},
+                {"op": "remove", "path": format!("/imagePullSecrets/{position}")},
+            ]);
+            let patch: Patch<()> = Patch::Json(serde_json::from_value(patch).unwrap());
+            let _ = accounts.patch("default", &PatchParams::default(), &patch).await;
+        }
+    };
+    tokio::join!(appending, removing);
+    eventually("our reference is back", Duration::from_secs(30), || async {
+        corner.references(&namespace).await.contains(&corner.name)
+    })
+    .await;
+    let references = corner.references(&namespace).await;
+    for n in 0..150 {
+        assert!(references.contains(&format!("dockercfg-{n}")), "{n} is lost");
+    }
+    assert_eq!(references.len(), 151, "{references:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn patterns_select_service_accounts_and_one_created_later_gets_its_reference() {
+    let corner = Corner::new("globs").await;
+    let namespace = corner.namespace("a").await;
+    corner.put_source("1").await;
+    let mut settings = corner.settings();
+    settings["serviceAccounts"] = json!(["build*"]);
+    let generator = corner.run(&settings, &[]);
+    generator.ready().await;
+    let accounts = corner.accounts(&namespace);
+    for name in ["builder", "deployer"] {
+        let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
+        accounts.create(&PostParams::default(), &ServiceAccount { metadata, ..ServiceAccount::default() }).await.unwrap();
+    }
+    let has_reference = |name: &'static str| {
+        let accounts = accounts.clone();
+        async move { accounts.get(name).await.unwrap().image_pull_secrets.is_some() }
+    };
+    eventually("builder refers to it", Duration::from_secs(10), || has_reference("builder")).await;
+    assert!(!has_reference("deployer").await && corner.references(&namespace).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_of_somebody_elses_is_never_removed() {
+    let corner = Corner::new("theirs").await;
+    let namespace = corner.namespace("a").await;
+    // The policy adds the reference at admission, before the generator sees the ServiceAccount.
+    eventually("there is a ServiceAccount", Duration::from_secs(10), || async {
+        corner.accounts(&namespace).get_opt("default").await.unwrap().is_some()
+    })
+    .await;
+    corner.patch_account(&namespace, json!({"imagePullSecrets": [{"name": corner.name}]})).await;
+    corner.put_source("1").await;
+    assert!(corner.once(&corner.settings(), &[]).status.success());
+    corner.settled(&namespace, "1").await;
+    let finished = corner.finish(&["cleanup", "--yes"]);
+    assert!(finished.status.success(), "{}", finished.log);
+    assert!(corner.copy(&namespace).await.is_none());
+    assert_eq!(corner.references(&namespace).await, [corner.name.as_str()]);
+
+    assert!(corner.once(&corner.settings(), &[]).status.success());
+    let finished = corner.finish(&["cleanup", "--yes", "--all-references"]);
+    assert!(finished.status.success(), "{}", finished.log);
+    assert!(corner.references(&namespace).await.is_empty());
+}
