@@ -133,7 +133,7 @@ pub struct StatusArgs {
     #[command(flatten)]
     pub common: CommonArgs,
 
-    /// Prints in this format.
+    /// Prints a table for people, or JSON for programs.
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub output: Output,
 }

@@ -124,7 +124,7 @@ mod tests {
     #[rstest]
     #[case::docker_config_json("kubernetes.io/dockerconfigjson", ".dockerconfigjson", CONFIG, "")]
     #[case::legacy_dockercfg("kubernetes.io/dockercfg", ".dockercfg", r#"{"ghcr.io":{"username":"acme","password":"p"}}"#, "")]
-    #[case::another_type("Opaque", ".dockerconfigjson", CONFIG, "its type is \"Opaque\", and not kubernetes.io/dockerconfigjson")]
+    #[case::another_type("Opaque", ".dockerconfigjson", CONFIG, "its type is \"Opaque\", not kubernetes.io/dockerconfigjson")]
     #[case::another_key("kubernetes.io/dockerconfigjson", "config.json", CONFIG, "it has no data under \".dockerconfigjson\"")]
     fn only_a_secret_that_the_kubelet_can_use_is_a_source(
         #[case] secret_type: &str,

@@ -141,7 +141,8 @@ async fn forever(args: &RunArgs, surroundings: Surroundings, source: SettingsSou
             match current {
                 Some(current) if now_leading => work(&surroundings, &current, ended.clone()).await,
                 _ => {
-                    if !now_leading || args.no_leader_elect {
+                    if !now_leading {
+                        // Standing by is its work.
                         surroundings.health.set_ready();
                     }
                     ended.cancelled().await;

@@ -56,6 +56,8 @@ impl Failure {
             403 if has_cause("NamespaceTerminating") => Reason::NamespaceGoes,
             404 if is_about_namespace => Reason::NamespaceGoes,
             404 if request.verb == "patch" => Reason::Outdated,
+            // The JSON patch does not apply: what it would remove, or put something into, is not there any more.
+            422 if status.message.starts_with("the server rejected our request") => Reason::Outdated,
             404 => Reason::NotFound,
             409 => Reason::Outdated,
             408 | 429 | 500.. => Reason::Unavailable,
@@ -137,7 +139,12 @@ mod tests {
     )]
     #[case::a_quota_is_full("create", json!({"code": 403, "message": "exceeded quota: q"}), Reason::Refused)]
     #[case::a_webhook_refuses("create", json!({"code": 400, "message": "admission webhook denied"}), Reason::Refused)]
-    #[case::it_is_invalid("patch", json!({"code": 422, "message": "m"}), Reason::Refused)]
+    #[case::it_is_invalid("patch", json!({"code": 422, "message": "Secret \"creds\" is invalid"}), Reason::Refused)]
+    #[case::the_patch_does_not_apply(
+        "patch",
+        json!({"code": 422, "message": "the server rejected our request due to an error in our request"}),
+        Reason::Outdated
+    )]
     #[case::too_many_requests("patch", json!({"code": 429, "message": "m"}), Reason::Unavailable)]
     #[case::a_broken_webhook("patch", json!({"code": 500, "message": "failed calling webhook"}), Reason::Unavailable)]
     fn an_answer_means(#[case] verb: &'static str, #[case] status: serde_json::Value, #[case] expected: Reason) {

@@ -55,23 +55,22 @@ pub(super) fn changes<'a>(
     selected: bool,
     rules: &'a Rules,
 ) -> impl Iterator<Item = ReferenceChange> + 'a {
+    // What cannot be seen is neither added nor removed; that includes the references of another generator's secrets.
     let is_known = |name: &str| index.listed.secrets.contains(name);
-    // What cannot be seen is neither added nor removed.
-    let (known, unknown): (Vec<&str>, Vec<&str>) =
-        rules.settings.service_account_secrets().map(|secret| secret.name.as_str()).partition(|name| is_known(name));
-    let wanted: Vec<&str> = known.into_iter().filter(|name| !is_harmful(seen, name, rules)).collect();
+    let names = rules.settings.service_account_secrets().map(|secret| secret.name.as_str());
+    let wanted: Vec<&str> = names.filter(|name| is_known(name) && !is_harmful(seen, name, rules)).collect();
     seen.service_accounts.iter().filter_map(move |(name, account)| {
         if account.deleting {
             return None;
         }
         let for_it = selected && !account.excluded && rules.settings.selects_service_account(name);
-        let (wanted, unknown) = if for_it { (&wanted[..], &unknown[..]) } else { (&[][..], &[][..]) };
+        let wanted = if for_it { &wanted[..] } else { &[] };
+        let stays = |name: &str| wanted.contains(&name) || !is_known(name);
         let points_to_ours = |name: &str| {
             rules.removal == Removal::All
-                && index.listed.secrets.contains(name)
                 && seen.secrets.get(name).is_none_or(|secret| secret.copied_from.is_some())
         };
-        change(namespace, name, account, wanted, unknown, points_to_ours)
+        change(namespace, name, account, wanted, stays, points_to_ours)
     })
 }
 
@@ -80,11 +79,10 @@ fn change(
     name: &str,
     account: &ServiceAccountSeen,
     wanted: &[&str],
-    unknown: &[&str],
+    stays: impl Fn(&str) -> bool,
     points_to_ours: impl Fn(&str) -> bool,
 ) -> Option<ReferenceChange> {
     let is_ours = |name: &str| account.added.iter().any(|added| &**added == name);
-    let stays = |name: &str| wanted.contains(&name) || unknown.contains(&name);
     let add: Vec<String> =
         wanted.iter().filter(|name| !account.refers_to(name)).map(|&name| name.to_owned()).collect();
     let listed = account.references.iter().flatten().enumerate();

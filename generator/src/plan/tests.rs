@@ -311,6 +311,15 @@ fn a_service_account_that_is_left_alone_loses_only_what_we_added(
 }
 
 #[test]
+fn a_reference_of_another_generator_stays() {
+    let index = index(None, Some(account(&["another", SECRET], &["another", SECRET])));
+    let everything_goes = Rules { selection: Selection::Nothing, ..rules(one_secret()) };
+    let plan = plan_namespace(&index, "team-a", &everything_goes);
+    let [Action::Refer(change)] = plan.actions.as_slice() else { panic!("{plan:?}") };
+    assert_eq!((change.removed(), &change.added[..]), (vec![SECRET], &["another".to_owned()][..]));
+}
+
+#[test]
 fn cleanup_removes_copies_and_references_and_nothing_else() {
     let everything_goes = Rules { selection: Selection::Nothing, ..rules(one_secret()) };
     let index_of_ours = index(Some(outdated()), Some(account(&["mine", SECRET], &[SECRET])));

@@ -43,7 +43,7 @@ async fn an_unusable_source_is_never_propagated() {
     // JSON that the API server takes and the kubelet does not.
     let broken = r#"{"auths":{"ghcr.io":{"auth":"aHVudGVyMg"}}}"#;
     corner.put_secret(&corner.ns("source"), "kubernetes.io/dockerconfigjson", broken).await;
-    generator.logs("the source is not propagated: entry \"ghcr.io\"").await;
+    generator.logs("the source is not propagated: its entry \"ghcr.io\"").await;
     stays("the copy is as it was", || async { corner.content(&namespace).await == Some(docker_config("1")) }).await;
     corner.put_source("2").await;
     corner.settled(&namespace, "2").await;
