@@ -25,7 +25,8 @@ async fn main() {
     // cargo passes --bench.
     let kubeconfig = PathBuf::from(std::env::var("KUBECONFIG_E2E").expect("KUBECONFIG_E2E: a disposable cluster"));
     let counts = std::env::var("BENCH_NAMESPACES").unwrap_or_else(|_| "100,1000".to_owned());
-    let counts: Vec<usize> = counts.split(',').map(|count| count.trim().parse().expect("BENCH_NAMESPACES: numbers")).collect();
+    let counts: Vec<usize> =
+        counts.split(',').map(|count| count.trim().parse().expect("BENCH_NAMESPACES: numbers")).collect();
     let bench = Bench::new(kubeconfig).await;
     bench.namespace(SOURCE).await;
     println!("| namespaces | | seconds | requests | peak RSS, MiB |\n|---|---|---|---|---|");
@@ -46,8 +47,10 @@ fn docker_config(version: usize) -> String {
 
 impl Bench {
     async fn new(kubeconfig: PathBuf) -> Self {
-        let config = Config::from_custom_kubeconfig(Kubeconfig::read_from(&kubeconfig).unwrap(), &KubeConfigOptions::default());
-        let client = Client::try_from(config.await.unwrap()).unwrap();
+        let options = KubeConfigOptions::default();
+        let config =
+            Config::from_custom_kubeconfig(Kubeconfig::read_from(&kubeconfig).unwrap(), &options).await.unwrap();
+        let client = Client::try_from(config).unwrap();
         Self { client, kubeconfig, directory: tempfile::tempdir().unwrap() }
     }
 
@@ -57,7 +60,8 @@ impl Bench {
         let accounts = Api::<ServiceAccount>::all(self.client.clone());
         loop {
             let there = accounts.list_metadata(&Default::default()).await.unwrap().items;
-            let ours = there.iter().filter(|a| a.metadata.namespace.as_ref().is_some_and(|ns| ns.starts_with("bench-n")));
+            let ours =
+                there.iter().filter(|a| a.metadata.namespace.as_ref().is_some_and(|ns| ns.starts_with("bench-n")));
             if ours.count() >= count {
                 break;
             }
@@ -73,8 +77,10 @@ impl Bench {
         fs::write(&settings, document.to_string()).unwrap();
 
         let (mut before, start) = (self.requests().await, Instant::now());
-        let mut generator = Generator::start(&self.kubeconfig, &settings);
-        generator.in_sync(&secret, count).await;
+        let generator = Generator::start(&self.kubeconfig, &settings);
+        while generator.written("patch", "serviceaccounts").await < count as f64 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         self.row(count, "first copy and reference", start.elapsed(), &mut before, Some(&generator)).await;
 
         // The yardstick writes what a rotation writes, to Secrets of another name.
@@ -82,17 +88,16 @@ impl Bench {
         stream::iter(&namespaces).for_each_concurrent(CONNECTIONS, |name| self.put(name, &plain, 0)).await;
         let (mut rotations, mut loops) = (Vec::new(), Vec::new());
         for version in 1..=ROTATIONS {
-            let patched = generator.patched().await;
+            let patched = generator.written("patch", "secrets").await;
             before = self.requests().await;
             let start = Instant::now();
             self.put(SOURCE, &secret, version).await;
-            while generator.patched().await < patched + count as f64 {
+            while generator.written("patch", "secrets").await < patched + count as f64 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
             rotations.push(start.elapsed());
-            generator.in_sync(&secret, count).await;
             if version == 1 {
-                self.row(count, "rotation", start.elapsed(), &mut before, Some(&generator)).await;
+                self.row(count, "rotation", rotations[0], &mut before, Some(&generator)).await;
             }
             let start = Instant::now();
             stream::iter(&namespaces).for_each_concurrent(CONNECTIONS, |name| self.patch(name, &plain, version)).await;
@@ -113,7 +118,14 @@ impl Bench {
         generator.stop();
     }
 
-    async fn row(&self, count: usize, what: &str, took: Duration, before: &mut BTreeMap<String, f64>, generator: Option<&Generator>) {
+    async fn row(
+        &self,
+        count: usize,
+        what: &str,
+        took: Duration,
+        before: &mut BTreeMap<String, f64>,
+        generator: Option<&Generator>,
+    ) {
         // The API server counts a request when it has answered.
         tokio::time::sleep(Duration::from_millis(500)).await;
         let now = self.requests().await;
@@ -134,7 +146,9 @@ impl Bench {
         let mut requests = BTreeMap::new();
         for line in text.lines().filter_map(|line| line.strip_prefix("apiserver_request_total{")) {
             let Some((labels, value)) = line.split_once("} ") else { continue };
-            let label = |name: &str| labels.split(',').find_map(|l| l.strip_prefix(name)?.strip_prefix("=\"")?.strip_suffix('"'));
+            let label = |name: &str| {
+                labels.split(',').find_map(|l| l.strip_prefix(name)?.strip_prefix("=\"")?.strip_suffix('"'))
+            };
             let (verb, resource) = (label("verb").unwrap_or_default(), label("resource").unwrap_or_default());
             if matches!(resource, "secrets" | "serviceaccounts" | "namespaces") && verb != "WATCH" {
                 *requests.entry(format!("{verb} {resource}")).or_default() += value.parse::<f64>().unwrap();
@@ -208,8 +222,9 @@ impl Generator {
         }
     }
 
-    async fn patched(&self) -> f64 {
-        self.metric("image_pull_secrets_requests_total{verb=\"patch\",resource=\"secrets\",code=\"2xx\"}").await.unwrap_or_default()
+    async fn written(&self, verb: &str, resource: &str) -> f64 {
+        let labels = format!("verb=\"{verb}\",resource=\"{resource}\",code=\"2xx\"");
+        self.metric(&format!("image_pull_secrets_requests_total{{{labels}}}")).await.unwrap_or_default()
     }
 
     async fn metric(&self, name: &str) -> Option<f64> {

@@ -53,6 +53,8 @@ mod tests {
 
     #[test]
     fn a_hundred_tries_do_not_overflow() {
-        assert!(Backoff::new(Duration::from_secs(1), Duration::from_secs(5)).nth(100).unwrap() <= Duration::from_secs(5));
+        assert!(
+            Backoff::new(Duration::from_secs(1), Duration::from_secs(5)).nth(100).unwrap() <= Duration::from_secs(5)
+        );
     }
 }

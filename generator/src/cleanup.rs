@@ -58,7 +58,7 @@ pub async fn cleanup(args: CleanupArgs) -> Result<ExitCode> {
     if args.dry_run || !args.yes {
         let mut session = Session::removing(&looking, &settings, removal, &footprint);
         let (index, rules) = session.controller.snapshot().await?;
-        let actions: Vec<_> = plan::plan(index, rules).into_iter().flat_map(|(_, plan)| plan.actions).collect();
+        let actions: Vec<_> = plan::plan(index, rules).flat_map(|(_, plan)| plan.actions).collect();
         actions.iter().for_each(|action| println!("{action}"));
         if args.dry_run || actions.is_empty() {
             return Ok(ExitCode::SUCCESS);
@@ -82,7 +82,8 @@ pub async fn cleanup(args: CleanupArgs) -> Result<ExitCode> {
             false
         }
     };
-    let summary = Session::removing(&surroundings.context, &settings, removal, &footprint).controller.run_once().await?;
+    let summary =
+        Session::removing(&surroundings.context, &settings, removal, &footprint).controller.run_once().await?;
     for failure in &summary.failures {
         tracing::error!("{failure}");
     }

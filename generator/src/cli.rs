@@ -210,8 +210,11 @@ mod tests {
     #[test]
     fn every_help_text_is_a_sentence() {
         for command in Cli::command().get_subcommands() {
-            for argument in command.get_arguments().filter(|argument| !matches!(argument.get_id().as_str(), "help" | "version")) {
-                let help = argument.get_long_help().or(argument.get_help()).map(ToString::to_string).unwrap_or_default();
+            for argument in
+                command.get_arguments().filter(|argument| !matches!(argument.get_id().as_str(), "help" | "version"))
+            {
+                let help =
+                    argument.get_long_help().or(argument.get_help()).map(ToString::to_string).unwrap_or_default();
                 assert!(help.starts_with(char::is_uppercase), "{}: {help:?}", argument.get_id());
                 assert!(help.split_whitespace().count() >= 5, "{}: {help:?}", argument.get_id());
             }

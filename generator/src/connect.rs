@@ -21,7 +21,9 @@ pub async fn config(args: &CommonArgs) -> Result<Config> {
         (None, Some(context)) => Config::from_kubeconfig(&options)
             .await
             .with_context(|| format!("cannot use the context {context} of the kubeconfig")),
-        (None, None) => Config::infer().await.context("there is no kubeconfig, and this is not a Pod; give --kubeconfig"),
+        (None, None) => {
+            Config::infer().await.context("there is no kubeconfig, and this is not a Pod; give --kubeconfig")
+        }
     }
 }
 

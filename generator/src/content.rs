@@ -92,7 +92,8 @@ impl Content {
         if size > MAX_BYTES {
             return Err(Unusable::TooLarge(size));
         }
-        let format = SecretFormat::of_type(secret_type).ok_or_else(|| secret::Unusable::Type(secret_type.to_owned()))?;
+        let format =
+            SecretFormat::of_type(secret_type).ok_or_else(|| secret::Unusable::Type(secret_type.to_owned()))?;
         let digest = Digest::of(&data);
         Ok(Self { secret_type: format.secret_type(), data, digest, resource_version: None })
     }
@@ -123,9 +124,24 @@ mod tests {
 
     #[rstest]
     #[case::docker_config_json("kubernetes.io/dockerconfigjson", ".dockerconfigjson", CONFIG, "")]
-    #[case::legacy_dockercfg("kubernetes.io/dockercfg", ".dockercfg", r#"{"ghcr.io":{"username":"acme","password":"p"}}"#, "")]
-    #[case::another_type("Opaque", ".dockerconfigjson", CONFIG, "its type is \"Opaque\", not kubernetes.io/dockerconfigjson")]
-    #[case::another_key("kubernetes.io/dockerconfigjson", "config.json", CONFIG, "it has no data under \".dockerconfigjson\"")]
+    #[case::legacy_dockercfg(
+        "kubernetes.io/dockercfg",
+        ".dockercfg",
+        r#"{"ghcr.io":{"username":"acme","password":"p"}}"#,
+        ""
+    )]
+    #[case::another_type(
+        "Opaque",
+        ".dockerconfigjson",
+        CONFIG,
+        "its type is \"Opaque\", not kubernetes.io/dockerconfigjson"
+    )]
+    #[case::another_key(
+        "kubernetes.io/dockerconfigjson",
+        "config.json",
+        CONFIG,
+        "it has no data under \".dockerconfigjson\""
+    )]
     fn only_a_secret_that_the_kubelet_can_use_is_a_source(
         #[case] secret_type: &str,
         #[case] key: &str,
@@ -138,7 +154,8 @@ mod tests {
 
     #[test]
     fn a_source_too_large_for_a_secret_is_refused() {
-        let document = format!(r#"{{"auths":{{"ghcr.io":{{"username":"a","password":"{}"}}}}}}"#, "p".repeat(MAX_BYTES));
+        let document =
+            format!(r#"{{"auths":{{"ghcr.io":{{"username":"a","password":"{}"}}}}}}"#, "p".repeat(MAX_BYTES));
         let size = document.len();
         let fault = Content::of_docker_config(document.into_bytes()).err().unwrap();
         assert_eq!(fault, Unusable::TooLarge(size));

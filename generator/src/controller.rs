@@ -22,6 +22,12 @@ use tokio_util::sync::CancellationToken;
 use pace::Paces;
 use progress::Progress;
 
+/// How often the metrics of all namespaces are counted anew, at most: it takes some milliseconds for thousands of them.
+const COUNT_EVERY: Duration = Duration::from_secs(1);
+
+/// How long what is in flight may take once it is to stop.
+const LAST_WRITES: Duration = Duration::from_secs(10);
+
 /// How long `--once` waits for something to succeed before it gives up.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -60,11 +66,15 @@ pub struct Controller {
     tasks: JoinSet<Done>,
     progress: Progress,
     settled: bool,
+    last_count: Option<Instant>,
 }
 
 fn log(action: &Action) {
     match action {
-        Action::Create(target) | Action::Update(target, _) | Action::Recreate(target, _) | Action::Delete(target, _) => {
+        Action::Create(target)
+        | Action::Update(target, _)
+        | Action::Recreate(target, _)
+        | Action::Delete(target, _) => {
             tracing::info!(namespace = target.namespace, name = target.secret, "{} Secret", action.verb());
         }
         Action::Refer(change) => {
@@ -80,7 +90,10 @@ fn listed_by(news: &News) -> Option<Watched> {
         News::Namespaces(_) => Some(Watched::Namespaces),
         News::Secrets(name, _) => Some(Watched::Secrets(name.clone())),
         News::ServiceAccounts(only, _) => Some(Watched::ServiceAccounts(only.clone())),
-        News::Namespace(..) | News::Secret(..) | News::NoSecret(..) | News::ServiceAccount(..)
+        News::Namespace(..)
+        | News::Secret(..)
+        | News::NoSecret(..)
+        | News::ServiceAccount(..)
         | News::NoServiceAccount(..) => None,
     }
 }
@@ -117,6 +130,7 @@ impl Controller {
             tasks: JoinSet::new(),
             progress: Progress::default(),
             settled: false,
+            last_count: None,
         }
     }
 
@@ -151,7 +165,7 @@ impl Controller {
         let mut last_success = Instant::now();
         let mut summary = Summary::default();
         loop {
-            self.dispatch();
+            self.dispatch(&CancellationToken::new());
             if self.is_idle() && self.paces.next_wake().is_none() {
                 break;
             }
@@ -159,7 +173,7 @@ impl Controller {
             if self.is_idle() && (only_refused && !self.failures.is_empty() || last_success.elapsed() > PATIENCE) {
                 break;
             }
-            let successes = self.step().await;
+            let successes = self.step(None).await;
             if successes > 0 {
                 last_success = Instant::now();
             }
@@ -175,19 +189,27 @@ impl Controller {
     /// Keeps everything as it should be until `stop`; then finishes what is in flight.
     pub async fn run(&mut self, stop: CancellationToken) {
         while !stop.is_cancelled() {
-            self.dispatch();
-            if self.is_idle() && !self.settled {
+            self.dispatch(&stop);
+            let report_at = (self.is_idle() && !self.settled)
+                .then(|| self.last_count.map_or_else(Instant::now, |last| last + COUNT_EVERY));
+            if report_at.is_some_and(|at| at <= Instant::now()) {
                 self.report_settled();
+                continue;
             }
             tokio::select! {
-                _ = self.step() => {}
+                _ = self.step(report_at) => {}
                 () = stop.cancelled() => {}
             }
         }
-        while let Some(done) = self.tasks.join_next().await {
-            if let Ok(done) = done {
-                self.take_in_done(done);
+        let last_writes = async {
+            while let Some(done) = self.tasks.join_next().await {
+                if let Ok(done) = done {
+                    self.take_in_done(done);
+                }
             }
+        };
+        if tokio::time::timeout(LAST_WRITES, last_writes).await.is_err() {
+            tracing::warn!("{} namespaces were being written to when it stopped", self.busy.len());
         }
         self.setup.reporter.flush().await;
     }
@@ -201,9 +223,9 @@ impl Controller {
                 || secrets.iter().filter(|secret| secret.source.is_some()).all(|secret| read(&secret.name)))
     }
 
-    /// Waits for the next thing to happen, and takes it in. Gives the number of writes that succeeded meanwhile.
-    async fn step(&mut self) -> usize {
-        let wake = self.paces.next_wake();
+    /// Waits for the next thing to happen, until `wake_at` if that is given, and takes it in. Gives the number of writes that succeeded meanwhile.
+    async fn step(&mut self, wake_at: Option<Instant>) -> usize {
+        let wake = self.paces.next_wake().into_iter().chain(wake_at).min();
         let sleep = tokio::time::sleep_until(wake.unwrap_or_else(|| Instant::now() + PATIENCE).into());
         tokio::select! {
             Some(done) = self.tasks.join_next() => done.map_or(0, |done| self.take_in_done(done)),
@@ -288,22 +310,23 @@ impl Controller {
     }
 
     fn take_in_source(&mut self, secret: String, state: SourceState) {
-        let Some(configured) = self.setup.rules.settings.secrets.iter().find(|configured| configured.name == secret) else {
+        let Some(configured) = self.setup.rules.settings.secrets.iter().find(|configured| configured.name == secret)
+        else {
             return;
         };
         let Some(source) = configured.source.clone() else { return };
+        self.troubles.retain(|watched, _| !matches!(watched, Watched::Source { of, .. } if *of == secret));
+        let before = self.setup.rules.sources.get(&secret);
+        if let SourceState::Ready(content) = &state {
+            self.setup.writer.metrics.show_source(&secret, content.resource_version);
+        }
+        if before.is_some_and(|before| before.equals(&state)) {
+            return;
+        }
         let label = plan::source_label(&source);
         let metrics = &self.setup.writer.metrics;
-        self.troubles.retain(|watched, _| !matches!(watched, Watched::Source { of, .. } if *of == secret));
         match &state {
-            SourceState::Ready(content) => {
-                metrics.show_source(&secret, content.resource_version);
-                let is_new = !matches!(self.setup.rules.sources.get(&secret),
-                    Some(SourceState::Ready(before)) if before.digest == content.digest);
-                if is_new {
-                    tracing::info!(secret, source = label, "source read");
-                }
-            }
+            SourceState::Ready(_) => tracing::info!(secret, source = label, "source read"),
             SourceState::Missing | SourceState::Gone => {
                 metrics.show_source(&secret, None);
                 tracing::warn!(secret, source = label, "the source is missing: copies stay as they are");
@@ -318,16 +341,12 @@ impl Controller {
             }
             SourceState::Unread => {}
         }
-        let unchanged = matches!((self.setup.rules.sources.get(&secret), &state),
-            (Some(SourceState::Ready(a)), SourceState::Ready(b)) if a.digest == b.digest && a.secret_type == b.secret_type);
         self.setup.rules.sources.insert(secret, state);
-        if !unchanged {
-            self.enqueue_all();
-        }
+        self.enqueue_all();
     }
 
-    /// Starts on as many namespaces as may be in flight.
-    fn dispatch(&mut self) {
+    /// Starts on as many namespaces as may be in flight. After `stop` a namespace gets no further write.
+    fn dispatch(&mut self, stop: &CancellationToken) {
         while self.busy.len() < self.setup.concurrency {
             let Some(namespace) = self.next_in_queue() else { return };
             let plan = plan::plan_namespace(&self.index, &namespace, &self.setup.rules);
@@ -341,6 +360,7 @@ impl Controller {
             self.busy.insert(namespace.clone());
             let writer = self.setup.writer.clone();
             let rules = self.setup.rules.clone();
+            let stop = stop.clone();
             self.tasks.spawn(async move {
                 let timer = Instant::now();
                 let mut outcomes = Vec::with_capacity(actions.len());
@@ -349,7 +369,7 @@ impl Controller {
                     let namespace_goes =
                         outcome.failure.as_ref().is_some_and(|failure| failure.reason == Reason::NamespaceGoes);
                     outcomes.push((action, outcome));
-                    if namespace_goes {
+                    if namespace_goes || stop.is_cancelled() {
                         break;
                     }
                 }
@@ -415,14 +435,15 @@ impl Controller {
 
     fn report_settled(&mut self) {
         self.settled = true;
+        self.last_count = Some(Instant::now());
         self.paces.forget_old(Instant::now());
         let mut counts = BTreeMap::new();
         let mut foreign = BTreeMap::new();
         for (namespace, plan) in plan::plan(&self.index, &self.setup.rules) {
             for (secret, state) in plan.states {
                 if state == State::Foreign {
-                    let seen = self.index.namespaces.get(&namespace).and_then(|seen| seen.secrets.get(&secret));
-                    seen.map(|seen| foreign.insert((namespace.clone(), secret.clone()), seen.version.clone()));
+                    let seen = self.index.namespaces.get(namespace).and_then(|seen| seen.secrets.get(&secret));
+                    seen.map(|seen| foreign.insert((namespace.to_owned(), secret.clone()), seen.version.clone()));
                 }
                 *counts.entry((secret, state)).or_default() += 1;
             }

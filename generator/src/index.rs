@@ -330,12 +330,7 @@ impl NamespaceSeen {
     }
 }
 
-fn put<T: PartialEq>(
-    seen: &mut BTreeMap<String, T>,
-    name: &str,
-    new: T,
-    version: impl Fn(&T) -> &Version,
-) -> bool {
+fn put<T: PartialEq>(seen: &mut BTreeMap<String, T>, name: &str, new: T, version: impl Fn(&T) -> &Version) -> bool {
     match seen.get(name) {
         Some(old) if version(&new).is_older_than(version(old)) || *old == new => false,
         _ => {
@@ -345,12 +340,7 @@ fn put<T: PartialEq>(
     }
 }
 
-fn remove<T>(
-    seen: &mut BTreeMap<String, T>,
-    name: &str,
-    gone: &Version,
-    version: impl Fn(&T) -> &Version,
-) -> bool {
+fn remove<T>(seen: &mut BTreeMap<String, T>, name: &str, gone: &Version, version: impl Fn(&T) -> &Version) -> bool {
     // The news of a deletion may be overtaken by the answer to the creation that followed it.
     let known = seen.get(name).is_some_and(|old| version(old).uid == gone.uid);
     known && seen.remove(name).is_some()

@@ -144,7 +144,8 @@ impl Election {
     /// The Lease cannot be read or written.
     pub async fn take_over(&self) -> anyhow::Result<bool> {
         loop {
-            let lease = self.api().get_opt(&self.lease).await.map_err(|error| anyhow::anyhow!(self.explained(&error)))?;
+            let lease =
+                self.api().get_opt(&self.lease).await.map_err(|error| anyhow::anyhow!(self.explained(&error)))?;
             let Some(lease) = lease else { return Ok(false) };
             let spec = lease.spec.clone().unwrap_or_default();
             if spec.holder_identity.as_deref().is_none_or(str::is_empty) {

@@ -53,9 +53,17 @@ impl Default for Metrics {
         let copies = Family::default();
         registry.register("copies", "Namespaces by what became of the copy of a secret", copies.clone());
         let requests = Family::default();
-        registry.register("requests", "Requests that the API server granted, reads after a conflict included", requests.clone());
+        registry.register(
+            "requests",
+            "Requests that the API server granted, reads after a conflict included",
+            requests.clone(),
+        );
         let errors = Family::default();
-        registry.register("request_errors", "Requests that failed, by status code; 0 without an answer", errors.clone());
+        registry.register(
+            "request_errors",
+            "Requests that failed, by status code; 0 without an answer",
+            errors.clone(),
+        );
         let reconcile_seconds = Histogram::new(exponential_buckets(0.002, 2.0, 14));
         registry.register(
             "reconcile_duration_seconds",
@@ -98,9 +106,7 @@ impl Metrics {
         let labels = |code| RequestLabels { verb: request.verb, resource: request.resource, code };
         match failure {
             None => self.requests.get_or_create(&labels("2xx".to_owned())).inc(),
-            Some(failure) => {
-                self.errors.get_or_create(&labels(failure.code.unwrap_or_default().to_string())).inc()
-            }
+            Some(failure) => self.errors.get_or_create(&labels(failure.code.unwrap_or_default().to_string())).inc(),
         };
     }
 

@@ -53,6 +53,18 @@ pub enum SourceState {
     Unusable(Unusable),
 }
 
+impl SourceState {
+    /// Whether a copy of the one is a copy of the other.
+    pub fn equals(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Ready(a), Self::Ready(b)) => a.digest == b.digest && a.secret_type == b.secret_type,
+            (Self::Unusable(a), Self::Unusable(b)) => a == b,
+            (Self::Unread, Self::Unread) | (Self::Missing, Self::Missing) | (Self::Gone, Self::Gone) => true,
+            _ => false,
+        }
+    }
+}
+
 /// How a secret fares in one namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum State {
@@ -257,8 +269,8 @@ pub fn plan_namespace(index: &Index, name: &str, rules: &Rules) -> NamespacePlan
 }
 
 /// The plan for everything: each namespace with its own, in the order of their names.
-pub fn plan(index: &Index, rules: &Rules) -> Vec<(String, NamespacePlan)> {
-    index.namespaces.keys().map(|name| (name.clone(), plan_namespace(index, name, rules))).collect()
+pub fn plan<'a>(index: &'a Index, rules: &'a Rules) -> impl Iterator<Item = (&'a str, NamespacePlan)> {
+    index.namespaces.keys().map(|name| (name.as_str(), plan_namespace(index, name, rules)))
 }
 
 /// What a selected namespace wants of a secret that has a source.

@@ -55,9 +55,10 @@ impl PodSeen {
 fn cannot_pull(pod: &Pod) -> bool {
     let Some(status) = &pod.status else { return false };
     let containers = status.container_statuses.iter().flatten();
-    containers.chain(status.init_container_statuses.iter().flatten()).filter_map(waiting_reason).any(|reason| {
-        matches!(reason, "ImagePullBackOff" | "ErrImagePull")
-    })
+    containers
+        .chain(status.init_container_statuses.iter().flatten())
+        .filter_map(waiting_reason)
+        .any(|reason| matches!(reason, "ImagePullBackOff" | "ErrImagePull"))
 }
 
 fn waiting_reason(status: &ContainerStatus) -> Option<&str> {

@@ -173,7 +173,10 @@ async fn forever(args: &RunArgs, surroundings: Surroundings, source: SettingsSou
 }
 
 async fn work(surroundings: &Surroundings, configuration: &Configuration, stop: CancellationToken) {
-    let footprint = begin(&surroundings.record, configuration).await;
+    let footprint = tokio::select! {
+        footprint = begin(&surroundings.record, configuration) => footprint,
+        () = stop.cancelled() => return,
+    };
     let done = CancellationToken::new();
     let mut session = Session::start(&surroundings.context, configuration, &footprint, done.clone());
     let after = async {

@@ -56,7 +56,9 @@ fn parse_requirement(part: &str) -> Result<Expression> {
     };
     match expression {
         Some(expression) if is_key(key_of(&expression)) => Ok(expression),
-        _ => bail!("\"{part}\" is no label requirement: write key=value, key!=value, key in (a,b), key notin (a,b), key or !key"),
+        _ => bail!(
+            "\"{part}\" is no label requirement: write key=value, key!=value, key in (a,b), key notin (a,b), key or !key"
+        ),
     }
 }
 

@@ -33,7 +33,9 @@ impl Health {
             // That it answers is the answer: everything runs on the thread that serves this.
             "/healthz" => (StatusCode::OK, "text/plain", "ok\n".to_owned()),
             "/readyz" if self.ready.load(Ordering::Relaxed) => (StatusCode::OK, "text/plain", "ok\n".to_owned()),
-            "/readyz" => (StatusCode::SERVICE_UNAVAILABLE, "text/plain", "not everything has been read yet\n".to_owned()),
+            "/readyz" => {
+                (StatusCode::SERVICE_UNAVAILABLE, "text/plain", "not everything has been read yet\n".to_owned())
+            }
             "/metrics" => {
                 (StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", self.metrics.print())
             }
@@ -41,7 +43,9 @@ impl Health {
         };
         let mut response = Response::new(Full::new(Bytes::from(body)));
         *response.status_mut() = status;
-        response.headers_mut().insert(hyper::header::CONTENT_TYPE, hyper::header::HeaderValue::from_static(content_type));
+        response
+            .headers_mut()
+            .insert(hyper::header::CONTENT_TYPE, hyper::header::HeaderValue::from_static(content_type));
         response
     }
 }

@@ -57,7 +57,12 @@ pub struct Session {
 impl Session {
     /// Begins to make everything as `configuration` wants it, and to remove what else `footprint` says there may be. The
     /// token is cancelled once that is so for the first time.
-    pub fn start(context: &Context, configuration: &Configuration, footprint: &Footprint, done: CancellationToken) -> Self {
+    pub fn start(
+        context: &Context,
+        configuration: &Configuration,
+        footprint: &Footprint,
+        done: CancellationToken,
+    ) -> Self {
         let selectors = context.selector.iter().chain(&configuration.selector).cloned().collect();
         Self::new(context, &configuration.settings, Selection::Matching(selectors), Removal::Recorded, footprint, done)
     }

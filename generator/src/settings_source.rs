@@ -163,8 +163,8 @@ fn policies(client: Client) -> Api<DynamicObject> {
 
 fn of_policy(name: &str, policy: &DynamicObject) -> Result<Configuration> {
     let spec = policy.data.get("spec").cloned().unwrap_or_default();
-    let spec: PolicySpec =
-        serde_json::from_value(spec).with_context(|| format!("ClusterAdmissionPolicy {name} has no spec that can be read"))?;
+    let spec: PolicySpec = serde_json::from_value(spec)
+        .with_context(|| format!("ClusterAdmissionPolicy {name} has no spec that can be read"))?;
     let settings =
         Settings::from_value(&spec.settings).with_context(|| format!("settings of ClusterAdmissionPolicy {name}"))?;
     let selector = spec.namespace_selector.map(Selector::try_from).transpose();
@@ -188,7 +188,8 @@ mod tests {
     use serde_json::json;
 
     fn policy(spec: Value) -> Result<Configuration> {
-        let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("policies.kubewarden.io", "v1", "ClusterAdmissionPolicy"));
+        let kind =
+            ApiResource::from_gvk(&GroupVersionKind::gvk("policies.kubewarden.io", "v1", "ClusterAdmissionPolicy"));
         of_policy("p", &DynamicObject::new("p", &kind).data(json!({ "spec": spec })))
     }
 

@@ -51,7 +51,7 @@ struct Row {
 }
 
 impl Status {
-    fn of(plans: Vec<(String, NamespacePlan)>) -> Self {
+    fn of<'a>(plans: impl IntoIterator<Item = (&'a str, NamespacePlan)>) -> Self {
         let mut status = Self { rows: Vec::new(), totals: BTreeMap::new() };
         for (namespace, plan) in plans {
             for (secret, state) in plan.states {
@@ -64,7 +64,7 @@ impl Status {
                 });
                 let service_accounts = wrong.map(|change| change.service_account.clone()).collect();
                 *status.totals.entry((secret.clone(), state)).or_default() += 1;
-                status.rows.push(Row { namespace: namespace.clone(), secret, state, service_accounts });
+                status.rows.push(Row { namespace: namespace.to_owned(), secret, state, service_accounts });
             }
         }
         status
@@ -79,9 +79,11 @@ impl Status {
             self.rows.iter().map(|row| cell(row).len()).chain([title.len()]).max().unwrap_or_default()
         };
         let (first, second) = (width("NAMESPACE", |row| &row.namespace), width("SECRET", |row| &row.secret));
-        let mut table = format!("{:first$}  {:second$}  {:12}SERVICE ACCOUNTS TO CHANGE\n", "NAMESPACE", "SECRET", "STATE");
+        let mut table =
+            format!("{:first$}  {:second$}  {:12}SERVICE ACCOUNTS TO CHANGE\n", "NAMESPACE", "SECRET", "STATE");
         for row in &self.rows {
-            let accounts = if row.service_accounts.is_empty() { "-".to_owned() } else { row.service_accounts.join(",") };
+            let accounts =
+                if row.service_accounts.is_empty() { "-".to_owned() } else { row.service_accounts.join(",") };
             // Writing to a String does not fail.
             let _ = writeln!(table, "{:first$}  {:second$}  {:12}{accounts}", row.namespace, row.secret, row.state);
         }
@@ -113,14 +115,15 @@ impl Status {
 mod tests {
     use super::*;
 
-    fn plans(states: &[(&str, State)]) -> Vec<(String, NamespacePlan)> {
+    fn plans<'a>(states: &[(&'a str, State)]) -> Vec<(&'a str, NamespacePlan)> {
         let plan = |state| NamespacePlan { states: vec![("creds".to_owned(), state)], actions: vec![] };
-        states.iter().map(|&(namespace, state)| (namespace.to_owned(), plan(state))).collect()
+        states.iter().map(|&(namespace, state)| (namespace, plan(state))).collect()
     }
 
     #[test]
     fn a_table_lines_up_and_counts() {
-        let status = Status::of(plans(&[("a", State::InSync), ("a-longer-name", State::InSync), ("b", State::Foreign)]));
+        let status =
+            Status::of(plans(&[("a", State::InSync), ("a-longer-name", State::InSync), ("b", State::Foreign)]));
         assert_eq!(
             status.table(),
             "NAMESPACE      SECRET  STATE       SERVICE ACCOUNTS TO CHANGE\n\

@@ -264,7 +264,9 @@ impl Watcher {
     /// A list that came back empty is not enough to delete anything: asks for a missing source by name, where that matters.
     async fn confirmed(&self, watched: &Watched, report: Report) -> Report {
         match (watched, report) {
-            (Watched::Source { of, namespace, name }, Report::Source(_, SourceState::Missing)) if self.confirm_missing => {
+            (Watched::Source { of, namespace, name }, Report::Source(_, SourceState::Missing))
+                if self.confirm_missing =>
+            {
                 let found = Api::<Secret>::namespaced(self.client.clone(), namespace).get(name).await;
                 let gone = matches!(&found, Err(kube::Error::Api(status)) if status.is_not_found());
                 Report::Source(of.clone(), if gone { SourceState::Gone } else { SourceState::Missing })

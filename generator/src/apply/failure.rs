@@ -41,7 +41,8 @@ impl Failure {
         match error {
             kube::Error::Api(status) => Self::of_status(request, status),
             other => {
-                let message = format!("cannot {}: the API server cannot be reached: {}", sentence(request), chain(other));
+                let message =
+                    format!("cannot {}: the API server cannot be reached: {}", sentence(request), chain(other));
                 Self::plain(Reason::Unavailable, message)
             }
         }
@@ -83,7 +84,8 @@ impl Failure {
     }
 
     pub(super) fn changed(target: &str) -> Self {
-        let message = format!("Secret {target} was written, and is not what was written: an admission webhook changes it");
+        let message =
+            format!("Secret {target} was written, and is not what was written: an admission webhook changes it");
         Self::plain(Reason::Refused, message)
     }
 

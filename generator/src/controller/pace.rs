@@ -32,7 +32,10 @@ struct Pace {
 /// What an action writes, as `namespace/kind/name`.
 pub(super) fn key(action: &Action) -> String {
     match action {
-        Action::Create(target) | Action::Update(target, _) | Action::Recreate(target, _) | Action::Delete(target, _) => {
+        Action::Create(target)
+        | Action::Update(target, _)
+        | Action::Recreate(target, _)
+        | Action::Delete(target, _) => {
             format!("{}/secret/{}", target.namespace, target.secret)
         }
         Action::Refer(change) => format!("{}/serviceaccount/{}", change.namespace, change.service_account),
@@ -111,14 +114,7 @@ impl Paces {
 
 impl Pace {
     fn new(now: Instant) -> Self {
-        Self {
-            namespace: String::new(),
-            quick: quick(),
-            slow: slow(),
-            not_before: now,
-            last_write: None,
-            waits: false,
-        }
+        Self { namespace: String::new(), quick: quick(), slow: slow(), not_before: now, last_write: None, waits: false }
     }
 }
 

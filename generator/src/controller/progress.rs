@@ -32,7 +32,9 @@ impl Progress {
 
     pub(super) fn failed(&mut self, action: &Action, failure: &Failure) {
         let secret = match action {
-            Action::Create(target) | Action::Update(target, _) | Action::Recreate(target, _)
+            Action::Create(target)
+            | Action::Update(target, _)
+            | Action::Recreate(target, _)
             | Action::Delete(target, _) => Some(&target.secret),
             Action::Refer(change) => change.add.first().or_else(|| change.remove.first().map(|(_, name)| name)),
         };
@@ -54,7 +56,11 @@ impl Progress {
                 reporter.note(source, "CopiesWritten", &note);
             }
             if let Some(first) = counts.first_failure {
-                reporter.warn(source, "WriteFailed", &format!("{} writes for {secret} failed; the first: {first}", counts.failed));
+                reporter.warn(
+                    source,
+                    "WriteFailed",
+                    &format!("{} writes for {secret} failed; the first: {first}", counts.failed),
+                );
             }
         }
     }

@@ -104,15 +104,15 @@ fn account() -> impl Strategy<Value = ServiceAccountSeen> {
 
 fn index() -> impl Strategy<Value = Index> {
     let name = |names: &'static [&'static str]| prop::sample::select(names).prop_map(str::to_owned);
-    let facts = (prop::bool::weighted(0.2), prop::bool::weighted(0.1)).prop_map(|(excluded, terminating)| {
-        NamespaceFacts { excluded, terminating, ..NamespaceFacts::default() }
-    });
+    let facts = (prop::bool::weighted(0.2), prop::bool::weighted(0.1))
+        .prop_map(|(excluded, terminating)| NamespaceFacts { excluded, terminating, ..NamespaceFacts::default() });
     let seen = (
         option::weighted(0.9, facts),
         btree_map(name(&NAMES), secret(), 0..4),
         btree_map(name(&["default", "builder"]), account(), 0..2),
     );
-    let seen = seen.prop_map(|(namespace, secrets, service_accounts)| NamespaceSeen { namespace, secrets, service_accounts });
+    let seen =
+        seen.prop_map(|(namespace, secrets, service_accounts)| NamespaceSeen { namespace, secrets, service_accounts });
     let listed = prop::sample::subsequence(NAMES.to_vec(), 0..=4);
     (btree_map(name(&NAMESPACES), seen, 1..4), listed, prop::bool::weighted(0.9)).prop_map(
         |(namespaces, secrets, service_accounts)| {
@@ -131,7 +131,8 @@ fn perform(index: &mut Index, action: &Action, rules: &Rules) {
             let Some(SourceState::Ready(content)) = rules.sources.get(&target.secret) else {
                 panic!("{action} without a content")
             };
-            let source = rules.settings.secrets.iter().find(|s| s.name == target.secret).and_then(|s| s.source.as_ref());
+            let source =
+                rules.settings.secrets.iter().find(|s| s.name == target.secret).and_then(|s| s.source.as_ref());
             let secrets = &mut index.namespaces.get_mut(&target.namespace).unwrap().secrets;
             let found = secrets.remove(&target.secret);
             assert_eq!(found.is_none(), matches!(action, Action::Create(_)), "{action} of {found:?}");
@@ -172,7 +173,7 @@ fn perform(index: &mut Index, action: &Action, rules: &Rules) {
 }
 
 fn all_actions(index: &Index, rules: &Rules) -> Vec<Action> {
-    plan(index, rules).into_iter().flat_map(|(_, plan)| plan.actions).collect()
+    plan(index, rules).flat_map(|(_, plan)| plan.actions).collect()
 }
 
 proptest! {

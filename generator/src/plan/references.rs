@@ -67,8 +67,7 @@ pub(super) fn changes<'a>(
         let wanted = if for_it { &wanted[..] } else { &[] };
         let stays = |name: &str| wanted.contains(&name) || !is_known(name);
         let points_to_ours = |name: &str| {
-            rules.removal == Removal::All
-                && seen.secrets.get(name).is_none_or(|secret| secret.copied_from.is_some())
+            rules.removal == Removal::All && seen.secrets.get(name).is_none_or(|secret| secret.copied_from.is_some())
         };
         change(namespace, name, account, wanted, stays, points_to_ours)
     })
@@ -83,15 +82,13 @@ fn change(
     points_to_ours: impl Fn(&str) -> bool,
 ) -> Option<ReferenceChange> {
     let is_ours = |name: &str| account.added.iter().any(|added| &**added == name);
-    let add: Vec<String> =
-        wanted.iter().filter(|name| !account.refers_to(name)).map(|&name| name.to_owned()).collect();
+    let add: Vec<String> = wanted.iter().filter(|name| !account.refers_to(name)).map(|&name| name.to_owned()).collect();
     let listed = account.references.iter().flatten().enumerate();
     let remove: Vec<(usize, String)> = listed
         .filter(|(_, name)| (is_ours(name) || points_to_ours(name)) && !stays(name))
         .map(|(position, name)| (position, name.to_string()))
         .collect();
-    let mut added: Vec<String> =
-        account.added.iter().filter(|name| stays(name)).map(|name| name.to_string()).collect();
+    let mut added: Vec<String> = account.added.iter().filter(|name| stays(name)).map(|name| name.to_string()).collect();
     added.extend(add.iter().filter(|name| !is_ours(name)).cloned());
     let record_changes = added.len() != account.added.len() || added.iter().any(|name| !is_ours(name));
     (record_changes || !add.is_empty() || !remove.is_empty()).then(|| ReferenceChange {

@@ -149,7 +149,8 @@ fn an_excluded_namespace(
     #[case] actions: &[&str],
     #[values("name", "annotation", "selector")] by: &str,
 ) {
-    let mut rules = rules(with(one_secret(), "exclude", json!({"namespaces": [if by == "name" { "team-*" } else { "x" }]})));
+    let mut rules =
+        rules(with(one_secret(), "exclude", json!({"namespaces": [if by == "name" { "team-*" } else { "x" }]})));
     let mut index = index(secret, None);
     if by == "selector" {
         rules.selection = Selection::Matching(vec![parse_selector("pull=yes").unwrap()]);

@@ -18,7 +18,8 @@ async fn a_foreign_secret_is_kept_and_told() {
     let generator = corner.run(&corner.settings(), &[]);
     generator.ready().await;
     corner.put_source("2").await;
-    stays("the foreign Secret is as it was", || async { corner.copy(&namespace).await.as_ref() == Some(&before) }).await;
+    stays("the foreign Secret is as it was", || async { corner.copy(&namespace).await.as_ref() == Some(&before) })
+        .await;
     generator.logs("was not made by the generator").await;
     let foreign = format!("image_pull_secrets_copies{{secret=\"{}\",state=\"foreign\"}}", corner.name);
     assert_eq!(generator.metric(&foreign).await, Some(1.0));

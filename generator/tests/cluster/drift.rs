@@ -13,7 +13,9 @@ async fn drift_deletion_and_a_removed_reference_are_repaired() {
     corner.settled(&namespace, "1").await;
 
     let uid = corner.copy(&namespace).await.unwrap().metadata.uid;
-    corner.patch_secret(&namespace, json!({"stringData": {".dockerconfigjson": docker_config("x"), "extra": "y"}})).await;
+    corner
+        .patch_secret(&namespace, json!({"stringData": {".dockerconfigjson": docker_config("x"), "extra": "y"}}))
+        .await;
     corner.settled(&namespace, "1").await;
     let copy = corner.copy(&namespace).await.unwrap();
     assert_eq!(copy.data.unwrap().len(), 1, "a key that is not the source's goes");

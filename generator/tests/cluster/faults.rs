@@ -70,7 +70,8 @@ async fn pass(client: TcpStream, server: SocketAddr, mut moods: watch::Receiver<
         Mood::Cutting(bytes) => bytes,
     };
     let server = TcpStream::connect(server).await.ok()?;
-    let ((mut from_client, mut to_client), (mut from_server, mut to_server)) = (client.into_split(), server.into_split());
+    let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
+        (client.into_split(), server.into_split());
     let up = async { tokio::io::copy(&mut from_client, &mut to_server).await.ok() };
     let down = async {
         let (mut buffer, mut passed) = (vec![0; 16384], 0);
@@ -127,8 +128,7 @@ async fn answers_that_are_cut_off_delete_nothing() {
     let settings = corner.write_settings(&corner.settings());
     // The certificates alone are some 3 kB: lists are cut in the middle.
     proxy.mood.send_replace(Mood::Cutting(12_000));
-    let generator =
-        corner.start_as(&[args(&settings), vec!["--delete-with-source"]].concat(), &proxy.kubeconfig, &[]);
+    let generator = corner.start_as(&[args(&settings), vec!["--delete-with-source"]].concat(), &proxy.kubeconfig, &[]);
     for bytes in [5_000, 8_000, 20_000, 40_000, 80_000] {
         tokio::time::sleep(Duration::from_secs(2)).await;
         proxy.mood.send_replace(Mood::Cutting(bytes));

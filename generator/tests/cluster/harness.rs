@@ -276,7 +276,8 @@ impl Generator {
     }
 
     pub async fn logs(&self, text: &str) {
-        eventually(&format!("the log says {text:?}"), Duration::from_secs(20), || async { self.log().contains(text) }).await;
+        eventually(&format!("the log says {text:?}"), Duration::from_secs(20), || async { self.log().contains(text) })
+            .await;
     }
 
     /// Waits until it answers /readyz with 200.

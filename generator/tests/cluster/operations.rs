@@ -1,12 +1,13 @@
 //! Replicas, signals, rights, and namespaces that refuse.
 
-use crate::harness::{Corner, docker_config};
+use crate::harness::{Corner, docker_config, eventually, stays};
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{ResourceQuota, ServiceAccount};
+use k8s_openapi::api::core::v1::{Pod, ResourceQuota, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use kube::Api;
-use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -215,4 +216,59 @@ async fn it_can_read_no_other_secret() {
     for other in [kube::api::ListParams::default(), kube::api::ListParams::default().fields("metadata.name=other")] {
         assert!(matches!(secrets.list(&other).await, Err(kube::Error::Api(status)) if status.code == 403));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_is_older_than_its_reference_is_evicted_once() {
+    let corner = Corner::new("stuck").await;
+    let namespace = corner.namespace("a").await;
+    let deployment: Deployment = serde_json::from_value(json!({
+        "metadata": {"name": "web"},
+        "spec": {
+            "replicas": 1, "selector": {"matchLabels": {"app": "web"}},
+            "template": {
+                "metadata": {"labels": {"app": "web"}},
+                "spec": {"containers": [{"name": "app", "image": "ghcr.io/acme/app"}]},
+            },
+        },
+    }))
+    .unwrap();
+    Api::namespaced(corner.client.clone(), &namespace).create(&PostParams::default(), &deployment).await.unwrap();
+    let pods = Api::<Pod>::namespaced(corner.client.clone(), &namespace);
+    let only_pod = || {
+        let pods = pods.clone();
+        async move {
+            let pods = pods.list(&ListParams::default()).await.unwrap().items;
+            pods.into_iter().find(|pod| pod.metadata.deletion_timestamp.is_none())
+        }
+    };
+    // As the kubelet would, which the test cluster does not run.
+    let cannot_pull = |name: String| {
+        let pods = pods.clone();
+        async move {
+            let waiting = json!({"reason": "ImagePullBackOff", "message": "x"});
+            let status = json!({"status": {"phase": "Pending", "containerStatuses": [{
+                "name": "app", "image": "ghcr.io/acme/app", "imageID": "", "ready": false, "restartCount": 0,
+                "state": {"waiting": waiting},
+            }]}});
+            pods.patch_status(&name, &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
+        }
+    };
+    eventually("there is a Pod", Duration::from_secs(20), || async { only_pod().await.is_some() }).await;
+    let old = only_pod().await.unwrap().metadata;
+    cannot_pull(old.name.clone().unwrap()).await;
+    corner.put_source("1").await;
+    let generator = corner.run(&corner.settings(), &["--restart-stuck-pods"]);
+    eventually("there is another Pod", Duration::from_secs(20), || async {
+        only_pod().await.is_some_and(|pod| pod.metadata.uid != old.uid)
+    })
+    .await;
+    let new = only_pod().await.unwrap();
+    assert_eq!(new.spec.unwrap().image_pull_secrets.unwrap()[0].name, corner.name);
+    cannot_pull(new.metadata.name.unwrap()).await;
+    stays("the new Pod is left alone", || async {
+        only_pod().await.is_some_and(|pod| pod.metadata.uid == new.metadata.uid)
+    })
+    .await;
+    assert_eq!(generator.metric("image_pull_secrets_evictions_total").await, Some(1.0));
 }

@@ -23,8 +23,10 @@ async fn policies(corner: &Corner) -> Api<DynamicObject> {
     let kind = GroupVersionKind::gvk("policies.kubewarden.io", "v1", "ClusterAdmissionPolicy");
     let policies: Api<DynamicObject> =
         Api::all_with(corner.client.clone(), &ApiResource::from_gvk_with_plural(&kind, "clusteradmissionpolicies"));
-    eventually("policies are served", Duration::from_secs(20), || async { policies.list(&Default::default()).await.is_ok() })
-        .await;
+    eventually("policies are served", Duration::from_secs(20), || async {
+        policies.list(&Default::default()).await.is_ok()
+    })
+    .await;
     policies
 }
 

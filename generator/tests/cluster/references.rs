@@ -1,8 +1,8 @@
 //! ServiceAccounts: nothing that another writer put there is ever lost.
 
 use crate::harness::{Corner, eventually};
-use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use serde_json::json;
 use std::time::Duration;
 
@@ -19,9 +19,10 @@ async fn a_writer_that_appends_as_fast_as_it_can_loses_nothing() {
             // As the OpenShift controller and client-go's users do: read, append, update, and again after a conflict.
             loop {
                 let mut account = accounts.get("default").await.unwrap();
-                account.image_pull_secrets.get_or_insert_default().push(
-                    k8s_openapi::api::core::v1::LocalObjectReference { name: format!("dockercfg-{n}") },
-                );
+                account
+                    .image_pull_secrets
+                    .get_or_insert_default()
+                    .push(k8s_openapi::api::core::v1::LocalObjectReference { name: format!("dockercfg-{n}") });
                 match accounts.replace("default", &PostParams::default(), &account).await {
                     Ok(_) => break,
                     Err(kube::Error::Api(status)) if status.code == 409 => {}
@@ -69,7 +70,10 @@ async fn patterns_select_service_accounts_and_one_created_later_gets_its_referen
     let accounts = corner.accounts(&namespace);
     for name in ["builder", "deployer"] {
         let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
-        accounts.create(&PostParams::default(), &ServiceAccount { metadata, ..ServiceAccount::default() }).await.unwrap();
+        accounts
+            .create(&PostParams::default(), &ServiceAccount { metadata, ..ServiceAccount::default() })
+            .await
+            .unwrap();
     }
     let has_reference = |name: &'static str| {
         let accounts = accounts.clone();

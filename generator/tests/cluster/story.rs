@@ -2,9 +2,9 @@
 
 use crate::harness::{Corner, docker_config, eventually};
 use futures::future::join_all;
+use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
 use kube::api::DeleteParams;
-use k8s_openapi::api::core::v1::Namespace;
 use std::time::{Duration, Instant};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -106,7 +106,8 @@ async fn a_dry_run_prints_what_a_run_then_does() {
     let corner = Corner::new("dry").await;
     let namespace = corner.namespace("a").await;
     corner.put_source("1").await;
-    let dry = corner.finish(&["run", "--dry-run", "--settings", corner.write_settings(&corner.settings()).to_str().unwrap()]);
+    let dry =
+        corner.finish(&["run", "--dry-run", "--settings", corner.write_settings(&corner.settings()).to_str().unwrap()]);
     let expected = format!(
         "create Secret {namespace}/{name}\nupdate ServiceAccount {namespace}/default: +{name}\n",
         name = corner.name
