@@ -22,7 +22,8 @@ debian_packages=(rustc-web rust-web-src lld wasi-libc libclang-rt-14-dev-wasm32)
 say() { echo "build-module: $*" >&2; }
 
 # The source path of a crate ends up in its panic messages: without this the module would differ from machine to machine.
-remap="--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}/registry/src=crates --remap-path-prefix=$PWD=."
+# The linker leaves five bytes for every address and index; compressed they are a tenth of the module.
+flags="-C link-arg=--compress-relocations --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}/registry/src=crates --remap-path-prefix=$PWD=."
 
 target_installed() {
     [ -d "$(rustc --print sysroot 2>/dev/null)/lib/rustlib/$target/lib" ]
@@ -49,14 +50,14 @@ debian_installs_toolchain() {
 }
 
 build_with_rustup() {
-    RUSTFLAGS="$remap" cargo build --profile wasm --locked --target "$target" --target-dir "$target_dir" -p "$package"
+    RUSTFLAGS="$flags" cargo build --profile wasm --locked --target "$target" --target-dir "$target_dir" -p "$package"
 }
 
 build_with_debian() {
     # A directory of its own: two compilers share no artifacts, and std takes minutes to compile once more.
     target_dir=$target_dir/debian
     RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 CARGO_TARGET_WASM32_WASIP1_LINKER=wasm-ld \
-        RUSTFLAGS="$remap -L /usr/lib/wasm32-wasi" \
+        RUSTFLAGS="$flags -L /usr/lib/wasm32-wasi" \
         cargo build --profile wasm --locked --target "$target" --target-dir "$target_dir" -p "$package" -Zbuild-std=std,panic_abort
 }
 
