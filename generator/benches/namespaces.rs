@@ -72,7 +72,6 @@ impl Bench {
         let settings = self.directory.path().join("settings.json");
         let document = json!({
             "secrets": [{"name": secret, "source": {"namespace": SOURCE}}],
-            "exclude": {"namespaces": ["kube-*", "default", SOURCE]},
         });
         fs::write(&settings, document.to_string()).unwrap();
 
@@ -158,7 +157,8 @@ impl Bench {
     }
 
     async fn namespace(&self, name: &str) {
-        let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
+        let labels = (name != SOURCE).then(|| [("bench".to_owned(), "yes".to_owned())].into());
+        let metadata = ObjectMeta { name: Some(name.to_owned()), labels, ..ObjectMeta::default() };
         let namespace = Namespace { metadata, ..Namespace::default() };
         match Api::all(self.client.clone()).create(&PostParams::default(), &namespace).await {
             Err(kube::Error::Api(status)) if status.code == 409 => {}
@@ -207,7 +207,7 @@ impl Generator {
             .arg(kubeconfig)
             .arg("--settings")
             .arg(settings)
-            .args(["--lease-namespace", SOURCE])
+            .args(["--lease-namespace", SOURCE, "--namespace-selector", "bench=yes"])
             .stderr(Stdio::null())
             .spawn()
             .unwrap();

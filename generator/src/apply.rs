@@ -125,15 +125,42 @@ impl Writer {
         let request = service_accounts("patch", change);
         let written = self.write(request, api.patch(&change.service_account, &by_us(), &patch)).await?;
         let seen = ServiceAccountSeen::of(&written, &rules.settings);
-        let put_back: Vec<_> = change.remove.iter().map(|(_, name)| name).filter(|name| seen.refers_to(name)).collect();
-        let taken_out: Vec<_> = change.add.iter().filter(|name| !seen.refers_to(name)).collect();
-        let result = match (put_back.first(), taken_out.first()) {
-            (Some(name), _) => Err(Failure::put_back(name, &change.namespace, &change.service_account)),
-            (_, Some(name)) => Err(Failure::taken_out(name, &change.namespace, &change.service_account)),
-            _ => Ok(()),
+        let put_back: Vec<&str> = change.removed().into_iter().filter(|name| seen.refers_to(name)).collect();
+        let taken_out = change.add.iter().find(|name| !seen.refers_to(name));
+        let failure = match (put_back.first(), taken_out) {
+            (Some(name), _) => Some(Failure::put_back(name, &change.namespace, &change.service_account)),
+            (_, Some(name)) => Some(Failure::taken_out(name, &change.namespace, &change.service_account)),
+            (None, None) => None,
         };
+        let seen = if put_back.is_empty() { seen } else { self.record_again(change, &put_back, seen, rules).await };
         news.push(News::ServiceAccount(change.namespace.clone(), change.service_account.clone(), seen));
-        result
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// Records references as the generator's that were to be removed with their record, and were put back without it: once
+    /// nobody puts them back any more, they can still be told from somebody else's.
+    async fn record_again(
+        &self,
+        change: &ReferenceChange,
+        put_back: &[&str],
+        seen: ServiceAccountSeen,
+        rules: &Rules,
+    ) -> ServiceAccountSeen {
+        let names: Vec<&str> = change.added.iter().map(String::as_str).chain(put_back.iter().copied()).collect();
+        let operations = vec![
+            json!({"op": "replace", "path": "/metadata/resourceVersion", "value": seen.version.resource_version}),
+            put_in_map("annotations", REFERENCES_ANNOTATION, &names.join(","), seen.has_annotations),
+        ];
+        let Ok(patch) = json_patch(operations) else { return seen };
+        let api = Api::<ServiceAccount>::namespaced(self.client.clone(), &change.namespace);
+        let request = service_accounts("patch", change);
+        match self.write(request, api.patch(&change.service_account, &by_us(), &patch)).await {
+            Ok(written) => ServiceAccountSeen::of(&written, &rules.settings),
+            Err(failure) => {
+                tracing::warn!("{failure}: a reference that was put back is no longer known as the generator's");
+                seen
+            }
+        }
     }
 
     /// Reads what an action was about, for the index.

@@ -32,8 +32,10 @@ fn settings() -> impl Strategy<Value = Value> {
     (vec(secret, 1..=3), accounts, excluded, conflicts).prop_map(|(secrets, accounts, excluded, conflicts)| {
         let secrets = NAMES.iter().zip(secrets).map(|(name, (source, images))| {
             let mut secret = json!({"name": name});
-            source.map(|source| secret["source"] = source);
-            images.map(|images| secret["matchImages"] = images);
+            let fields = [("source", source), ("matchImages", images)];
+            for (field, value) in fields.into_iter().filter_map(|(field, value)| Some((field, value?))) {
+                secret[field] = value;
+            }
             secret
         });
         let secrets: Vec<_> = secrets.collect();
@@ -231,10 +233,15 @@ proptest! {
         }
         for (namespace, seen) in &before.namespaces {
             for (name, account) in &seen.service_accounts {
-                let theirs = |name: &&Box<str>| !account.added.contains(name);
-                let now = after.namespaces[namespace].service_accounts[name].references.iter().flatten();
-                let kept: Vec<_> = now.filter(theirs).take(account.references.iter().flatten().filter(theirs).count()).collect();
-                prop_assert_eq!(kept, account.references.iter().flatten().filter(theirs).collect::<Vec<_>>());
+                let theirs = |name: &&str| !account.added.iter().any(|added| **added == **name);
+                let names = |account: &ServiceAccountSeen| -> Vec<String> {
+                    let names = account.references.iter().flatten().map(|name| &**name);
+                    names.filter(theirs).map(str::to_owned).collect()
+                };
+                let now = names(&after.namespaces[namespace].service_accounts[name]);
+                let then = names(account);
+                // What the plan adds comes after them.
+                prop_assert_eq!(&now[..then.len()], &then[..]);
             }
         }
     }
