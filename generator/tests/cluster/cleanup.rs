@@ -88,10 +88,10 @@ async fn policy_at_work(corner: &Corner, namespace: &str) {
             "matchConditions": [
                 {"name": "here", "expression": format!("object.metadata.namespace == '{namespace}'")},
                 {"name": "lacks-it", "expression": format!(
-                    "!has(object.imagePullSecrets) || !object.imagePullSecrets.exists(r, r.name == '{name}')")},
+                    "has(object.imagePullSecrets) && !object.imagePullSecrets.exists(r, r.name == '{name}')")},
             ],
             "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": format!(
-                "[JSONPatch{{op: 'add', path: '/imagePullSecrets', value: [Object.imagePullSecrets{{name: '{name}'}}]}}]")}}],
+                "[JSONPatch{{op: 'add', path: '/imagePullSecrets/-', value: Object.imagePullSecrets{{name: '{name}'}}}}]")}}],
         },
     }))
     .unwrap();
@@ -100,8 +100,8 @@ async fn policy_at_work(corner: &Corner, namespace: &str) {
     Api::all(corner.client.clone()).create(&PostParams::default(), &policy).await.unwrap();
     Api::all(corner.client.clone()).create(&PostParams::default(), &binding).await.unwrap();
     eventually("the policy is at work", Duration::from_secs(30), || async {
-        corner.patch_account(namespace, json!({"imagePullSecrets": null})).await;
-        corner.references(namespace).await == [name.as_str()]
+        corner.patch_account(namespace, json!({"imagePullSecrets": [{"name": "mine"}]})).await;
+        corner.references(namespace).await == ["mine", name.as_str()]
     })
     .await;
 }
@@ -114,6 +114,7 @@ async fn a_policy_that_puts_references_back_is_told() {
         corner.accounts(&namespace).get_opt("default").await.unwrap().is_some()
     })
     .await;
+    corner.patch_account(&namespace, json!({"imagePullSecrets": [{"name": "mine"}]})).await;
     corner.put_source("1").await;
     assert!(corner.once(&corner.settings(), &[]).status.success());
     policy_at_work(&corner, &namespace).await;
@@ -132,5 +133,5 @@ async fn a_policy_that_puts_references_back_is_told() {
         corner.finish(&["cleanup", "--yes"]).status.success()
     })
     .await;
-    assert!(corner.references(&namespace).await.is_empty());
+    assert_eq!(corner.references(&namespace).await, ["mine"]);
 }
