@@ -1,0 +1,46 @@
+# Chart, kustomization, Kyverno policies and documentation: included by the Makefile.
+
+HELM_VERSION    ?= v3.19.0
+KYVERNO_VERSION ?= v1.18.2
+
+TOOLS   := $(CURDIR)/target/tools
+HELM    ?= $(or $(shell command -v helm),$(TOOLS)/helm)
+KYVERNO ?= $(or $(shell command -v kyverno),$(TOOLS)/kyverno)
+PYTHON  := $(TOOLS)/venv/bin/python
+export HELM KYVERNO
+
+.PHONY: chart-lint
+chart-lint: $(HELM) $(PYTHON) ## Check chart, kustomization, versions, workflows and documentation, without a cluster
+	$(PYTHON) -m unittest discover --start-directory charts/tests --pattern 'test_*.py'
+	$(PYTHON) scripts/check-docs
+
+.PHONY: chart-e2e
+chart-e2e: $(HELM) $(PYTHON) e2e-tests/cluster/bin/cluster ## Install, upgrade and uninstall the chart on a real API server, with the generator at work
+	cargo build --locked --release -p image-pull-secrets-generator
+	$(PYTHON) -m unittest discover --start-directory charts/tests --pattern 'cluster_*.py' --verbose
+	$(PYTHON) scripts/check-docs --cluster
+
+.PHONY: kyverno-test
+kyverno-test: $(KYVERNO) ## Test kyverno/ with Kyverno's own command
+	$(KYVERNO) test kyverno
+
+.PHONY: deploy
+deploy: $(HELM) ## Write deploy/ anew from the chart
+	scripts/render-deploy
+
+e2e-tests/cluster/bin/cluster:
+	e2e-tests/cluster/build.sh cluster
+
+$(TOOLS)/helm:
+	@command -v go >/dev/null || { echo "helm is not installed, and neither is Go to build it with: https://helm.sh/docs/intro/install"; exit 1; }
+	GOBIN=$(TOOLS) go install -trimpath helm.sh/helm/v3/cmd/helm@$(HELM_VERSION)
+
+# Not by go install: the module has a replace directive.
+$(TOOLS)/kyverno:
+	@command -v go >/dev/null || { echo "kyverno is not installed, and neither is Go to build it with: https://kyverno.io/docs/kyverno-cli"; exit 1; }
+	cd "$$(go mod download -json github.com/kyverno/kyverno@$(KYVERNO_VERSION) | sed -n 's/.*"Dir": "\(.*\)",/\1/p')" && go build -trimpath -o $@ ./cmd/cli/kubectl-kyverno
+
+$(PYTHON): scripts/requirements.txt
+	python3 -m venv $(TOOLS)/venv
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@

@@ -1,0 +1,248 @@
+{{- define "ips.fullname" -}}
+{{- if contains "image-pull-secrets" .Release.Name }}{{ .Release.Name | trunc 40 | trimSuffix "-" }}
+{{- else }}{{ printf "%s-image-pull-secrets" .Release.Name | trunc 40 | trimSuffix "-" }}{{ end }}
+{{- end }}
+
+{{- define "ips.generator" -}}{{ include "ips.fullname" . }}-generator{{- end }}
+
+{{- define "ips.policyName" -}}{{ .Values.policy.name | default (include "ips.fullname" .) }}{{- end }}
+
+{{- define "ips.serviceAccount" -}}
+{{ .Values.generator.serviceAccount.name | default (include "ips.generator" .) }}
+{{- end }}
+
+{{- define "ips.module" -}}
+{{ .Values.policy.module | default (printf "registry://%s/policies/image-pull-secrets:v%s" .Values.registry .Chart.AppVersion) }}
+{{- end }}
+
+{{- define "ips.image" -}}
+{{- $repository := .Values.generator.image.repository | default (printf "%s/image-pull-secrets-generator" .Values.registry) }}
+{{- if .Values.generator.image.digest }}{{ $repository }}@{{ .Values.generator.image.digest }}
+{{- else }}{{ $repository }}:{{ .Values.generator.image.tag | default (printf "v%s" .Chart.AppVersion) }}{{ end }}
+{{- end }}
+
+{{- define "ips.failurePolicy" -}}
+{{ .Values.policy.failurePolicy | default (ternary "Fail" "Ignore" (eq (.Values.settings.onMissingSecret | default "warn") "reject")) }}
+{{- end }}
+
+{{- define "ips.labels" -}}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: image-pull-secrets
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end }}
+
+{{- define "ips.policyLabels" -}}
+app.kubernetes.io/name: image-pull-secrets-policy
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{ include "ips.labels" . }}
+{{- end }}
+
+{{- define "ips.generatorSelector" -}}
+app.kubernetes.io/name: image-pull-secrets-generator
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "ips.generatorLabels" -}}
+{{ include "ips.generatorSelector" . }}
+{{ include "ips.labels" . }}
+{{- end }}
+
+{{/* The Pods that run all the time: those of Service and PodDisruptionBudget, unlike those of Jobs. */}}
+{{- define "ips.controllerSelector" -}}
+{{ include "ips.generatorSelector" . }}
+app.kubernetes.io/component: controller
+{{- end }}
+
+{{/* What the generator recorded on its Lease: the names that the settings selected so far. Empty where nothing is asked. */}}
+{{- define "ips.footprint" -}}
+{{- $lease := lookup "coordination.k8s.io/v1" "Lease" .Release.Namespace (include "ips.generator" .) | default dict }}
+{{- $annotations := ($lease.metadata | default dict).annotations | default dict }}
+{{- get $annotations "image-pull-secrets.kubewarden.io/footprint" | default "{}" }}
+{{- end }}
+
+{{/* The names of all Secrets that the generator may see, as a JSON list. */}}
+{{- define "ips.secretNames" -}}
+{{- $names := list }}
+{{- range .Values.settings.secrets }}{{ $names = append $names .name }}{{ end }}
+{{- $recorded := include "ips.footprint" . | fromJson }}
+{{- concat $names .Values.generator.former.secrets ($recorded.secrets | default list) | uniq | toJson }}
+{{- end }}
+
+{{/* The same for the patterns of ServiceAccounts. */}}
+{{- define "ips.serviceAccountPatterns" -}}
+{{- $patterns := ternary .Values.settings.serviceAccounts (list "default") (kindIs "slice" .Values.settings.serviceAccounts) }}
+{{- $recorded := include "ips.footprint" . | fromJson }}
+{{- concat $patterns .Values.generator.former.serviceAccounts ($recorded.serviceAccounts | default list) | uniq | toJson }}
+{{- end }}
+
+{{/* What cleanup may do in all namespaces, and the generator as well. */}}
+{{- define "ips.cleanupRules" -}}
+{{- $names := include "ips.secretNames" . | fromJsonArray }}
+{{- $patterns := include "ips.serviceAccountPatterns" . | fromJsonArray -}}
+- apiGroups: [""]
+  resources: [namespaces]
+  verbs: [list, watch]
+- apiGroups: [""]
+  resources: [secrets]
+  resourceNames: {{ $names | toJson }}
+  verbs: [get, list, watch, patch, delete]
+{{- if $patterns }}
+- apiGroups: [""]
+  resources: [serviceaccounts]
+  {{- /* One literal name is watched by a field selector; there is none for several names, nor for a pattern. */}}
+  {{- if and (eq (len $patterns) 1) (not (regexMatch "[*?\\[\\\\]" (first $patterns))) }}
+  resourceNames: {{ $patterns | toJson }}
+  {{- end }}
+  verbs: [get, list, watch, patch]
+{{- end }}
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create]
+{{- end }}
+
+{{/* What only the generator may. */}}
+{{- define "ips.generatorRules" -}}
+{{ include "ips.cleanupRules" . }}
+# create knows no names.
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [create]
+{{- if .Values.policy.enabled }}
+- apiGroups: [policies.kubewarden.io]
+  resources: [clusteradmissionpolicies]
+  resourceNames: [{{ include "ips.policyName" . | quote }}]
+  verbs: [get, list, watch]
+{{- end }}
+{{- if and .Values.generator.restartStuckPods (eq .Values.generator.mode "controller") }}
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list, watch]
+- apiGroups: [""]
+  resources: [pods/eviction]
+  verbs: [create]
+{{- end }}
+{{- end }}
+
+{{/* What it may do to its Lease, in the namespace of the release. */}}
+{{- define "ips.leaseRules" -}}
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  verbs: [create]
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  resourceNames: [{{ include "ips.generator" . | quote }}]
+  verbs: [get, update, patch]
+{{- end }}
+
+{{/* Environment that every command of the generator wants. */}}
+{{- define "ips.commonEnv" -}}
+- name: POD_NAME
+  valueFrom: {fieldRef: {fieldPath: metadata.name}}
+- name: POD_NAMESPACE
+  valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
+- name: GENERATOR_LEASE_NAME
+  value: {{ include "ips.generator" . | quote }}
+- name: GENERATOR_LOG_LEVEL
+  value: {{ .Values.generator.logLevel }}
+- name: GENERATOR_LOG_FORMAT
+  value: {{ .Values.generator.logFormat }}
+{{- end }}
+
+{{/* Where its settings are. */}}
+{{- define "ips.settingsEnv" -}}
+{{- if .Values.policy.enabled }}
+- name: GENERATOR_POLICY
+  value: {{ include "ips.policyName" . | quote }}
+{{- else }}
+- name: GENERATOR_SETTINGS
+  value: /etc/image-pull-secrets/settings.yaml
+{{- end }}
+{{- with .Values.generator.namespaceSelector }}
+- name: GENERATOR_NAMESPACE_SELECTOR
+  value: {{ . | quote }}
+{{- end }}
+{{- with .Values.generator.extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "ips.volumeMounts" -}}
+{{- if not .Values.policy.enabled }}
+- name: settings
+  mountPath: /etc/image-pull-secrets
+  readOnly: true
+{{- end }}
+{{- with .Values.generator.extraVolumeMounts }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "ips.volumes" -}}
+{{- if not .Values.policy.enabled }}
+- name: settings
+  configMap:
+    name: {{ include "ips.generator" . }}
+{{- end }}
+{{- with .Values.generator.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* What every Pod of the generator has in common. */}}
+{{- define "ips.podSpec" -}}
+{{- with .Values.generator.imagePullSecrets }}
+imagePullSecrets: {{- toYaml . | nindent 2 }}
+{{- end }}
+securityContext:
+  runAsNonRoot: true
+  runAsUser: 65532
+  runAsGroup: 65532
+  seccompProfile:
+    type: RuntimeDefault
+{{- with .Values.generator.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .Values.generator.nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.generator.tolerations }}
+tolerations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.generator.affinity }}
+affinity: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- define "ips.container" -}}
+name: generator
+image: {{ include "ips.image" . }}
+imagePullPolicy: {{ .Values.generator.image.pullPolicy }}
+resources: {{- toYaml .Values.generator.resources | nindent 2 }}
+securityContext:
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  capabilities:
+    drop: [ALL]
+{{- end }}
+
+{{/* Refuses what the schema cannot express. */}}
+{{- define "ips.check" -}}
+{{- $sources := dict }}
+{{- range .Values.settings.secrets }}
+{{- if and .source (hasKey .source "namespace") }}{{ $_ := set $sources (printf "%s/%s" .source.namespace (.source.name | default .name)) true }}{{ end }}
+{{- end }}
+{{- $release := .Release.Namespace }}
+{{- range .Values.sourceSecrets }}
+{{- $id := printf "%s/%s" (.namespace | default $release) .name }}
+{{- if not (hasKey $sources $id) }}
+{{- fail (printf "sourceSecrets: no entry of settings.secrets has %s as its source; they have: %s" $id (keys $sources | sortAlpha | join ", ")) }}
+{{- end }}
+{{- end }}
+{{- if and (not .Values.policy.enabled) (eq .Values.generator.mode "disabled") }}
+{{- fail "policy.enabled is false and generator.mode is disabled: nothing is left to install" }}
+{{- end }}
+{{- if and (not .Values.policy.enabled) .Values.policy.namespaceSelector }}
+{{- fail "policy.namespaceSelector has no effect with policy.enabled: false; use generator.namespaceSelector" }}
+{{- end }}
+{{- end }}

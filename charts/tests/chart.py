@@ -1,0 +1,115 @@
+"""What the chart renders, for the tests beside this file."""
+
+import os
+import pathlib
+import shutil
+import subprocess
+
+import yaml
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+CHART = ROOT / "charts/image-pull-secrets"
+HELM = os.environ.get("HELM") or shutil.which("helm") or str(ROOT / "target/tools/helm")
+RELEASE = NAMESPACE = "image-pull-secrets"
+
+SECRET = {"name": "registry-credentials", "source": {"namespace": "image-pull-secrets"}}
+
+# Values that together use every branch of every template, by what they are about.
+MATRIX = {
+    "defaults": {},
+    "several secrets with every form of source": {
+        "settings": {"secrets": [
+            SECRET,
+            {"name": "hub", "source": {"namespace": "vault", "name": "docker-hub"}, "matchImages": ["docker.io/acme"]},
+            {"name": "ecr", "source": {"file": "/etc/credentials/.dockerconfigjson"}, "matchCredentials": True},
+            {"name": "ci", "source": {"env": "DOCKERCONFIGJSON"}},
+            {"name": "theirs"},
+        ]},
+        "generator": {
+            "extraEnv": [{"name": "DOCKERCONFIGJSON",
+                          "valueFrom": {"secretKeyRef": {"name": "ci", "key": ".dockerconfigjson"}}}],
+            "extraVolumes": [{"name": "credentials", "secret": {"secretName": "ecr"}}],
+            "extraVolumeMounts": [{"name": "credentials", "mountPath": "/etc/credentials"}],
+        },
+    },
+    "a cron job": {"generator": {"mode": "cronjob", "deleteWithSource": True, "podLabels": {"a": "b"}}},
+    "no generator": {"generator": {"mode": "disabled"}},
+    "no policy": {"policy": {"enabled": False}, "generator": {"namespaceSelector": "team,env notin (prod)"}},
+    "no policy, a cron job": {"policy": {"enabled": False}, "generator": {"mode": "cronjob"}},
+    "pods are rejected": {"settings": {"onMissingSecret": "reject", "conflicts": "adopt"}},
+    "namespaces are selected and excluded": {
+        "policy": {"namespaceSelector": [{"key": "team", "operator": "In", "values": ["a", "b"]}]},
+        "settings": {"exclude": {"namespaces": ["kube-*"], "annotation": "example.com/exclude"}},
+    },
+    "all service accounts": {"settings": {"serviceAccounts": ["*"]}},
+    "no service accounts": {"settings": {"serviceAccounts": []}, "generator": {"cleanupOnUninstall": False}},
+    "everything optional": {
+        "networkPolicy": {"enabled": True, "metricsFrom": [{"namespaceSelector": {"matchLabels": {"a": "b"}}}]},
+        "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+        "prometheusRule": {"enabled": True, "labels": {"release": "prometheus"}},
+        "generator": {
+            "interval": "10m", "deleteWithSource": True, "restartStuckPods": True,
+            "image": {"digest": "sha256:" + "0" * 64, "repository": "localhost:5000/generator"},
+            "imagePullSecrets": [{"name": "own"}],
+            "podAnnotations": {"a": "b"}, "podLabels": {"c": "d"}, "nodeSelector": {"kubernetes.io/os": "linux"},
+            "priorityClassName": "system-cluster-critical",
+            "tolerations": [{"operator": "Exists"}],
+            "affinity": {"nodeAffinity": {}},
+            "serviceAccount": {"name": "own", "annotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/r"}},
+            "former": {"secrets": ["old"], "serviceAccounts": ["builder"]},
+        },
+    },
+    "one replica": {"generator": {"replicas": 1}},
+    "the source from values": {"sourceSecrets": [
+        {"name": "registry-credentials",
+         "registries": [{"server": "ghcr.io", "username": "user", "password": "pass:word"}]}]},
+    "the source from values, as a document": {"sourceSecrets": [
+        {"name": "registry-credentials", "namespace": "image-pull-secrets", "dockerconfigjson": '{"auths": {}}'}]},
+    "a registry without a network": {"registry": "harbor.example.com/library", "policyServer": {
+        "name": "reserved", "serviceAccount": {"name": "reserved", "namespace": "policies"}}},
+}
+
+
+def helm(*arguments, values=None, env=None):
+    """Runs helm with values on standard input; gives the finished process."""
+    if values is not None:
+        arguments += ("--values", "-")
+    return subprocess.run([HELM, *arguments], input=yaml.safe_dump(values or {}), text=True, capture_output=True,
+                          env=env and os.environ | env)
+
+
+def template(values, release=RELEASE):
+    """Runs `helm template`; gives the finished process."""
+    return helm("template", release, str(CHART), "--namespace", NAMESPACE, "--kube-version", "1.36", values=values)
+
+
+def render(values, release=RELEASE):
+    """Gives the objects that the chart renders, hooks and tests included."""
+    rendered = template(values, release)
+    assert rendered.returncode == 0, rendered.stderr
+    return [document for document in yaml.safe_load_all(rendered.stdout) if document]
+
+
+def is_hook(document):
+    """Whether Helm creates the object at some event only."""
+    return "helm.sh/hook" in document["metadata"].get("annotations", {})
+
+
+def find(documents, kind, name=None):
+    """Gives the only object of a kind, and of a name where one is given."""
+    found = [d for d in documents if d["kind"] == kind and name in (None, d["metadata"]["name"])]
+    assert len(found) == 1, f"{len(found)} objects are {kind} {name or ''}"
+    return found[0]
+
+
+def pod_specs(documents):
+    """Gives (name, Pod spec) of everything that makes Pods."""
+    for document in documents:
+        spec = document.get("spec", {})
+        match document["kind"]:
+            case "Pod":
+                yield document["metadata"]["name"], spec
+            case "Deployment" | "Job":
+                yield document["metadata"]["name"], spec["template"]["spec"]
+            case "CronJob":
+                yield document["metadata"]["name"], spec["jobTemplate"]["spec"]["template"]["spec"]

@@ -1,0 +1,99 @@
+"""A disposable control plane for tests: a real API server without nodes. See e2e-tests/cluster/README.md."""
+
+import json
+import os
+import pathlib
+import subprocess
+import tempfile
+import time
+
+import yaml
+
+import chart
+
+CLUSTER = chart.ROOT / "e2e-tests/cluster/bin/cluster"
+GENERATOR = os.environ.get("GENERATOR") or str(chart.ROOT / "target/release/image-pull-secrets-generator")
+
+
+class Cluster:
+    """Runs while it is open."""
+
+    def __enter__(self):
+        self.directory = tempfile.TemporaryDirectory()
+        self.process = subprocess.Popen([CLUSTER, "up", "--dir", f"{self.directory.name}/cluster"],
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        self.admin = json.loads(self.process.stdout.readline())["kubeconfig"]
+        self.kubectl("apply", "-f", str(pathlib.Path(__file__).parent / "crds"))
+        self.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+        return self
+
+    def __exit__(self, *_):
+        self.process.communicate()
+        self.directory.cleanup()
+
+    def kubectl(self, *arguments, input=None, check=True):
+        """Runs kubectl as the administrator; gives the finished process."""
+        done = subprocess.run(["kubectl", "--kubeconfig", self.admin, *arguments],
+                              input=input, text=True, capture_output=True)
+        assert done.returncode == 0 or not check, f"kubectl {' '.join(arguments)}: {done.stderr}"
+        return done
+
+    def get(self, *arguments):
+        """Gives what `kubectl get -o json` prints."""
+        return json.loads(self.kubectl("get", *arguments, "--output", "json").stdout)
+
+    def helm(self, *arguments, values=None):
+        """Runs helm as the administrator."""
+        done = chart.helm(*arguments, values=values, env={"KUBECONFIG": self.admin})
+        assert done.returncode == 0, f"helm {' '.join(arguments)}: {done.stderr}"
+        return done.stdout
+
+    def kubeconfig_of(self, namespace, service_account):
+        """Gives a kubeconfig with a token of this ServiceAccount, and nothing else."""
+        token = self.kubectl("create", "token", service_account, "--namespace", namespace).stdout.strip()
+        config = yaml.safe_load(pathlib.Path(self.admin).read_text())
+        config["users"] = [{"name": "it", "user": {"token": token}}]
+        config["contexts"] = [{"name": "it", "context": {"cluster": config["clusters"][0]["name"], "user": "it"}}]
+        config["current-context"] = "it"
+        path = pathlib.Path(self.directory.name) / f"{service_account}.kubeconfig"
+        path.write_text(yaml.safe_dump(config))
+        return str(path)
+
+    def can(self, namespace, service_account, verb, what, where):
+        """Whether a ServiceAccount may do something."""
+        done = self.kubectl("auth", "can-i", verb, *what.split(), "--namespace", where,
+                            "--as", f"system:serviceaccount:{namespace}:{service_account}", check=False)
+        return done.stdout.strip() == "yes"
+
+    def generator(self, workload, arguments=None, directory=None):
+        """Starts the generator outside of the cluster as its container of `workload` would be started in it: the same
+        arguments and environment, and the rights of the same ServiceAccount."""
+        template = workload["spec"]
+        while "containers" not in template:
+            template = template.get("jobTemplate", template.get("template", template)).get("spec")
+        container, namespace = template["containers"][0], workload["metadata"]["namespace"]
+        fields = {"metadata.name": "generator-1", "metadata.namespace": namespace}
+        env = {v["name"]: v["value"] if "value" in v else fields[v["valueFrom"]["fieldRef"]["fieldPath"]]
+               for v in container["env"]}
+        if "GENERATOR_SETTINGS" in env:
+            env["GENERATOR_SETTINGS"] = f"{directory}/settings.yaml"
+        env |= {"KUBECONFIG": self.kubeconfig_of(namespace, template["serviceAccountName"]),
+                "GENERATOR_LISTEN": "127.0.0.1:0", "GENERATOR_LOG_LEVEL": "info"}
+        with open(f"{self.directory.name}/generator.log", "a") as log:
+            return subprocess.Popen([GENERATOR, *(arguments or container["args"])], env=env, stdout=log, stderr=log,
+                                    stdin=subprocess.DEVNULL)
+
+    def log(self):
+        """All that the generators of this cluster logged."""
+        path = pathlib.Path(self.directory.name) / "generator.log"
+        return path.read_text() if path.exists() else ""
+
+
+def eventually(what, seconds=30):
+    """Waits until a function gives something true, and gives that."""
+    end = time.monotonic() + seconds
+    while True:
+        found = what()
+        if found or time.monotonic() > end:
+            return found
+        time.sleep(0.3)

@@ -1,0 +1,184 @@
+"""The chart on a real API server, with the generator at work under the rights that the chart grants it."""
+
+import unittest
+
+import yaml
+
+import chart
+from chart import MATRIX, NAMESPACE, RELEASE, render
+from cluster import Cluster, eventually
+
+SOURCE = ["create", "secret", "docker-registry", "--docker-server=ghcr.io", "--docker-username=user",
+          "--docker-password=hunter2", "--namespace"]
+RESTRICTED = "pod-security.kubernetes.io/enforce=restricted"
+
+
+class OnARealApiServer(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.cluster = cls.enterClassContext(Cluster())
+        for namespace in ["kubewarden", "policies", "vault", "team-a", "team-b", NAMESPACE]:
+            cls.cluster.kubectl("create", "namespace", namespace)
+        # Every Pod of the chart has to pass it, and what makes Pods has to pass without a warning.
+        cls.cluster.kubectl("label", "namespace", NAMESPACE, RESTRICTED, RESTRICTED.replace("enforce", "warn"))
+        cls.cluster.kubectl("create", "serviceaccount", "policy-server", "--namespace", "kubewarden")
+
+    def test_every_object_is_accepted(self):
+        # A Pod by itself is refused, even in a dry run, where its ServiceAccount is not there.
+        for account in [f"{RELEASE}-generator", "own"]:
+            self.cluster.kubectl("create", "serviceaccount", account, "--namespace", NAMESPACE)
+            self.addCleanup(self.cluster.kubectl, "delete", "serviceaccount", account, "--namespace", NAMESPACE)
+        for name, values in MATRIX.items():
+            with self.subTest(name):
+                documents = [d for d in render(values) if d["kind"] != "ServiceAccount"]
+                applied = self.cluster.kubectl("apply", "--dry-run=server", "--validate=strict", "-f", "-",
+                                               input=yaml.safe_dump_all(documents), check=False)
+                self.assertEqual(applied.returncode, 0, applied.stderr)
+                self.assertEqual(applied.stderr, "")
+
+    def test_the_notes_fit_the_values(self):
+        for name, contains, lacks in [
+            ("no generator", ["PolicyUniquelyReachable"], ["helm test", "removes all copies"]),
+            ("no policy", ["helm test"], ["clusteradmissionpolicy"]),
+            ("a cron job", ["helm test"], ["kubectl exec"]),
+            ("pods are rejected", ["failurePolicy is Fail"], []),
+            ("several secrets with every form of source", ["docker-registry docker-hub --namespace vault"], [" ecr "]),
+        ]:
+            with self.subTest(name):
+                notes = self.cluster.helm("install", RELEASE, str(chart.CHART), "--namespace", NAMESPACE, "--dry-run=server",
+                                          values=MATRIX[name]).split("NOTES:")[1]
+                for text in contains:
+                    self.assertIn(text, notes)
+                for text in lacks:
+                    self.assertNotIn(text, notes)
+
+    def test_the_kustomization_is_accepted(self):
+        applied = self.cluster.kubectl("apply", "--dry-run=server", "--validate=strict", "--server-side", "--force-conflicts",
+                                       "-k", str(chart.ROOT / "deploy"))
+        self.assertEqual(applied.stderr, "")
+
+    def test_install_upgrade_uninstall(self):
+        cluster = self.cluster
+        cluster.kubectl(*SOURCE, NAMESPACE, "registry-credentials")
+        cluster.kubectl(*SOURCE, "vault", "docker-hub")
+        before = self.everything()
+
+        notes = cluster.helm("install", RELEASE, str(chart.CHART), "--namespace", NAMESPACE, values={})
+        for command in [f"helm test {RELEASE} --namespace {NAMESPACE} --logs",
+                        f"kubectl wait clusteradmissionpolicy/{RELEASE}",
+                        f"kubectl create secret docker-registry registry-credentials --namespace {NAMESPACE}",
+                        f"helm uninstall {RELEASE} --namespace {NAMESPACE}"]:
+            self.assertIn(command, notes)
+        self.check_rights()
+        generator = cluster.generator(self.deployment())
+        try:
+            self.assertTrue(eventually(lambda: self.has("team-a", "registry-credentials")), cluster.log())
+            self.assertTrue(eventually(lambda: self.references("team-b") == ["registry-credentials"]), cluster.log())
+            self.assertFalse(self.has("kube-public", "registry-credentials"), "an excluded namespace")
+            cluster.kubectl("create", "namespace", "new")
+            self.assertTrue(eventually(lambda: self.has("new", "registry-credentials")), cluster.log())
+            self.assertEqual(self.status(), 0, cluster.log())
+
+            changed = {"settings": {
+                "secrets": [{"name": "hub", "source": {"namespace": "vault", "name": "docker-hub"}}],
+                "serviceAccounts": ["*"]}}
+            cluster.helm("upgrade", RELEASE, str(chart.CHART), "--namespace", NAMESPACE, values=changed)
+            self.assertTrue(eventually(lambda: self.has("new", "hub")), cluster.log())
+            self.assertTrue(eventually(lambda: not self.has("new", "registry-credentials")), cluster.log())
+            self.assertTrue(eventually(lambda: self.references("team-a") == ["hub"]), cluster.log())
+            self.assertTrue(self.has(NAMESPACE, "registry-credentials"), "it is nobody's copy")
+            self.assertTrue(eventually(lambda: self.status() == 0), cluster.log())
+        finally:
+            generator.terminate()
+            self.assertEqual(generator.wait(20), 0)
+
+        # There is no kubelet to run the hook's Job: it is run here, with the rights of the hook.
+        hooks = [d for d in yaml.safe_load_all(cluster.helm("get", "hooks", RELEASE, "--namespace", NAMESPACE))
+                 if d and d["metadata"]["annotations"]["helm.sh/hook"] == "post-delete"]
+        cluster.helm("uninstall", RELEASE, "--namespace", NAMESPACE, "--no-hooks")
+        cluster.kubectl("apply", "-f", "-", input=yaml.safe_dump_all(d for d in hooks if d["kind"] != "Job"))
+        job = next(d for d in hooks if d["kind"] == "Job")
+        self.assertEqual(cluster.generator(job).wait(60), 0, cluster.log())
+        cluster.kubectl("delete", "-f", "-", input=yaml.safe_dump_all(d for d in hooks if d["kind"] != "Job"))
+        cluster.kubectl("delete", "namespace", "new")
+
+        self.assertEqual(self.everything(), before)
+        for account in cluster.get("serviceaccounts", "--all-namespaces")["items"]:
+            self.assertFalse(account.get("imagePullSecrets"), account["metadata"])
+            self.assertNotIn("annotations", account["metadata"])
+        self.assertNotIn("RBAC", cluster.log())
+        self.assertNotIn("hunter2", cluster.log())
+
+    def check_rights(self):
+        def policy(verb, what, where="team-a"):
+            return self.cluster.can("kubewarden", "policy-server", verb, what, where)
+
+        def generator(verb, what, where="team-a"):
+            return self.cluster.can(NAMESPACE, f"{RELEASE}-generator", verb, what, where)
+
+        self.assertTrue(policy("get", "secret/registry-credentials"))
+        for verb, what in [("get", "secret/other"), ("list", "secrets"), ("watch", "secrets"), ("get", "namespace/team-a"),
+                           ("update", "secret/registry-credentials"), ("create", "secrets")]:
+            self.assertFalse(policy(verb, what), f"policy-server: {verb} {what}")
+
+        for verb, what in [("get", "secret/registry-credentials"), ("create", "secrets"), ("list", "namespaces"),
+                           ("patch", "serviceaccount/default")]:
+            self.assertTrue(generator(verb, what), f"generator: {verb} {what}")
+        for verb, what in [("get", "secret/other"), ("list", "secrets"), ("update", "namespaces"), ("list", "pods"),
+                           ("patch", "serviceaccount/other"), ("create", "pods"), ("get", "configmaps")]:
+            self.assertFalse(generator(verb, what), f"generator: {verb} {what}")
+
+    def deployment(self):
+        return self.cluster.get("deployment", f"{RELEASE}-generator", "--namespace", NAMESPACE)
+
+    def status(self):
+        return self.cluster.generator(self.deployment(), arguments=["status"]).wait(30)
+
+    def has(self, namespace, secret):
+        return self.cluster.kubectl("get", "secret", secret, "--namespace", namespace, check=False).returncode == 0
+
+    def references(self, namespace):
+        account = self.cluster.get("serviceaccount", "default", "--namespace", namespace)
+        return [reference["name"] for reference in account.get("imagePullSecrets", [])]
+
+    def everything(self):
+        """The names of all objects that the chart or the generator could leave behind."""
+        kinds = ("secrets,serviceaccounts,roles,rolebindings,clusterroles,clusterrolebindings,deployments,services,"
+                 "endpointslices,poddisruptionbudgets,jobs,configmaps,leases,clusteradmissionpolicies,pods,replicasets")
+
+        def names():
+            return {(d["kind"], d["metadata"].get("namespace"), d["metadata"]["name"])
+                    for d in self.cluster.get(kinds, "--all-namespaces")["items"]
+                    if d["metadata"].get("namespace") != "new" and "ownerReferences" not in d["metadata"]}
+
+        # What controllers make and what is garbage takes a moment.
+        last = [None]
+
+        def settled():
+            before, last[0] = last[0], names()
+            return before == last[0]
+
+        eventually(settled)
+        return last[0]
+
+
+class WithoutKubewarden(unittest.TestCase):
+    """The generator alone, as a CronJob: no ClusterAdmissionPolicy, and no right to see one."""
+
+    def test_it_runs_once(self):
+        with Cluster() as cluster:
+            cluster.kubectl("create", "namespace", NAMESPACE)
+            cluster.kubectl(*SOURCE, NAMESPACE, "registry-credentials")
+            cluster.helm("install", RELEASE, str(chart.CHART), "--namespace", NAMESPACE, values=MATRIX["no policy, a cron job"])
+            settings = cluster.get("configmap", f"{RELEASE}-generator", "--namespace", NAMESPACE)["data"]["settings.yaml"]
+            with open(f"{cluster.directory.name}/settings.yaml", "w") as file:
+                file.write(settings)
+            cronjob = cluster.get("cronjob", f"{RELEASE}-generator", "--namespace", NAMESPACE)
+            run = cluster.generator(cronjob, directory=cluster.directory.name)
+            self.assertEqual(run.wait(60), 0, cluster.log())
+            cluster.kubectl("get", "secret", "registry-credentials", "--namespace", "default")
+            self.assertNotIn("RBAC", cluster.log())
+
+
+if __name__ == "__main__":
+    unittest.main()

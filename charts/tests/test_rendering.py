@@ -1,0 +1,348 @@
+"""What the chart renders, for which values; and what it refuses."""
+
+import base64
+import json
+import re
+import subprocess
+import unittest
+
+import yaml
+
+import chart
+from chart import MATRIX, SECRET, find, is_hook, pod_specs, render
+
+
+def rules(documents, name):
+    return find(documents, "ClusterRole", name)["rules"]
+
+
+def rule(documents, name, resource, verb):
+    """The only rule of a ClusterRole that allows a verb on a resource."""
+    found = [r for r in rules(documents, name) if resource in r["resources"] and verb in r["verbs"]]
+    assert len(found) <= 1, found
+    return found[0] if found else None
+
+
+class Helm(unittest.TestCase):
+    def test_lint_finds_nothing(self):
+        for name, values in MATRIX.items():
+            with self.subTest(name):
+                lint = chart.helm("lint", "--strict", str(chart.CHART), "--kube-version", "1.36", values=values)
+                self.assertEqual(lint.returncode, 0, lint.stdout)
+
+    def test_every_combination_renders(self):
+        for name, values in MATRIX.items():
+            with self.subTest(name):
+                documents = render(values)
+                identities = [(d["kind"], d["metadata"].get("namespace"), d["metadata"]["name"]) for d in documents]
+                self.assertEqual(len(identities), len(set(identities)), "two objects of one name")
+
+    def test_another_release_name_keeps_two_releases_apart(self):
+        one = {(d["kind"], d["metadata"]["name"]) for d in render({}, release="image-pull-secrets")}
+        other = {(d["kind"], d["metadata"]["name"]) for d in render({}, release="second")}
+        self.assertFalse(one & other)
+
+
+class Policy(unittest.TestCase):
+    def test_its_settings_are_those_of_the_values(self):
+        for name, values in MATRIX.items():
+            documents = [d for d in render(values) if d["kind"] == "ClusterAdmissionPolicy"]
+            for document in documents:
+                with self.subTest(name):
+                    for key, value in values.get("settings", {}).items():
+                        if key == "exclude":
+                            value = {"annotation": ""} | value
+                        self.assertEqual(document["spec"]["settings"][key], value)
+
+    def test_the_failure_policy_follows_from_what_a_missing_secret_means(self):
+        for values, expected in [
+            ({}, "Ignore"),
+            ({"settings": {"onMissingSecret": "skip"}}, "Ignore"),
+            ({"settings": {"onMissingSecret": "reject"}}, "Fail"),
+            ({"settings": {"onMissingSecret": "reject"}, "policy": {"failurePolicy": "Ignore"}}, "Ignore"),
+            ({"policy": {"failurePolicy": "Fail"}}, "Fail"),
+        ]:
+            with self.subTest(values):
+                spec = find(render(values), "ClusterAdmissionPolicy")["spec"]
+                self.assertEqual(spec["failurePolicy"], expected)
+
+    def test_it_is_what_the_module_says_of_itself(self):
+        metadata = yaml.safe_load((chart.ROOT / "metadata.yml").read_text())
+        spec = find(render({}), "ClusterAdmissionPolicy")["spec"]
+        for key in ["rules", "mutating", "backgroundAudit", "contextAwareResources"]:
+            self.assertEqual(spec[key], metadata[key], key)
+
+    def test_namespaces_are_selected_by_expressions_only(self):
+        spec = find(render(MATRIX["namespaces are selected and excluded"]), "ClusterAdmissionPolicy")["spec"]
+        self.assertEqual(list(spec["namespaceSelector"]), ["matchExpressions"])
+
+    def test_the_generator_can_start_before_there_is_a_secret(self):
+        documents = render(MATRIX["pods are rejected"])
+        expression = find(documents, "ClusterAdmissionPolicy")["spec"]["objectSelector"]["matchExpressions"][0]
+        self.assertEqual(expression["operator"], "NotIn")
+        template = find(documents, "Deployment")["spec"]["template"]
+        self.assertIn(template["metadata"]["labels"][expression["key"]], expression["values"])
+
+
+class Rights(unittest.TestCase):
+    POLICY, GENERATOR = "image-pull-secrets-policy", "image-pull-secrets-generator"
+
+    def test_no_secret_is_readable_that_is_not_named(self):
+        for name, values in MATRIX.items():
+            documents = render(values)
+            named = {s["name"] for s in values.get("settings", {}).get("secrets", [SECRET])}
+            named |= set(values.get("generator", {}).get("former", {}).get("secrets", []))
+            for document in documents:
+                if document["kind"] not in ("ClusterRole", "Role"):
+                    continue
+                sources = {"docker-hub"} if document["kind"] == "Role" else set()
+                for r in document["rules"]:
+                    self.assertNotIn("*", r["verbs"] + r["resources"] + r["apiGroups"])
+                    if "secrets" in r["resources"] and r["verbs"] != ["create"]:
+                        with self.subTest(f'{name}: {document["metadata"]["name"]}'):
+                            self.assertTrue(r.get("resourceNames"))
+                            self.assertLessEqual(set(r["resourceNames"]), named | sources)
+
+    def test_the_policy_server_reads_namespaces_only_where_an_annotation_excludes(self):
+        self.assertIsNone(rule(render({}), self.POLICY, "namespaces", "get"))
+        excluding = render({"settings": {"exclude": {"annotation": "example.com/exclude"}}})
+        self.assertIsNotNone(rule(excluding, self.POLICY, "namespaces", "get"))
+
+    def test_the_policy_server_is_granted_get_and_nothing_else(self):
+        for r in rules(render(MATRIX["namespaces are selected and excluded"]), self.POLICY):
+            self.assertEqual(r["verbs"], ["get"])
+
+    def test_a_source_of_another_name_is_readable_in_its_namespace_only(self):
+        documents = render(MATRIX["several secrets with every form of source"])
+        role = find(documents, "Role", f"{self.GENERATOR}-source")
+        self.assertEqual(role["metadata"]["namespace"], "vault")
+        self.assertEqual(role["rules"], [
+            {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["docker-hub"],
+             "verbs": ["get", "list", "watch"]}])
+
+    def test_service_accounts_are_named_where_the_generator_can_ask_by_name(self):
+        for patterns, names in [(["default"], ["default"]), (["*"], None), (["default", "x"], None), (["b?"], None)]:
+            with self.subTest(patterns):
+                documents = render({"settings": {"serviceAccounts": patterns}})
+                found = rule(documents, self.GENERATOR, "serviceaccounts", "patch")
+                self.assertEqual(found.get("resourceNames"), names)
+        self.assertIsNone(rule(render({"settings": {"serviceAccounts": []}}), self.GENERATOR, "serviceaccounts", "patch"))
+
+    def test_pods_are_touched_only_to_restart_stuck_ones(self):
+        for values, expected in [
+            ({}, False),
+            ({"generator": {"restartStuckPods": True}}, True),
+            ({"generator": {"restartStuckPods": True, "mode": "cronjob"}}, False),
+        ]:
+            documents = render(values)
+            self.assertEqual(rule(documents, self.GENERATOR, "pods/eviction", "create") is not None, expected)
+            self.assertEqual(rule(documents, self.GENERATOR, "pods", "list") is not None, expected)
+
+    def test_what_left_the_settings_can_still_be_removed(self):
+        documents = render({"generator": {"former": {"secrets": ["old"], "serviceAccounts": ["builder"]}}})
+        for role in [self.GENERATOR, "image-pull-secrets-cleanup"]:
+            self.assertEqual(rule(documents, role, "secrets", "delete")["resourceNames"], ["registry-credentials", "old"])
+            self.assertNotIn("resourceNames", rule(documents, role, "serviceaccounts", "patch"))
+
+    def test_they_are_those_that_the_generator_documents(self):
+        documentation = (chart.ROOT / "docs/generator.md").read_text()
+        block = re.search(r"<!-- rbac -->\s*```yaml\n(.*?)```", documentation, re.S).group(1)
+        documents = render({"policy": {"enabled": False}})
+
+        def flat(rules, but=()):
+            return {(g, r, v, n) for rule in rules for g in rule["apiGroups"] for r in rule["resources"]
+                    for v in rule["verbs"] for n in rule.get("resourceNames", [None])} - set(but)
+
+        for role in yaml.safe_load_all(block):
+            name = role["metadata"]["name"]
+            if name == f"{self.GENERATOR}-source":
+                continue  # its source has the name of the copy: the ClusterRole holds it
+            # cleanup has a Role of its own.
+            lease = ("coordination.k8s.io", "leases", "delete", self.GENERATOR)
+            ours = find(documents, role["kind"], name)["rules"]
+            self.assertEqual(flat(ours), flat(role["rules"], [lease]), name)
+
+
+class Pods(unittest.TestCase):
+    def test_they_keep_to_the_restricted_profile_and_have_resources(self):
+        for name, values in MATRIX.items():
+            for pod, spec in pod_specs(render(values)):
+                with self.subTest(f"{name}: {pod}"):
+                    self.assertTrue(spec["securityContext"]["runAsNonRoot"])
+                    self.assertEqual(spec["securityContext"]["seccompProfile"], {"type": "RuntimeDefault"})
+                    for container in spec["containers"]:
+                        self.assertEqual(container["securityContext"], {
+                            "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True,
+                            "capabilities": {"drop": ["ALL"]}})
+                        self.assertIn("memory", container["resources"]["limits"])
+                        self.assertIn("cpu", container["resources"]["requests"])
+
+    def test_no_variable_is_set_twice(self):
+        for name, values in MATRIX.items():
+            for pod, spec in pod_specs(render(values)):
+                variables = [variable["name"] for variable in spec["containers"][0]["env"]]
+                self.assertEqual(len(variables), len(set(variables)), f"{name}: {pod}")
+
+    def test_every_variable_is_one_that_the_generator_reads(self):
+        read = set(re.findall(r'"((?:GENERATOR|POD)_[A-Z_]+)"', "".join(
+            path.read_text() for path in (chart.ROOT / "generator/src").rglob("*.rs"))))
+        for values in MATRIX.values():
+            for pod, spec in pod_specs(render(values)):
+                set_here = {v["name"] for v in spec["containers"][0]["env"]} - {"DOCKERCONFIGJSON"}
+                self.assertLessEqual(set_here, read, pod)
+
+    def test_service_and_budget_select_those_that_run_all_the_time(self):
+        documents = render({})
+        controller = find(documents, "Deployment")["spec"]["template"]["metadata"]["labels"]
+        job = find(documents, "Job")["spec"]["template"]["metadata"]["labels"]
+        for selector in [find(documents, "Service")["spec"]["selector"],
+                         find(documents, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"]]:
+            self.assertLessEqual(selector.items(), controller.items())
+            self.assertFalse(selector.items() <= job.items())
+
+    def test_the_generator_reads_the_policy_or_else_a_file(self):
+        def variables(values):
+            spec = find(render(values), "Deployment")["spec"]["template"]["spec"]
+            return {v["name"]: v.get("value") for v in spec["containers"][0]["env"]}
+
+        self.assertEqual(variables({})["GENERATOR_POLICY"], "image-pull-secrets")
+        self.assertNotIn("GENERATOR_SETTINGS", variables({}))
+        alone = variables({"policy": {"enabled": False}})
+        self.assertEqual(alone["GENERATOR_SETTINGS"], "/etc/image-pull-secrets/settings.yaml")
+        self.assertNotIn("GENERATOR_POLICY", alone)
+        written = find(render({"policy": {"enabled": False}}), "ConfigMap")["data"]["settings.yaml"]
+        self.assertEqual(yaml.safe_load(written)["secrets"], [SECRET])
+
+
+class SourceSecrets(unittest.TestCase):
+    def test_they_hold_what_kubectl_would_write(self):
+        data = find(render(MATRIX["the source from values"]), "Secret")["data"][".dockerconfigjson"]
+        entry = json.loads(base64.b64decode(data))["auths"]["ghcr.io"]
+        self.assertEqual(base64.b64decode(entry["auth"]), b"user:pass:word")
+
+    def test_a_document_is_taken_as_it_is(self):
+        data = find(render(MATRIX["the source from values, as a document"]), "Secret")["data"][".dockerconfigjson"]
+        self.assertEqual(base64.b64decode(data), b'{"auths": {}}')
+
+
+class Refusals(unittest.TestCase):
+    """Values that are wrong, each with what the message must name."""
+
+    CASES = {
+        "an unknown value": ({"setings": {}}, "setings"),
+        "an unknown setting": ({"settings": {"secret": []}}, "secret"),
+        "no secret at all": ({"settings": {"secrets": []}}, "/settings/secrets"),
+        "a secret without a name": ({"settings": {"secrets": [{"source": {"env": "A"}}]}}, "name"),
+        "a name that no Secret can have": ({"settings": {"secrets": [{"name": "Registry"}]}}, "/settings/secrets/0/name"),
+        "two forms of source": (
+            {"settings": {"secrets": [{"name": "a", "source": {"env": "A", "file": "/a"}}]}}, "/settings/secrets/0/source"),
+        "a file that is not absolute": (
+            {"settings": {"secrets": [{"name": "a", "source": {"file": "a"}}]}}, "/settings/secrets/0/source"),
+        "matchImages with matchCredentials": (
+            {"settings": {"secrets": [{"name": "a", "matchImages": ["r.io"], "matchCredentials": True}]}},
+            "/settings/secrets/0"),
+        "a scheme in matchImages": (
+            {"settings": {"secrets": [{"name": "a", "matchImages": ["https://r.io"]}]}}, "/matchImages/0"),
+        "a glob in a path": ({"settings": {"secrets": [{"name": "a", "matchImages": ["r.io/*"]}]}}, "/matchImages/0"),
+        "Docker Hub by the name that never matches": (
+            {"settings": {"secrets": [{"name": "a", "matchImages": ["index.docker.io/acme"]}]}}, "/matchImages/0"),
+        "another word for a missing secret": ({"settings": {"onMissingSecret": "deny"}}, "/settings/onMissingSecret"),
+        "matchLabels, which would be lost": (
+            {"policy": {"namespaceSelector": [{"matchLabels": {"a": "b"}}]}}, "/policy/namespaceSelector/0"),
+        "another failure policy": ({"policy": {"failurePolicy": "fail"}}, "/policy/failurePolicy"),
+        "a module without a scheme": ({"policy": {"module": "ghcr.io/x"}}, "/policy/module"),
+        "another mode": ({"generator": {"mode": "deployment"}}, "/generator/mode"),
+        "no replica": ({"generator": {"replicas": 0}}, "/generator/replicas"),
+        "a replica count as text": ({"generator": {"replicas": "2"}}, "/generator/replicas"),
+        "a source from values of both forms": (
+            {"sourceSecrets": [{"name": "registry-credentials", "dockerconfigjson": "{}", "registries": [
+                {"server": "a", "username": "b", "password": "c"}]}]}, "/sourceSecrets/0"),
+        "a user name with a colon": (
+            {"sourceSecrets": [{"name": "registry-credentials", "registries": [
+                {"server": "a", "username": "b:c", "password": "d"}]}]}, "/username"),
+        "a source from values that nothing copies": (
+            {"sourceSecrets": [{"name": "other", "dockerconfigjson": "{}"}]},
+            "no entry of settings.secrets has image-pull-secrets/other as its source; they have: "
+            "image-pull-secrets/registry-credentials"),
+        "nothing to install": (
+            {"policy": {"enabled": False}, "generator": {"mode": "disabled"}}, "nothing is left to install"),
+        "a selector without a policy": (
+            {"policy": {"enabled": False, "namespaceSelector": [{"key": "a", "operator": "Exists"}]}},
+            "use generator.namespaceSelector"),
+    }
+
+    def test_what_is_wrong_is_named(self):
+        for name, (values, expected) in self.CASES.items():
+            with self.subTest(name):
+                rendered = chart.template(values)
+                self.assertNotEqual(rendered.returncode, 0, "it was accepted")
+                self.assertIn(expected, rendered.stderr)
+
+    def test_a_credential_is_not_in_the_message(self):
+        values = {"sourceSecrets": [{"name": "registry-credentials", "registries": [
+            {"server": "a", "username": "b", "password": "hunter2", "pasword": "hunter2"}]}]}
+        rendered = chart.template(values)
+        self.assertNotEqual(rendered.returncode, 0)
+        self.assertNotIn("hunter2", rendered.stderr)
+
+
+class Kustomization(unittest.TestCase):
+    """deploy/ holds the same objects as the chart with its default values."""
+
+    def test_it_does_not_drift(self):
+        def without_helm(document):
+            def visit(node):
+                if isinstance(node, dict):
+                    return {key: visit(value) for key, value in node.items()
+                            if key != "helm.sh/chart" and (key, value) != ("app.kubernetes.io/managed-by", "Helm")}
+                return [visit(item) for item in node] if isinstance(node, list) else node
+            return visit(document)
+
+        built = subprocess.run(["kubectl", "kustomize", str(chart.ROOT / "deploy")], text=True, capture_output=True)
+        self.assertEqual(built.returncode, 0, built.stderr)
+
+        def by_identity(documents):
+            return {(d["kind"], d["metadata"]["name"]): d for d in documents if d}
+
+        of_deploy = by_identity(yaml.safe_load_all(built.stdout))
+        namespace = of_deploy.pop(("Namespace", "image-pull-secrets"))
+        self.assertEqual(namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"], "restricted")
+        of_chart = by_identity(without_helm(d) for d in render({}) if not is_hook(d))
+        self.maxDiff = None
+        self.assertEqual(of_deploy, of_chart, "run `make deploy`")
+
+
+class Documentation(unittest.TestCase):
+    def test_the_readme_has_every_value_with_its_default(self):
+        readme = (chart.CHART / "README.md").read_text()
+        rows = dict(re.findall(r"^\| `([^`]+)` \| `([^`]*)` \|", readme, re.M))
+        defaults = yaml.safe_load((chart.CHART / "values.yaml").read_text())
+
+        def leaves(node, path=()):
+            if isinstance(node, dict) and node:
+                for key, value in node.items():
+                    yield from leaves(value, (*path, key))
+            else:
+                yield ".".join(path), node
+
+        expected = {path: json.dumps(value, separators=(", ", ": ")) for path, value in leaves(defaults)}
+        self.maxDiff = None
+        self.assertEqual(rows, expected)
+
+    def test_the_schema_knows_every_value(self):
+        schema = json.loads((chart.CHART / "values.schema.json").read_text())
+        defaults = yaml.safe_load((chart.CHART / "values.yaml").read_text())
+
+        def compare(node, schema, path):
+            self.assertFalse(schema.get("additionalProperties", True), f"{path} takes anything")
+            self.assertEqual(set(node), set(schema["properties"]) - {"global"}, path)
+            for key, value in node.items():
+                inner = schema["properties"][key]
+                if isinstance(value, dict) and "properties" in inner and key != "resources":
+                    compare(value, inner, f"{path}.{key}")
+
+        compare(defaults, schema, "values")
+
+
+if __name__ == "__main__":
+    unittest.main()
