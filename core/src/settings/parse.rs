@@ -35,7 +35,7 @@ impl Settings {
     /// [`Faults`]: everything that is wrong, each with its path.
     pub fn from_json(text: &str) -> Result<Self, Faults> {
         let mut faults = Vec::new();
-        let document = Node { path: String::new(), text: text.trim_ascii() };
+        let document = Node { path: String::new(), text };
         match read_settings(&document, &mut faults) {
             Some(settings) if faults.is_empty() => Ok(settings),
             _ => Err(Faults(faults)),
@@ -367,6 +367,10 @@ mod tests {
 
     #[rstest]
     #[case::no_json("{", "settings: is not JSON (line 1, column 2)")]
+    #[case::white_space_that_json_does_not_know(
+        "{\"secrets\": [{\"name\": \"a\"}]}\u{c}",
+        "settings: is not JSON (line 1, column 28)"
+    )]
     #[case::a_list(
         "[]",
         "settings: must be an object with secrets, serviceAccounts, exclude, onMissingSecret and conflicts"
