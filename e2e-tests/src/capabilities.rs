@@ -19,7 +19,7 @@ pub(crate) type Answer = Result<Vec<u8>, Box<dyn Error + Send + Sync>>;
 pub struct HostCall {
     /// The capability's path, for example `kubernetes/get_resource`.
     pub capability: String,
-    /// What the policy asked for, in the capability's own form.
+    /// What the policy asked for, in the capability's own form; null where it was no JSON.
     pub request: Value,
     /// The error that the policy was given, when it was not given an answer.
     pub error: Option<String>,
@@ -48,11 +48,28 @@ fn level<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error>
     }
 }
 
-/// What the policy asked of its host during one call.
+/// What the policy asked of its host during one call, as it came: reading it is not to count as the policy's time.
 #[derive(Debug, Default)]
 pub(crate) struct Transcript {
-    pub(crate) host_calls: Vec<HostCall>,
-    pub(crate) logs: Vec<LogEntry>,
+    host_calls: Vec<(String, Vec<u8>, Option<String>)>,
+    events: Vec<Vec<u8>>,
+}
+
+impl Transcript {
+    /// The host calls, logging apart.
+    pub(crate) fn host_calls(&self) -> Vec<HostCall> {
+        let calls = self.host_calls.iter().cloned();
+        let call = |(capability, payload, error): (_, Vec<u8>, _)| {
+            let request = serde_json::from_slice(&payload).unwrap_or_default();
+            HostCall { capability, request, error }
+        };
+        calls.map(call).collect()
+    }
+
+    /// What was logged. An event that cannot be read is lost, as in the real host.
+    pub(crate) fn logs(&self) -> Vec<LogEntry> {
+        self.events.iter().filter_map(|event| serde_json::from_slice(event).ok()).collect()
+    }
 }
 
 /// Answers host calls on the terms of one policy.
@@ -81,11 +98,8 @@ impl Capabilities<'_> {
             "kubernetes/get_resource" => self.get_resource(payload),
             _ => Err(format!("{capability} is not among what this host answers: kubernetes/get_resource").into()),
         });
-        transcript.host_calls.push(HostCall {
-            capability,
-            request: serde_json::from_slice(payload).unwrap_or_default(),
-            error: answer.as_ref().err().map(ToString::to_string),
-        });
+        let error = answer.as_ref().err().map(ToString::to_string);
+        transcript.host_calls.push((capability, payload.to_vec(), error));
         answer
     }
 
@@ -133,11 +147,11 @@ impl Capabilities<'_> {
     }
 }
 
-/// Logging needs no grant, and never fails the policy: an event that cannot be read is lost.
+/// Logging needs no grant, and never fails the policy.
 fn log(transcript: &mut Transcript, operation: &str, payload: &[u8]) -> Answer {
     if operation != "log" {
         return Err(format!("unknown operation: {operation}").into());
     }
-    transcript.logs.extend(serde_json::from_slice::<LogEntry>(payload));
+    transcript.events.push(payload.to_vec());
     Ok(Vec::new())
 }

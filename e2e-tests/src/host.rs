@@ -7,7 +7,7 @@ use std::{
 };
 
 use kubewarden_policy_sdk::{response::ValidationResponse, settings::SettingsValidationResponse};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use thiserror::Error;
 use wapc::WapcHost;
@@ -71,7 +71,7 @@ pub struct Evaluation {
 }
 
 /// What a response means for the request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// Let through as it is.
@@ -187,8 +187,8 @@ impl Host {
         let begin = Instant::now();
         let answer = instance.and_then(|instance| instance.call(operation, payload).map_err(guest_error));
         let run = begin.elapsed();
-        let transcript = std::mem::take(&mut *transcript.lock().unwrap_or_else(PoisonError::into_inner));
-        Call { answer, host_calls: transcript.host_calls, logs: transcript.logs, start, run }
+        let transcript = transcript.lock().unwrap_or_else(PoisonError::into_inner);
+        Call { answer, host_calls: transcript.host_calls(), logs: transcript.logs(), start, run }
     }
 
     fn instance(&self, cluster: &Cluster, transcript: Arc<Mutex<Transcript>>) -> Result<WapcHost, CallError> {
