@@ -66,7 +66,10 @@ pub struct Controller {
     tasks: JoinSet<Done>,
     progress: Progress,
     settled: bool,
-    last_count: Option<Instant>,
+    /// When the namespaces were last counted; at first, when it began.
+    last_count: Instant,
+    /// Whether everything was known when they were.
+    counted_all: bool,
 }
 
 fn log(action: &Action) {
@@ -130,7 +133,8 @@ impl Controller {
             tasks: JoinSet::new(),
             progress: Progress::default(),
             settled: false,
-            last_count: None,
+            last_count: Instant::now(),
+            counted_all: false,
         }
     }
 
@@ -190,8 +194,10 @@ impl Controller {
     pub async fn run(&mut self, stop: CancellationToken) {
         while !stop.is_cancelled() {
             self.dispatch(&stop);
-            let report_at = (self.is_idle() && !self.settled)
-                .then(|| self.last_count.map_or_else(Instant::now, |last| last + COUNT_EVERY));
+            // At once when everything is known for the first time; then every while.
+            let count_at =
+                if self.is_complete() && !self.counted_all { Instant::now() } else { self.last_count + COUNT_EVERY };
+            let report_at = (self.is_idle() && !self.settled).then_some(count_at);
             if report_at.is_some_and(|at| at <= Instant::now()) {
                 self.report_settled();
                 continue;
@@ -342,6 +348,8 @@ impl Controller {
             SourceState::Unread => {}
         }
         self.setup.rules.sources.insert(secret, state);
+        // Also where there is no namespace to look at.
+        self.settled = false;
         self.enqueue_all();
     }
 
@@ -435,7 +443,8 @@ impl Controller {
 
     fn report_settled(&mut self) {
         self.settled = true;
-        self.last_count = Some(Instant::now());
+        self.last_count = Instant::now();
+        self.counted_all = self.is_complete();
         self.paces.forget_old(Instant::now());
         let mut counts = BTreeMap::new();
         let mut foreign = BTreeMap::new();
