@@ -28,6 +28,9 @@ pub enum JsonError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Malformed;
 
+/// What is done with a member: its name, and a reader whose next value is the member's.
+pub type VisitMember<'f, 'a> = &'f mut dyn FnMut(Cow<'a, str>, &mut Reader<'a>) -> Result<(), Malformed>;
+
 /// As deep as Go nests.
 const DEEPEST: usize = 10_000;
 
@@ -139,10 +142,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// [`Malformed`], and what `visit` gives.
-    pub fn members(
-        &mut self,
-        visit: &mut dyn FnMut(Cow<'a, str>, &mut Self) -> Result<(), Malformed>,
-    ) -> Result<bool, Malformed> {
+    pub fn members(&mut self, visit: VisitMember<'_, 'a>) -> Result<bool, Malformed> {
         if self.peek() != Some(b'{') {
             return self.skip().map(|()| false);
         }

@@ -369,7 +369,7 @@ mod tests {
     #[case::no_json("{", "settings: is not JSON (line 1, column 2)")]
     #[case::white_space_that_json_does_not_know(
         "{\"secrets\": [{\"name\": \"a\"}]}\u{c}",
-        "settings: is not JSON (line 1, column 28)"
+        "settings: is not JSON (line 1, column 29)"
     )]
     #[case::a_list(
         "[]",
