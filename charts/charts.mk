@@ -24,6 +24,15 @@ chart-e2e: $(HELM) $(PYTHON) e2e-tests/cluster/bin/cluster ## Install, upgrade a
 kyverno-test: $(KYVERNO) ## Test kyverno/ with Kyverno's own command
 	$(KYVERNO) test kyverno
 
+REGISTRY    ?=
+KWCTL_FLAGS ?=
+version      = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+
+.PHONY: push
+push: annotated-policy.wasm ## Push the module to a registry (REGISTRY=ghcr.io/owner; needs kwctl)
+	@test -n "$(REGISTRY)" || { echo "say where to: make push REGISTRY=localhost:5000"; exit 1; }
+	kwctl push $(KWCTL_FLAGS) annotated-policy.wasm registry://$(REGISTRY)/policies/image-pull-secrets:v$(version)
+
 .PHONY: deploy
 deploy: $(HELM) ## Write deploy/ anew from the chart
 	scripts/render-deploy
