@@ -71,7 +71,7 @@ fn decide(payload: &str) -> (Option<Subject<'_>>, Decision<'_>) {
     if let Some(reason) = request.is_none_of_ours(kind) {
         return (None, Decision::Untouched(reason));
     }
-    let subject = match Subject::read(kind, &request) {
+    let subject = match Subject::of(kind, request) {
         Ok(subject) => subject,
         Err(unreadable) => return (None, Decision::Unreadable(unreadable)),
     };
@@ -95,7 +95,7 @@ fn decide_for<'a>(settings: &str, subject: &Subject<'a>) -> Decision<'a> {
         return Decision::Untouched(Untouched::ExcludedObject);
     }
     if subject.kind == Kind::ServiceAccount {
-        if subject.is_being_deleted {
+        if subject.is_being_deleted() {
             return Decision::Untouched(Untouched::BeingDeleted);
         }
         if !settings.selects_service_account(&subject.name) {

@@ -4,7 +4,7 @@
 //! and know no field that Kubernetes adds later.
 
 use crate::decision::{Unreadable, Untouched};
-use image_pull_secrets::json::{self, Reader};
+use image_pull_secrets::json::{self, Malformed, Reader};
 use std::borrow::Cow;
 use std::fmt;
 
@@ -34,7 +34,29 @@ pub struct Request<'a> {
     operation: Cow<'a, str>,
     sub_resource: Cow<'a, str>,
     namespace: Cow<'a, str>,
-    object: &'a str,
+    object: Option<Object<'a>>,
+}
+
+/// The object of a request, as far as it matters, whatever its kind: each value as its text.
+#[derive(Default)]
+struct Object<'a> {
+    text: &'a str,
+    name: Option<&'a str>,
+    generate_name: Option<&'a str>,
+    namespace: Option<&'a str>,
+    annotations: Option<&'a str>,
+    deletion_timestamp: Option<&'a str>,
+    references: Option<&'a str>,
+    spec: Option<Spec<'a>>,
+}
+
+#[derive(Default)]
+struct Spec<'a> {
+    text: &'a str,
+    references: Option<&'a str>,
+    containers: Option<&'a str>,
+    init_containers: Option<&'a str>,
+    volumes: Option<&'a str>,
 }
 
 /// Any text, where absent, `null` and anything but a string count as empty.
@@ -42,18 +64,81 @@ fn text(value: Option<&str>) -> Cow<'_, str> {
     value.and_then(json::string).unwrap_or_default()
 }
 
+impl<'a> Spec<'a> {
+    fn read(reader: &mut Reader<'a>) -> Result<Option<Self>, Malformed> {
+        let mut spec = Self::default();
+        let (text, is_object) = reader.spanned(&mut |reader| {
+            reader.members(&mut |name, reader| {
+                let slot = match &*name {
+                    "imagePullSecrets" => &mut spec.references,
+                    "containers" => &mut spec.containers,
+                    "initContainers" => &mut spec.init_containers,
+                    "volumes" => &mut spec.volumes,
+                    _ => return Ok(()),
+                };
+                *slot = Some(reader.value()?);
+                Ok(())
+            })
+        })?;
+        spec.text = text;
+        Ok(is_object.then_some(spec))
+    }
+}
+
+impl<'a> Object<'a> {
+    fn read(reader: &mut Reader<'a>) -> Result<Option<Self>, Malformed> {
+        let mut object = Self::default();
+        let (text, is_object) = reader.spanned(&mut |reader| {
+            reader.members(&mut |name, reader| {
+                match &*name {
+                    "metadata" => object.read_metadata(reader)?,
+                    "spec" => object.spec = Spec::read(reader)?,
+                    "imagePullSecrets" => object.references = Some(reader.value()?),
+                    _ => {}
+                }
+                Ok(())
+            })
+        })?;
+        object.text = text;
+        Ok(is_object.then_some(object))
+    }
+
+    fn read_metadata(&mut self, reader: &mut Reader<'a>) -> Result<(), Malformed> {
+        // The last of two counts, whole.
+        (self.name, self.generate_name, self.namespace) = (None, None, None);
+        (self.annotations, self.deletion_timestamp) = (None, None);
+        reader.members(&mut |name, reader| {
+            let slot = match &*name {
+                "name" => &mut self.name,
+                "generateName" => &mut self.generate_name,
+                "namespace" => &mut self.namespace,
+                "annotations" => &mut self.annotations,
+                "deletionTimestamp" => &mut self.deletion_timestamp,
+                _ => return Ok(()),
+            };
+            *slot = Some(reader.value()?);
+            Ok(())
+        })?;
+        Ok(())
+    }
+}
+
 impl<'a> Request<'a> {
-    /// Splits a payload into the text of the settings and the request.
+    /// Splits a payload into the text of the settings and the request, in one pass over its text.
     pub fn read(payload: &'a str) -> Result<(&'a str, Self), Unreadable> {
         let (mut settings, mut has_request) = ("null", false);
-        let [mut kind, mut operation, mut sub_resource, mut namespace, mut object] = [None; 5];
+        let [mut kind, mut operation, mut sub_resource, mut namespace] = [None; 4];
+        let mut object = None;
         let mut read_request = |name: Cow<'a, str>, reader: &mut Reader<'a>| {
             let slot = match &*name {
                 "kind" => &mut kind,
                 "operation" => &mut operation,
                 "subResource" => &mut sub_resource,
                 "namespace" => &mut namespace,
-                "object" => &mut object,
+                "object" => {
+                    object = Object::read(reader)?;
+                    return Ok(());
+                }
                 _ => return Ok(()),
             };
             *slot = Some(reader.value()?);
@@ -81,7 +166,7 @@ impl<'a> Request<'a> {
             operation: text(operation),
             sub_resource: text(sub_resource),
             namespace: text(namespace),
-            object: object.unwrap_or("null"),
+            object,
         };
         Ok((settings, request))
     }
@@ -114,14 +199,7 @@ pub struct Subject<'a> {
     pub namespace: Cow<'a, str>,
     /// Its name; empty while `generateName` has not given it one.
     pub name: Cow<'a, str>,
-    /// Whether it has a deletionTimestamp.
-    pub is_being_deleted: bool,
-    /// The text of the whole object.
-    pub object: &'a str,
-    generate_name: Cow<'a, str>,
-    annotations: Option<&'a str>,
-    spec: Option<&'a str>,
-    references: Option<&'a str>,
+    object: Object<'a>,
 }
 
 /// Where the references of an object stand, and which they are.
@@ -137,33 +215,26 @@ pub struct References<'a> {
 const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
 
 impl<'a> Subject<'a> {
-    /// Reads the object of a request.
-    pub fn read(kind: Kind, request: &Request<'a>) -> Result<Self, Unreadable> {
-        let object = request.object;
-        let [metadata, spec, references] =
-            json::pick(object, ["metadata", "spec", "imagePullSecrets"]).map_err(|_| Unreadable::Object(kind))?;
-        let [name, generate_name, namespace, annotations, deletion] = metadata
-            .and_then(|metadata| {
-                json::pick(metadata, ["name", "generateName", "namespace", "annotations", "deletionTimestamp"]).ok()
-            })
-            .unwrap_or_default();
-        let namespace = Some(request.namespace.clone()).filter(|n| !n.is_empty()).unwrap_or_else(|| text(namespace));
-        Ok(Self {
-            kind,
-            namespace,
-            name: text(name),
-            is_being_deleted: !text(deletion).is_empty(),
-            object,
-            generate_name: text(generate_name),
-            annotations,
-            spec,
-            references,
-        })
+    /// The object of a request, where there is one.
+    pub fn of(kind: Kind, request: Request<'a>) -> Result<Self, Unreadable> {
+        let object = request.object.ok_or(Unreadable::Object(kind))?;
+        let namespace = if request.namespace.is_empty() { text(object.namespace) } else { request.namespace };
+        Ok(Self { kind, namespace, name: text(object.name), object })
+    }
+
+    /// The text of the whole object.
+    pub fn text(&self) -> &'a str {
+        self.object.text
+    }
+
+    /// Whether it has a deletionTimestamp.
+    pub fn is_being_deleted(&self) -> bool {
+        !text(self.object.deletion_timestamp).is_empty()
     }
 
     /// How messages name the object: `namespace/name`, with a star for what the API server will append.
     pub fn label(&self) -> String {
-        match (&*self.name, &*self.generate_name) {
+        match (&*self.name, &*text(self.object.generate_name)) {
             ("", "") => format!("{}/?", self.namespace),
             ("", prefix) => format!("{}/{prefix}*", self.namespace),
             (name, _) => format!("{}/{name}", self.namespace),
@@ -172,7 +243,7 @@ impl<'a> Subject<'a> {
 
     /// The value of an annotation.
     pub fn annotation(&self, key: &str) -> Option<Cow<'a, str>> {
-        let [value] = json::pick(self.annotations?, [key]).ok()?;
+        let [value] = json::pick(self.object.annotations?, [key]).ok()?;
         json::string(value?)
     }
 
@@ -184,13 +255,10 @@ impl<'a> Subject<'a> {
 
     /// Where the references stand.
     pub fn references(&self) -> Result<References<'a>, Unreadable> {
-        let (holder, list) = match self.kind {
-            Kind::ServiceAccount => (self.object, self.references),
-            Kind::Pod => {
-                let spec = self.spec.ok_or(Unreadable::NoSpec)?;
-                let [list] = json::pick(spec, ["imagePullSecrets"]).map_err(|_| Unreadable::NoSpec)?;
-                (spec, list)
-            }
+        let (holder, list) = match (self.kind, &self.object.spec) {
+            (Kind::ServiceAccount, _) => (self.object.text, self.object.references),
+            (Kind::Pod, Some(spec)) => (spec.text, spec.references),
+            (Kind::Pod, None) => return Err(Unreadable::NoSpec),
         };
         let entries = match list {
             None | Some("null") => Vec::new(),
@@ -202,15 +270,13 @@ impl<'a> Subject<'a> {
 
     /// The image references of a Pod's containers, init containers and image volumes, as written.
     pub fn image_references(&self) -> Vec<Cow<'a, str>> {
-        let [containers, init_containers, volumes] = self
-            .spec
-            .and_then(|spec| json::pick(spec, ["containers", "initContainers", "volumes"]).ok())
-            .unwrap_or_default();
-        let of_containers = [containers, init_containers].into_iter().flat_map(each).filter_map(|container| {
-            let [image] = json::pick(container, ["image"]).ok()?;
-            json::string(image?)
-        });
-        let of_volumes = each(volumes).into_iter().filter_map(|volume| {
+        let Some(spec) = &self.object.spec else { return Vec::new() };
+        let of_containers =
+            [spec.containers, spec.init_containers].into_iter().flat_map(each).filter_map(|container| {
+                let [image] = json::pick(container, ["image"]).ok()?;
+                json::string(image?)
+            });
+        let of_volumes = each(spec.volumes).into_iter().filter_map(|volume| {
             let [image] = json::pick(volume, ["image"]).ok()?;
             let [reference] = json::pick(image?, ["reference"]).ok()?;
             json::string(reference?)

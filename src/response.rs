@@ -40,7 +40,7 @@ impl Answer {
             (Decision::Weighed { verdict, references, namespace_unknown }, Some(subject)) => {
                 let mut answer = Self::of_verdict(subject, verdict);
                 if !verdict.inject.is_empty() {
-                    answer.mutated_object = splice::append(subject.object, references, &verdict.inject);
+                    answer.mutated_object = splice::append(subject.text(), references, &verdict.inject);
                 }
                 if let Some(unknown) = namespace_unknown {
                     answer.warnings.push(words::namespace_warning(subject, *unknown));

@@ -137,6 +137,20 @@ impl<'a> Reader<'a> {
         self.text.get(start..self.at).ok_or(Malformed)
     }
 
+    /// Has `read` read one value, and gives the text of what it read, with what it says of it.
+    ///
+    /// # Errors
+    /// What `read` gives.
+    pub fn spanned<T>(
+        &mut self,
+        read: &mut dyn FnMut(&mut Self) -> Result<T, Malformed>,
+    ) -> Result<(&'a str, T), Malformed> {
+        self.peek();
+        let start = self.at;
+        let said = read(self)?;
+        Ok((self.text.get(start..self.at).ok_or(Malformed)?, said))
+    }
+
     /// Reads an object, and calls `visit` with the name of each member while its value is next; what `visit` does not read
     /// is passed over. `Ok(false)` where the next value, which is passed over then, is no object.
     ///
