@@ -1,12 +1,16 @@
 """The chart on a real API server, with the generator at work under the rights that the chart grants it."""
 
+import json
+import subprocess
+import tempfile
 import unittest
 
 import yaml
 
 import chart
+import test_rendering
 from chart import MATRIX, NAMESPACE, RELEASE, render
-from cluster import Cluster, eventually
+from cluster import GENERATOR, Cluster, eventually
 
 SOURCE = ["create", "secret", "docker-registry", "--docker-server=ghcr.io", "--docker-username=user",
           "--docker-password=hunter2", "--namespace"]
@@ -56,6 +60,24 @@ class OnARealApiServer(unittest.TestCase):
         applied = self.cluster.kubectl("apply", "--dry-run=server", "--validate=strict", "--server-side", "--force-conflicts",
                                        "-k", str(chart.ROOT / "deploy"))
         self.assertEqual(applied.stderr, "")
+
+    def test_settings_are_refused_by_the_schema_as_by_the_generator(self):
+        """values.schema.json repeats what core/ checks: each takes what the other takes."""
+        def exit_code(settings):
+            with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+                json.dump(settings, file)
+                file.flush()
+                return subprocess.run([GENERATOR, "run", "--dry-run", "--settings", file.name], capture_output=True,
+                                      env={"KUBECONFIG": self.cluster.admin}, timeout=60).returncode
+
+        for name, values in MATRIX.items():
+            documents = [d for d in render(values | {"policy": {}}) if d["kind"] == "ClusterAdmissionPolicy"]
+            with self.subTest(name):
+                self.assertEqual(exit_code(documents[0]["spec"]["settings"]), 0)
+        for name, (values, _) in test_rendering.Refusals.CASES.items():
+            if set(values) == {"settings"}:
+                with self.subTest(name):
+                    self.assertEqual(exit_code({"secrets": [{"name": "a"}]} | values["settings"]), 2)
 
     def test_install_upgrade_uninstall(self):
         cluster = self.cluster
