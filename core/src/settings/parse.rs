@@ -35,7 +35,7 @@ impl Settings {
     /// [`Faults`]: everything that is wrong, each with its path.
     pub fn from_json(text: &str) -> Result<Self, Faults> {
         let mut faults = Vec::new();
-        let document = Node { path: String::new(), text };
+        let document = Node { path: Path::Root, text };
         match read_settings(&document, &mut faults) {
             Some(settings) if faults.is_empty() => Ok(settings),
             _ => Err(Faults(faults)),
@@ -51,21 +51,46 @@ impl Settings {
     }
 }
 
-/// A value, as JSON text, with the path that leads to it.
-struct Node<'a> {
-    path: String,
+/// Where a value stands. Written out only for a fault: settings are read in every admission, and are right in nearly all.
+#[derive(Clone, Copy)]
+enum Path<'p> {
+    Root,
+    Field(&'p Path<'p>, &'p str),
+    Element(&'p Path<'p>, usize),
+}
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Root => Ok(()),
+            Self::Field(Self::Root, name) => f.write_str(name),
+            Self::Field(parent, name) => write!(f, "{parent}.{name}"),
+            Self::Element(parent, position) => write!(f, "{parent}[{position}]"),
+        }
+    }
+}
+
+impl Path<'_> {
+    fn fault<T>(&self, faults: &mut Vec<Fault>, message: impl Into<String>) -> Option<T> {
+        faults.push(Fault { path: self.to_string(), message: message.into() });
+        None
+    }
+}
+
+/// A value, as JSON text, and where it stands.
+struct Node<'a, 'p> {
+    path: Path<'p>,
     text: &'a str,
 }
 
-impl<'a> Node<'a> {
+impl<'a, 'p> Node<'a, 'p> {
     fn fault<T>(&self, faults: &mut Vec<Fault>, message: impl Into<String>) -> Option<T> {
-        faults.push(Fault { path: self.path.clone(), message: message.into() });
-        None
+        self.path.fault(faults, message)
     }
 
     /// The fields of an object, none of them outside `known`.
-    fn fields(&self, known: &[&str], faults: &mut Vec<Fault>) -> Option<Fields<'a>> {
-        let mut fields = Fields { path: self.path.clone(), members: Vec::new() };
+    fn fields(&self, known: &[&str], faults: &mut Vec<Fault>) -> Option<Fields<'a, 'p>> {
+        let mut fields = Fields { path: self.path, members: Vec::new() };
         match json::members(self.text, &mut |name, text| fields.members.push((name, text))) {
             Ok(()) => {}
             Err(JsonError::NotAnObject) => {
@@ -74,8 +99,8 @@ impl<'a> Node<'a> {
             Err(malformed) => return self.fault(faults, malformed.to_string()),
         }
         for (name, _) in fields.members.iter().filter(|(name, _)| !known.contains(&name.as_ref())) {
-            let path = fields.path_of(name);
-            faults.push(Fault { path, message: format!("is no setting: known here are {}", listed(known)) });
+            let message = format!("is no setting: known here are {}", listed(known));
+            Path::Field(&self.path, name).fault::<()>(faults, message);
         }
         Some(fields)
     }
@@ -106,11 +131,15 @@ impl<'a> Node<'a> {
     }
 
     /// The elements of a list, each read by `read`; `None` where it is no list.
-    fn list<T>(&self, faults: &mut Vec<Fault>, read: fn(&Node<'a>, &mut Vec<Fault>) -> Option<T>) -> Option<Vec<T>> {
+    fn list<T>(
+        &self,
+        faults: &mut Vec<Fault>,
+        read: fn(&Node<'a, '_>, &mut Vec<Fault>) -> Option<T>,
+    ) -> Option<Vec<T>> {
         let Some(elements) = json::elements(self.text) else { return self.fault(faults, "must be a list") };
         let mut list = Vec::new();
         for (i, text) in elements.into_iter().enumerate() {
-            list.extend(read(&Node { path: format!("{}[{i}]", self.path), text }, faults));
+            list.extend(read(&Node { path: Path::Element(&self.path, i), text }, faults));
         }
         Some(list)
     }
@@ -128,33 +157,26 @@ impl<'a> Node<'a> {
 }
 
 /// The fields of an object; a field that is `null` is not there.
-struct Fields<'a> {
-    path: String,
+struct Fields<'a, 'p> {
+    path: Path<'p>,
     members: Vec<(Cow<'a, str>, &'a str)>,
 }
 
-impl<'a> Fields<'a> {
-    fn path_of(&self, name: &str) -> String {
-        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
-    }
-
-    fn get(&self, name: &str) -> Option<Node<'a>> {
+impl<'a> Fields<'a, '_> {
+    fn get<'s>(&'s self, name: &'s str) -> Option<Node<'a, 's>> {
         let (_, text) = self.members.iter().rfind(|(member, _)| member == name).filter(|(_, text)| *text != "null")?;
-        Some(Node { path: self.path_of(name), text })
+        Some(Node { path: Path::Field(&self.path, name), text })
     }
 
-    fn required(&self, name: &str, faults: &mut Vec<Fault>) -> Option<Node<'a>> {
-        self.get(name).or_else(|| {
-            faults.push(Fault { path: self.path_of(name), message: "is missing".to_owned() });
-            None
-        })
+    fn required<'s>(&'s self, name: &'s str, faults: &mut Vec<Fault>) -> Option<Node<'a, 's>> {
+        self.get(name).or_else(|| Path::Field(&self.path, name).fault(faults, "is missing"))
     }
 }
 
 const SECRET_NAME: &str =
     "is no name of a Secret: it has lower-case letters, digits, '-' and '.', as in \"my-registry\"";
 
-fn read_settings(document: &Node<'_>, faults: &mut Vec<Fault>) -> Option<Settings> {
+fn read_settings(document: &Node<'_, '_>, faults: &mut Vec<Fault>) -> Option<Settings> {
     let known = ["secrets", "serviceAccounts", "exclude", "onMissingSecret", "conflicts"];
     let fields = document.fields(&known, faults)?;
     let secrets = fields.required("secrets", faults).and_then(|node| {
@@ -187,7 +209,7 @@ fn read_settings(document: &Node<'_>, faults: &mut Vec<Fault>) -> Option<Setting
     })
 }
 
-fn read_secret(node: &Node<'_>, faults: &mut Vec<Fault>) -> Option<ConfiguredSecret> {
+fn read_secret(node: &Node<'_, '_>, faults: &mut Vec<Fault>) -> Option<ConfiguredSecret> {
     let fields = node.fields(&["name", "source", "matchImages", "matchCredentials"], faults)?;
     let name = fields.required("name", faults).and_then(|node| node.string_that(is_dns_subdomain, SECRET_NAME, faults));
     let source = match fields.get("source") {
@@ -209,7 +231,7 @@ fn read_secret(node: &Node<'_>, faults: &mut Vec<Fault>) -> Option<ConfiguredSec
     Some(ConfiguredSecret { name: name?, source: source?, scope: scope? })
 }
 
-fn read_source(node: &Node<'_>, target: Option<&str>, faults: &mut Vec<Fault>) -> Option<Source> {
+fn read_source(node: &Node<'_, '_>, target: Option<&str>, faults: &mut Vec<Fault>) -> Option<Source> {
     let fields = node.fields(&["namespace", "name", "file", "env"], faults)?;
     match (fields.get("namespace"), fields.get("file"), fields.get("env")) {
         (Some(namespace), None, None) => {
@@ -236,7 +258,7 @@ fn read_source(node: &Node<'_>, target: Option<&str>, faults: &mut Vec<Fault>) -
     }
 }
 
-fn read_image_patterns(node: &Node<'_>, faults: &mut Vec<Fault>) -> Option<Vec<ImagePattern>> {
+fn read_image_patterns(node: &Node<'_, '_>, faults: &mut Vec<Fault>) -> Option<Vec<ImagePattern>> {
     let patterns = node.list(faults, |node, faults| {
         let text = node.string(faults)?;
         match ImagePattern::parse(&text) {
@@ -250,7 +272,7 @@ fn read_image_patterns(node: &Node<'_>, faults: &mut Vec<Fault>) -> Option<Vec<I
     Some(patterns)
 }
 
-fn read_exclude(node: &Node<'_>, faults: &mut Vec<Fault>) -> Option<Exclude> {
+fn read_exclude(node: &Node<'_, '_>, faults: &mut Vec<Fault>) -> Option<Exclude> {
     let fields = node.fields(&["namespaces", "annotation"], faults)?;
     let namespaces = fields.get("namespaces").map_or_else(|| Some(Vec::new()), |node| node.globs(faults));
     // Forms and chart values give an empty text for what was not filled in.
@@ -265,7 +287,7 @@ fn read_exclude(node: &Node<'_>, faults: &mut Vec<Fault>) -> Option<Exclude> {
     Some(Exclude { namespaces: namespaces?, annotation })
 }
 
-fn report_duplicates(secrets: &Node<'_>, faults: &mut Vec<Fault>) {
+fn report_duplicates(secrets: &Node<'_, '_>, faults: &mut Vec<Fault>) {
     let elements = json::elements(secrets.text).unwrap_or_default();
     let name_of = |text| json::pick(text, ["name"]).ok().and_then(|[name]| json::string(name?));
     let names: Vec<_> = elements.into_iter().map(name_of).collect();
@@ -278,8 +300,8 @@ fn report_duplicates(secrets: &Node<'_>, faults: &mut Vec<Fault>) {
         let first = names.iter().position(|other| other == name).unwrap_or(i);
         if first != i {
             let name = quoted(name.as_deref().unwrap_or_default());
-            let message = format!("{name} is configured already, at {}[{first}]", secrets.path);
-            faults.push(Fault { path: format!("{}[{i}].name", secrets.path), message });
+            let message = format!("{name} is configured already, at {}", Path::Element(&secrets.path, first));
+            Path::Field(&Path::Element(&secrets.path, i), "name").fault::<()>(faults, message);
         }
     }
 }
