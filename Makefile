@@ -43,6 +43,19 @@ lint:
 bench: policy.wasm yardstick.wasm ## Measure the module against the plain SDK way, in one run
 	cargo bench --locked -p image-pull-secrets-e2e --bench module
 
+CLUSTER_TESTS = --locked -p image-pull-secrets-e2e -p image-pull-secrets-generator \
+	--features image-pull-secrets-e2e/cluster,image-pull-secrets-generator/cluster
+
+.PHONY: e2e
+e2e: policy.wasm ## Prove it on a real API server, and core/ against the kubelet's code (needs Go; see docs/testing.md)
+	@e2e-tests/cluster/build.sh
+	cargo clippy $(CLUSTER_TESTS) --all-targets -- -D warnings
+	cargo test $(CLUSTER_TESTS) --no-run
+	@# Most of a test is waiting for the API server, so that more run at a time than there are processors.
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-6} cargo run --quiet --locked -p image-pull-secrets-e2e --features cluster -- \
+		with-cluster --logs target/e2e-logs -- \
+		cargo test $(CLUSTER_TESTS) --no-fail-fast --test differential --test e2e --test cluster
+
 .PHONY: e2e-kwctl
 e2e-kwctl: policy.wasm ## Run e2e-tests/e2e.bats with kwctl
 	@command -v kwctl >/dev/null || { echo "$(KWCTL_HINT)"; exit 1; }
@@ -62,3 +75,11 @@ probe.wasm: $(WORKSPACE_FILES) $(call sources_of,e2e-tests/guests/probe)
 annotated-policy.wasm: policy.wasm metadata.yml README.md ## Add the metadata to the module (kwctl)
 	@command -v kwctl >/dev/null || { echo "$(KWCTL_HINT)"; exit 1; }
 	kwctl annotate --metadata-path metadata.yml --usage-path README.md --output-path $@ policy.wasm
+
+.PHONY: bench-generator
+bench-generator: ## Measure the generator on the real API server, beside a plain loop (BENCH_NAMESPACES=100,1000)
+	@e2e-tests/cluster/build.sh cluster
+	cargo run --quiet --locked -p image-pull-secrets-e2e --features cluster -- with-cluster --logs target/e2e-logs -- \
+		cargo bench --locked -p image-pull-secrets-generator --features cluster --bench namespaces
+
+include charts/charts.mk

@@ -1,11 +1,14 @@
 //! Where the answers to the policy's questions about Kubernetes come from.
 
 mod field_mask;
+#[cfg(feature = "cluster")]
+pub mod live;
 pub mod manifests;
 pub mod session;
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use kube::core::DynamicObject;
 use serde::{Deserialize, Serialize};
 
 use manifests::Manifests;
@@ -18,6 +21,9 @@ pub enum Cluster {
     Absent,
     /// The objects that somebody wrote down.
     Manifests(Arc<Manifests>),
+    /// A real API server.
+    #[cfg(feature = "cluster")]
+    Live(Arc<live::Live>),
     /// What a cluster once answered, in the order it was asked.
     Session(Arc<Session>),
     /// Another source, with everything it is asked and answers written down.
@@ -37,8 +43,8 @@ pub struct KubernetesGetResource {
     pub name: String,
     /// The object's namespace; none for a cluster-wide kind.
     pub namespace: Option<String>,
-    /// Whether the real host must ask the API server although it asked within the last 5 seconds. No source here keeps
-    /// answers, so that it makes no difference but in a session.
+    /// Whether the real host must ask the API server although it asked within the last 5 seconds. Of the sources here only
+    /// a live one keeps answers, and a session compares it.
     pub disable_cache: bool,
     /// The fields of the object that are wanted, dotted; all of them when there is no mask or an empty one. The
     /// object's `apiVersion`, `kind` and `metadata` come in any case.
@@ -61,15 +67,18 @@ impl Cluster {
     pub(crate) fn get_resource(&self, request: &KubernetesGetResource) -> anyhow::Result<Vec<u8>> {
         match self {
             Self::Absent => anyhow::bail!("kube::Client was not initialized properly"),
-            Self::Manifests(manifests) => {
-                let mut object = manifests.get(request)?;
-                if let Some(masks) = &request.field_masks {
-                    field_mask::prune(&mut object.data, masks);
-                }
-                Ok(serde_json::to_vec(&object)?)
-            }
+            Self::Manifests(manifests) => masked(manifests.get(request)?, request),
+            #[cfg(feature = "cluster")]
+            Self::Live(live) => masked(live.get(request)?, request),
             Self::Session(session) => session.replay(request),
             Self::Recording(recording) => recording.record(request),
         }
     }
+}
+
+fn masked(mut object: DynamicObject, request: &KubernetesGetResource) -> anyhow::Result<Vec<u8>> {
+    if let Some(masks) = &request.field_masks {
+        field_mask::prune(&mut object.data, masks);
+    }
+    Ok(serde_json::to_vec(&object)?)
 }

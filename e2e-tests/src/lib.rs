@@ -10,9 +10,11 @@
 //! | [`host`] | the engine: compile once, a fresh instance for each call, the deadline |
 //! | [`metadata`] | `metadata.yml`: what the policy is granted |
 //! | `capabilities` | the host's side of a host call: grants first, then the answer |
-//! | [`cluster`] | where answers come from: manifests, a recorded session, nothing |
+//! | [`cluster`] | where answers come from: manifests, a recorded session, a real API server, nothing |
 //! | [`request`] | manifests and AdmissionReviews in, admission requests out |
 //! | [`response`] | the policy's answer in, an admission response with its JSON patch out |
+//! | `webhook` | with the feature `cluster`: policies over HTTPS, as policy-server serves them |
+//! | `control_plane` | with the feature `cluster`: a disposable cluster for one run of the tests |
 //! | [`modules`] | the modules of this repository, for tests and benchmarks |
 //!
 //! Where this crate says "the real host" it means `policy-evaluator`, the library inside policy-server and kwctl, as of
@@ -20,12 +22,16 @@
 
 mod capabilities;
 pub mod cluster;
+#[cfg(feature = "cluster")]
+pub mod control_plane;
 pub mod host;
 mod kinds;
 pub mod metadata;
 pub mod modules;
 pub mod request;
 pub mod response;
+#[cfg(feature = "cluster")]
+pub mod webhook;
 
 pub use capabilities::{HostCall, LogEntry};
 pub use cluster::{

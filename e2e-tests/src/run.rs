@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::render::{Evaluated, Summary};
 
 #[derive(clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct PolicyArgs {
     /// The policy's WebAssembly module.
     #[arg(long, value_name = "FILE", default_value = "policy.wasm")]
     module: PathBuf,
@@ -26,6 +26,27 @@ pub(crate) struct Args {
     /// The policy's settings, YAML or JSON. Without a file they are empty.
     #[arg(long, value_name = "FILE")]
     settings: Option<PathBuf>,
+}
+
+impl PolicyArgs {
+    /// The policy, ready to be asked, and its settings, which it has found valid.
+    pub(crate) fn load(&self) -> Result<(Host, Value)> {
+        let metadata = Metadata::read(&self.metadata)?;
+        let module = fs::read(&self.module).with_context(|| {
+            format!("cannot read the module {}: build it with `make policy.wasm`", self.module.display())
+        })?;
+        let host = Host::load(&module, metadata)?;
+        let settings = settings(self.settings.as_deref())?;
+        validate_settings(&host, &settings)?;
+        Ok((host, settings))
+    }
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// What is asked.
+    #[command(flatten)]
+    policy: PolicyArgs,
     /// What the policy's questions about the cluster are answered from: a directory of manifests, or a session recorded
     /// by --record or by kwctl. Without it there is no cluster.
     #[arg(long, value_name = "DIRECTORY|SESSION")]
@@ -50,13 +71,7 @@ enum Output {
 
 /// Prints each verdict. The exit code says whether there was one for each object, not which it was.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let metadata = Metadata::read(&args.metadata)?;
-    let module = fs::read(&args.module).with_context(|| {
-        format!("cannot read the module {}: build it with `make policy.wasm`", args.module.display())
-    })?;
-    let host = Host::load(&module, metadata)?;
-    let settings = settings(args.settings.as_deref())?;
-    validate_settings(&host, &settings)?;
+    let (host, settings) = args.policy.load()?;
     let requests = args.manifests.iter().map(|path| requests(path)).collect::<Result<Vec<_>>>()?.concat();
 
     let cluster = cluster(args.cluster.as_deref())?;

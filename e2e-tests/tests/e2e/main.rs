@@ -1,0 +1,12 @@
+//! The policy as an admission webhook of a real API server, under the rights that are shipped, alone and with the
+//! generator beside it.
+//!
+//! Every test has namespaces, a webhook and rights of its own, so that all can run at the same time.
+
+mod faults;
+mod harness;
+mod peers;
+mod pods;
+mod rights;
+mod service_accounts;
+mod story;

@@ -1,0 +1,81 @@
+//! Others that change the same objects on the same cluster.
+
+use crate::harness::{Registration, Stage, eventually, pod};
+use rstest::rstest;
+use serde_json::json;
+
+/// The other webhook adds a secret of its own and is asked in the order of the names.
+#[rstest]
+#[case::before_ours("a-", &["theirs", "creds"])]
+#[case::after_ours("z-", &["creds", "theirs"])]
+#[tokio::test(flavor = "multi_thread")]
+async fn another_webhook_adds_its_secret(#[case] prefix: &'static str, #[case] expected: &[&str]) {
+    let ours = Stage::new(json!({"secrets": [{"name": "creds"}]})).await;
+    ours.create_secret("creds").await;
+    ours.create_secret("theirs").await;
+    let mut theirs = Stage::empty(json!({"secrets": [{"name": "theirs"}]})).await;
+    theirs.register(Registration { prefix, ..Registration::default() }).await;
+    // One namespace that both are asked about.
+    let name = format!("{prefix}{}", theirs.id);
+    let path = format!("/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/{name}");
+    let patch =
+        json!([{"op": "add", "path": "/webhooks/0/namespaceSelector/matchExpressions/0/values/-", "value": ours.id}]);
+    theirs.send("PATCH", &path, "application/json-patch+json", patch).await.ok();
+    theirs.forget();
+    eventually("both are asked", || async {
+        ours.post(&format!("{}?dryRun=All", ours.pods()), pod("probe")).await.ok();
+        !theirs.asked().is_empty()
+    })
+    .await;
+    assert_eq!(ours.create_pod(pod("web")).await.ok().listed(), expected);
+}
+
+const LACKS_IT: &str =
+    "!has(object.spec.imagePullSecrets) || !object.spec.imagePullSecrets.exists(secret, secret.name == 'theirs')";
+
+/// Not as an apply configuration: for those, the entries of `imagePullSecrets` are atomic, and refused.
+const APPENDS_IT: &str = "has(object.spec.imagePullSecrets)
+    ? [JSONPatch{op: 'add', path: '/spec/imagePullSecrets/-', value: Object.spec.imagePullSecrets{name: 'theirs'}}]
+    : [JSONPatch{op: 'add', path: '/spec/imagePullSecrets', value: [Object.spec.imagePullSecrets{name: 'theirs'}]}]";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mutating_admission_policy_adds_another_secret() {
+    let stage = Stage::new(json!({"secrets": [{"name": "creds"}]})).await;
+    stage.create_secret("creds").await;
+    // The newest version that the API server has.
+    let group = "/apis/admissionregistration.k8s.io";
+    let served = stage.get(group).await.ok();
+    let mut versions = Vec::new();
+    for version in served.body["versions"].as_array().unwrap() {
+        let version = version["version"].as_str().unwrap().to_owned();
+        let resources = stage.get(&format!("{group}/{version}")).await.ok();
+        let has =
+            resources.body["resources"].as_array().unwrap().iter().any(|r| r["name"] == "mutatingadmissionpolicies");
+        versions.extend(has.then_some(version));
+    }
+    let version = versions.first().expect("the API server has MutatingAdmissionPolicies");
+    let policy = json!({
+        "apiVersion": format!("admissionregistration.k8s.io/{version}"),
+        "kind": "MutatingAdmissionPolicy",
+        "metadata": {"name": stage.id},
+        "spec": {
+            "failurePolicy": "Fail",
+            "reinvocationPolicy": "IfNeeded",
+            "matchConstraints": {
+                "namespaceSelector": {"matchLabels": {"stage": stage.id}},
+                "resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}],
+            },
+            "matchConditions": [{"name": "lacks-it", "expression": LACKS_IT}],
+            "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": APPENDS_IT}}],
+        },
+    });
+    stage.create(&format!("{group}/{version}/mutatingadmissionpolicies"), policy).await.ok();
+    let binding = json!({"metadata": {"name": stage.id}, "spec": {"policyName": stage.id}});
+    stage.create(&format!("{group}/{version}/mutatingadmissionpolicybindings"), binding).await.ok();
+    eventually("the policy is at work", || async {
+        stage.post(&format!("{}?dryRun=All", stage.pods()), pod("probe")).await.ok().listed().contains(&"theirs")
+    })
+    .await;
+    // Policies come before webhooks.
+    assert_eq!(stage.create_pod(pod("web")).await.ok().listed(), ["theirs", "creds"]);
+}
