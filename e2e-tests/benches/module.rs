@@ -30,6 +30,8 @@ struct Case {
 struct Cost {
     start: Duration,
     validate: Duration,
+    /// The part of `validate` in which the host answers. The yardstick asks nothing.
+    answering: Duration,
 }
 
 fn main() {
@@ -37,19 +39,20 @@ fn main() {
     let policy = Host::load(&policy_module, modules::metadata()).expect("the policy's module loads");
     let yardstick = Host::load(&yardstick_module, modules::metadata()).expect("the yardstick loads");
 
-    println!("| case | start | yardstick | ratio | validate | yardstick | ratio | aim | ×10 costs |");
-    println!("|---|--:|--:|--:|--:|--:|--:|--:|--:|");
+    println!("| case | start | yardstick | ratio | validate | of it host | yardstick | ratio | aim | ×10 costs |");
+    println!("|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|");
     let mut before = None;
     for case in cases() {
         let (ours, theirs) = measure(&case, &policy, &yardstick);
         let growth = before.filter(|_| case.grown).map(|before| format!("×{:.1}", ratio(ours.validate, before)));
         println!(
-            "| {} | {} | {} | {:.2} | {} | {} | {:.2} | {} | {} |",
+            "| {} | {} | {} | {:.2} | {} | {} | {} | {:.2} | {} | {} |",
             case.name,
             microseconds(ours.start),
             microseconds(theirs.start),
             ratio(ours.start, theirs.start),
             microseconds(ours.validate),
+            microseconds(ours.answering),
             microseconds(theirs.validate),
             ratio(ours.validate, theirs.validate),
             case.aim.map(|aim| format!("{aim:.2}")).unwrap_or_default(),
@@ -159,7 +162,7 @@ fn measure(case: &Case, policy: &Host, yardstick: &Host) -> (Cost, Cost) {
         for (host, costs) in [(policy, &mut ours), (yardstick, &mut theirs)] {
             let call = host.call("validate", payload.as_bytes(), &cluster);
             call.answer.expect("the module answers");
-            costs.push(Cost { start: call.start, validate: call.run });
+            costs.push(Cost { start: call.start, validate: call.run, answering: call.answering });
         }
     }
     (median(&ours), median(&theirs))
@@ -171,7 +174,7 @@ fn median(costs: &[Cost]) -> Cost {
         values.sort();
         values[values.len() / 2]
     };
-    Cost { start: of(|cost| cost.start), validate: of(|cost| cost.validate) }
+    Cost { start: of(|cost| cost.start), validate: of(|cost| cost.validate), answering: of(|cost| cost.answering) }
 }
 
 fn ratio(value: Duration, unit: Duration) -> f64 {

@@ -1,7 +1,7 @@
 //! The host's side of a host call: what the metadata does not grant is refused, `kubernetes/get_resource` is answered
 //! from the cluster, `tracing/log` is kept.
 
-use std::{backtrace::Backtrace, error::Error};
+use std::{backtrace::Backtrace, error::Error, time::Duration};
 
 use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::{Map, Value};
@@ -51,6 +51,7 @@ fn level<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error>
 /// What the policy asked of its host during one call, as it came: reading it is not to count as the policy's time.
 #[derive(Debug, Default)]
 pub(crate) struct Transcript {
+    pub(crate) answering: Duration,
     host_calls: Vec<(String, Vec<u8>, Option<String>)>,
     events: Vec<Vec<u8>>,
 }

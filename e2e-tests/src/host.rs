@@ -51,6 +51,8 @@ pub struct Call {
     pub start: Duration,
     /// How long the guest ran, host calls included.
     pub run: Duration,
+    /// How much of that the host took to answer host calls.
+    pub answering: Duration,
 }
 
 /// What one request came to.
@@ -188,7 +190,14 @@ impl Host {
         let answer = instance.and_then(|instance| instance.call(operation, payload).map_err(guest_error));
         let run = begin.elapsed();
         let transcript = transcript.lock().unwrap_or_else(PoisonError::into_inner);
-        Call { answer, host_calls: transcript.host_calls(), logs: transcript.logs(), start, run }
+        Call {
+            answer,
+            host_calls: transcript.host_calls(),
+            logs: transcript.logs(),
+            start,
+            run,
+            answering: transcript.answering,
+        }
     }
 
     fn instance(&self, cluster: &Cluster, transcript: Arc<Mutex<Transcript>>) -> Result<WapcHost, CallError> {
@@ -199,7 +208,10 @@ impl Host {
         let callback = move |_: u64, binding: &str, namespace: &str, operation: &str, payload: &[u8]| {
             let capabilities = Capabilities { metadata: &metadata, cluster: &cluster, backtraces };
             let mut transcript = transcript.lock().unwrap_or_else(PoisonError::into_inner);
-            capabilities.answer(&mut transcript, (binding, namespace, operation), payload)
+            let begin = Instant::now();
+            let answer = capabilities.answer(&mut transcript, (binding, namespace, operation), payload);
+            transcript.answering += begin.elapsed();
+            answer
         };
         WapcHost::new(Box::new(provider), Some(Box::new(callback))).map_err(start_error)
     }
