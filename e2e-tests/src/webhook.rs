@@ -30,8 +30,11 @@ pub struct Policy {
     /// What its questions are answered from.
     pub cluster: Cluster,
     /// Is shown every request with what it came to.
-    pub observer: Box<dyn Fn(&AdmissionRequest, &Evaluation) + Send + Sync>,
+    pub observer: Observer,
 }
+
+/// Sees requests and what they came to, from any thread.
+pub type Observer = Box<dyn Fn(&AdmissionRequest, &Evaluation) + Send + Sync>;
 
 /// A webhook that is at work until it is dropped.
 pub struct Webhook {
