@@ -4,9 +4,12 @@
 //! Every test has namespaces, a webhook and rights of its own, so that all can run at the same time.
 
 mod faults;
+mod generator;
 mod harness;
 mod peers;
 mod pods;
+mod product;
 mod rights;
 mod service_accounts;
 mod story;
+mod together;

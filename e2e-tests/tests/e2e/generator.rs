@@ -1,0 +1,75 @@
+//! The generator as its own process, beside the policy.
+
+use crate::harness::{PASSWORD, Stage};
+use serde_json::Value;
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use tempfile::TempDir;
+
+/// A generator that runs until it is dropped.
+pub struct Generator {
+    child: Child,
+    log: PathBuf,
+    _directory: TempDir,
+}
+
+impl Generator {
+    /// Has it run on the stage with these settings.
+    pub fn start(stage: &Stage, settings: &Value) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("log");
+        let child = command("run", stage, settings, &directory)
+            .args(["--no-leader-elect", "--listen", "127.0.0.1:0", "--log-level", "debug"])
+            .stdin(Stdio::null())
+            .stderr(File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        Self { child, log, _directory: directory }
+    }
+
+    /// What it logged so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+/// `cleanup` on the stage: whether it succeeded, and what it said.
+pub fn cleanup(stage: &Stage, settings: &Value, args: &[&str]) -> (bool, String) {
+    let directory = tempfile::tempdir().unwrap();
+    let output = command("cleanup", stage, settings, &directory).arg("--yes").args(args).output().unwrap();
+    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert!(!said.contains(PASSWORD), "a credential was told: {said}");
+    (output.status.success(), said)
+}
+
+fn command(name: &str, stage: &Stage, settings: &Value, directory: &TempDir) -> Command {
+    let program =
+        PathBuf::from(env!("CARGO_BIN_EXE_image-pull-secrets-e2e")).with_file_name("image-pull-secrets-generator");
+    assert!(program.is_file(), "run `cargo build -p image-pull-secrets-generator` first: there is no {program:?}");
+    let file = directory.path().join("settings.json");
+    fs::write(&file, settings.to_string()).unwrap();
+    let mut command = Command::new(program);
+    command
+        .arg(name)
+        .args(["--lease-namespace", "default", "--lease-name", &stage.id])
+        .args(["--namespace-selector", &format!("stage={}", stage.id)])
+        .arg("--settings")
+        .arg(file)
+        .arg("--kubeconfig")
+        .arg(&stage.kubeconfig);
+    command
+}
+
+impl Drop for Generator {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let log = self.log();
+        if std::thread::panicking() {
+            eprintln!("--- the generator's log\n{log}");
+        } else {
+            assert!(!log.contains(PASSWORD), "a credential was logged: {log}");
+        }
+    }
+}
