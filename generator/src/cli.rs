@@ -1,7 +1,8 @@
 //! The command line.
 
 use crate::selection::parse_selector;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::builder::StyledStr;
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use k8s_openapi::jiff::SignedDuration;
 use kube::core::Selector;
 use std::net::SocketAddr;
@@ -16,6 +17,31 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// What the command line says. Ends the process where it says nothing that makes sense, or asks for help.
+    pub fn read() -> Self {
+        Self::from_arg_matches(&command().get_matches()).unwrap_or_else(|error| error.exit())
+    }
+}
+
+fn command() -> clap::Command {
+    in_sentences(Cli::command().mut_subcommands(in_sentences))
+}
+
+/// Ends each help text with a full stop: clap drops that of a text of one paragraph.
+fn in_sentences(command: clap::Command) -> clap::Command {
+    let sentence = |help: &StyledStr| format!("{}.", help.to_string().trim_end_matches('.'));
+    let about = command.get_about().map(sentence);
+    let command = command.mut_args(|argument| match argument.get_help().map(sentence) {
+        Some(help) => argument.help(help),
+        None => argument,
+    });
+    match about {
+        Some(about) => command.about(about),
+        None => command,
+    }
 }
 
 /// What to do.
@@ -199,24 +225,23 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
     use rstest::rstest;
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        command().debug_assert();
     }
 
     #[test]
     fn every_help_text_is_a_sentence() {
-        for command in Cli::command().get_subcommands() {
-            for argument in
-                command.get_arguments().filter(|argument| !matches!(argument.get_id().as_str(), "help" | "version"))
-            {
-                let help =
-                    argument.get_long_help().or(argument.get_help()).map(ToString::to_string).unwrap_or_default();
-                assert!(help.starts_with(char::is_uppercase), "{}: {help:?}", argument.get_id());
-                assert!(help.split_whitespace().count() >= 5, "{}: {help:?}", argument.get_id());
+        assert!(command().get_about().unwrap().to_string().ends_with('.'));
+        for subcommand in command().get_subcommands() {
+            let arguments = subcommand.get_arguments().filter(|argument| !argument.get_id().as_str().eq("help"));
+            let texts = arguments.map(|argument| (argument.get_id().as_str(), argument.get_help()));
+            for (name, text) in texts.chain([(subcommand.get_name(), subcommand.get_about())]) {
+                let text = text.map(ToString::to_string).unwrap_or_default();
+                assert!(text.starts_with(char::is_uppercase) && text.ends_with('.'), "{name}: {text:?}");
+                assert!(text.split_whitespace().count() >= 5, "{name}: {text:?}");
             }
         }
     }

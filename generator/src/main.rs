@@ -1,6 +1,5 @@
 //! `image-pull-secrets-generator`.
 
-use clap::Parser as _;
 use image_pull_secrets_generator::cli::{Cli, Command, CommonArgs, LogFormat, LogLevel};
 use image_pull_secrets_generator::{cleanup, run, status};
 use std::process::ExitCode;
@@ -10,7 +9,7 @@ use tracing_subscriber::prelude::*;
 // One thread: it waits for the API server nearly all the time, and needs a fraction of the memory that several would.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::read();
     log_as(match &cli.command {
         Command::Run(args) => &args.common,
         Command::Status(args) => &args.common,
