@@ -321,13 +321,16 @@ pub fn source_label(source: &Source) -> String {
 }
 
 /// Whether a Secret that stands where a copy would be makes it unwise to refer to it: the kubelet cannot use it, and it will
-/// not be replaced. One malformed Secret makes the kubelet fail every image of a Pod.
-fn is_harmful(seen: &NamespaceSeen, secret: &str, rules: &Rules) -> bool {
-    let replaceable = |found: &SecretSeen| {
-        (found.copied_from.is_some() || rules.settings.conflicts == Conflicts::Adopt)
-            && matches!(rules.sources.get(secret), Some(SourceState::Ready(_)))
+/// stay as it is. One malformed Secret makes the kubelet fail every image of a Pod.
+fn is_harmful(namespace: &str, seen: &NamespaceSeen, secret: &str, rules: &Rules) -> bool {
+    let Some(found) = seen.secrets.get(secret).filter(|found| !found.usable) else { return false };
+    let is_copy = found.copied_from.is_some();
+    let changes = match rules.sources.get(secret) {
+        Some(SourceState::Ready(_)) => is_copy || rules.settings.conflicts == Conflicts::Adopt,
+        Some(SourceState::Gone) => is_copy && rules.delete_with_source,
+        _ => false,
     };
-    seen.secrets.get(secret).is_some_and(|found| !found.usable && !replaceable(found))
+    !changes || rules.is_source(&Target { namespace: namespace.to_owned(), secret: secret.to_owned() })
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crate::index::{Index, ServiceAccountSeen, Version};
 use std::fmt;
 
 /// A change of one ServiceAccount's references, valid for one version of it only.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ReferenceChange {
     /// The namespace.
     pub namespace: String,
@@ -58,7 +58,7 @@ pub(super) fn changes<'a>(
     // What cannot be seen is neither added nor removed; that includes the references of another generator's secrets.
     let is_known = |name: &str| index.listed.secrets.contains(name);
     let names = rules.settings.service_account_secrets().map(|secret| secret.name.as_str());
-    let wanted: Vec<&str> = names.filter(|name| is_known(name) && !is_harmful(seen, name, rules)).collect();
+    let wanted: Vec<&str> = names.filter(|name| is_known(name) && !is_harmful(namespace, seen, name, rules)).collect();
     seen.service_accounts.iter().filter_map(move |(name, account)| {
         if account.deleting {
             return None;

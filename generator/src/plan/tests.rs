@@ -165,7 +165,7 @@ fn an_excluded_namespace(
 #[case::missing_for_certain(SourceState::Gone, false)]
 #[case::not_read_yet(SourceState::Unread, true)]
 #[case::missing_as_a_watch_says_with_delete_with_source(SourceState::Missing, true)]
-#[case::unusable(SourceState::Unusable(Unusable::TooLarge(1)), true)]
+#[case::unusable(SourceState::Unusable(Unusable::TooLarge), true)]
 fn copies_stay_while_the_source_is(#[case] source: SourceState, #[case] delete_with_source: bool) {
     let mut rules = Rules { delete_with_source, ..rules(one_secret()) };
     rules.sources.insert(SECRET.to_owned(), source);
@@ -180,6 +180,9 @@ fn copies_go_with_their_source_when_told_to_and_foreign_secrets_stay() {
     let actions = |secret| state_and_actions(&index(Some(secret), None), &rules).1;
     assert_eq!(actions(in_sync()), DELETE);
     assert_eq!(actions(foreign()), NOTHING);
+    // What goes is no reason to leave out the reference: the same plan again has nothing to add.
+    let both = state_and_actions(&index(Some(opaque(in_sync())), Some(account(&[], &[]))), &rules).1;
+    assert_eq!(both, [DELETE[0], "update ServiceAccount team-a/default: +registry-credentials"]);
 }
 
 #[test]
