@@ -19,7 +19,7 @@ use std::time::Duration;
 
 pub use failure::{Failure, Reason};
 
-/// How long one write may take, retries after a `Retry-After` included.
+/// How long one write may take. (An admission webhook may take up to 30 s, the API server a minute.)
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Carries out actions.

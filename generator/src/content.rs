@@ -61,8 +61,8 @@ pub enum Unusable {
     #[error(transparent)]
     Secret(#[from] secret::Unusable),
     /// The API server would not take a Secret of this size.
-    #[error("it has {0} bytes of data, and a Secret has at most {MAX_BYTES}")]
-    TooLarge(usize),
+    #[error("it has more than {MAX_BYTES} bytes of data, and no Secret may have so much")]
+    TooLarge,
 }
 
 impl Content {
@@ -87,11 +87,11 @@ impl Content {
     }
 
     fn new(secret_type: &str, data: BTreeMap<String, ByteString>) -> Result<Self, Unusable> {
-        is_usable(secret_type, &data)?;
-        let size = data.values().map(|ByteString(value)| value.len()).sum();
-        if size > MAX_BYTES {
-            return Err(Unusable::TooLarge(size));
+        // First: of a file that is too large only the beginning was read, which would not parse.
+        if data.values().map(|ByteString(value)| value.len()).sum::<usize>() > MAX_BYTES {
+            return Err(Unusable::TooLarge);
         }
+        is_usable(secret_type, &data)?;
         let format =
             SecretFormat::of_type(secret_type).ok_or_else(|| secret::Unusable::Type(secret_type.to_owned()))?;
         let digest = Digest::of(&data);
@@ -156,9 +156,11 @@ mod tests {
     fn a_source_too_large_for_a_secret_is_refused() {
         let document =
             format!(r#"{{"auths":{{"ghcr.io":{{"username":"a","password":"{}"}}}}}}"#, "p".repeat(MAX_BYTES));
-        let size = document.len();
-        let fault = Content::of_docker_config(document.into_bytes()).err().unwrap();
-        assert_eq!(fault, Unusable::TooLarge(size));
+        let mut document = document.into_bytes();
+        assert_eq!(Content::of_docker_config(document.clone()).err().unwrap(), Unusable::TooLarge);
+        // What is read of a file.
+        document.truncate(MAX_BYTES + 1);
+        assert_eq!(Content::of_docker_config(document).err().unwrap(), Unusable::TooLarge);
     }
 
     #[test]

@@ -332,6 +332,8 @@ impl Controller {
         let label = plan::source_label(&source);
         let metrics = &self.setup.writer.metrics;
         match &state {
+            // At the start, and at every resync: no news.
+            SourceState::Ready(_) if before.is_none() => tracing::debug!(secret, source = label, "source read"),
             SourceState::Ready(_) => tracing::info!(secret, source = label, "source read"),
             SourceState::Missing | SourceState::Gone => {
                 metrics.show_source(&secret, None);

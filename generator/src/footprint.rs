@@ -2,6 +2,7 @@
 //! ServiceAccounts. Recorded on the Lease, so that what is no longer in the settings is found and removed after a restart too,
 //! without a right to list every Secret.
 
+use crate::backoff::Backoff;
 use crate::ownership::{FOOTPRINT_ANNOTATION, MANAGER};
 use crate::rbac::Request;
 use crate::watch::Watched;
@@ -13,6 +14,10 @@ use kube::{Api, Client};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// How often the record is asked for, at most: for three quarters of a minute.
+const TRIES: usize = 9;
 
 /// What there may be.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,9 +78,21 @@ impl Record {
     /// What was recorded; nothing where there is no Lease.
     ///
     /// # Errors
-    /// The Lease cannot be read.
+    /// The Lease cannot be read: not even after some tries, where another try makes sense.
     pub async fn read(&self) -> Result<Footprint> {
-        let lease = self.api().get_opt(&self.lease).await.map_err(|error| self.explained("get", &error))?;
+        let mut waits = Backoff::new(Duration::from_millis(500), Duration::from_secs(10)).take(TRIES);
+        let lease = loop {
+            match self.api().get_opt(&self.lease).await {
+                Ok(lease) => break lease,
+                Err(error) => match waits.next().filter(|_| may_pass(&error)) {
+                    Some(wait) => {
+                        tracing::debug!("{} (trying again)", self.explained("get", &error));
+                        tokio::time::sleep(wait).await;
+                    }
+                    None => return Err(self.explained("get", &error)),
+                },
+            }
+        };
         let annotations = lease.and_then(|lease| lease.metadata.annotations).unwrap_or_default();
         // A record that somebody spoiled is no reason to stop: what it would have said is lost.
         Ok(annotations.get(FOOTPRINT_ANNOTATION).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default())
@@ -127,6 +144,14 @@ impl Record {
             _ => None,
         };
         anyhow!("cannot {verb} Lease {}/{}: {}", self.namespace, self.lease, rule.unwrap_or_else(|| error.to_string()))
+    }
+}
+
+/// Whether the same request may succeed later.
+fn may_pass(error: &kube::Error) -> bool {
+    match error {
+        kube::Error::Api(status) => matches!(status.code, 408 | 429 | 500..),
+        _ => true,
     }
 }
 

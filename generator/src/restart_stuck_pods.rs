@@ -67,7 +67,6 @@ fn waiting_reason(status: &ContainerStatus) -> Option<&str> {
 
 /// The Pods that are stuck, and those that were evicted already.
 pub struct StuckPods {
-    /// The API server, by a client that does not retry: 429 is how a budget says no.
     client: Client,
     metrics: Arc<Metrics>,
     stuck: BTreeMap<(String, String), PodSeen>,
@@ -75,7 +74,7 @@ pub struct StuckPods {
 }
 
 impl StuckPods {
-    /// Evicts through `client`, which must not retry by itself.
+    /// Evicts through `client`.
     pub fn new(client: Client, metrics: Arc<Metrics>) -> Self {
         Self { client, metrics, stuck: BTreeMap::new(), evicted: HashSet::new() }
     }
@@ -133,6 +132,7 @@ async fn evict(client: Client, metrics: Arc<Metrics>, pod: PodSeen) {
                 tracing::warn!("cannot evict Pod {}/{}: {why}", pod.namespace, pod.name);
                 return;
             }
+            // 429 is how a budget says no.
             Err(error) => {
                 tracing::debug!("cannot evict Pod {}/{} yet: {error}", pod.namespace, pod.name);
                 tokio::time::sleep(wait).await;

@@ -52,7 +52,7 @@ impl Surroundings {
         let context = Context {
             reporter: Reporter::new(client.clone(), &identity, own_pod),
             client,
-            evictions: None,
+            restart_stuck_pods: false,
             metrics: health.metrics.clone(),
             selector: common.namespace_selector.clone(),
             delete_with_source: false,
@@ -73,9 +73,7 @@ pub async fn run(args: RunArgs) -> Result<ExitCode> {
     let mut surroundings = Surroundings::of(&args.common).await?;
     surroundings.context.delete_with_source = args.delete_with_source;
     surroundings.context.concurrency = args.concurrency.into();
-    if args.restart_stuck_pods {
-        surroundings.context.evictions = Some(connect::client_without_retry(connect::config(&args.common).await?)?);
-    }
+    surroundings.context.restart_stuck_pods = args.restart_stuck_pods;
     if args.dry_run {
         return dry_run(&surroundings, &source.read(&surroundings.context.client).await?).await;
     }
@@ -87,7 +85,7 @@ pub async fn run(args: RunArgs) -> Result<ExitCode> {
 
 async fn dry_run(surroundings: &Surroundings, configuration: &Configuration) -> Result<ExitCode> {
     let context = surroundings.context.clone().only_looking();
-    let footprint = recorded(&surroundings.record).await;
+    let footprint = recorded(&surroundings.record).await.unwrap_or_default();
     let mut session = Session::start(&context, configuration, &footprint, CancellationToken::new());
     let (index, rules) = session.controller.snapshot().await?;
     for (_, plan) in plan::plan(index, rules) {
@@ -193,8 +191,10 @@ async fn work(surroundings: &Surroundings, configuration: &Configuration, stop: 
 
 /// Records what there may be from now on, and gives all that there may be.
 async fn begin(record: &Record, configuration: &Configuration) -> Footprint {
-    let before = recorded(record).await;
-    let all = before.clone().and(Footprint::of(&configuration.settings));
+    let present = Footprint::of(&configuration.settings);
+    // What cannot be read is not overwritten either.
+    let Some(before) = recorded(record).await else { return present };
+    let all = before.clone().and(present);
     if all != before
         && let Err(error) = record.write(&all).await
     {
@@ -213,11 +213,9 @@ async fn end(record: &Record, configuration: &Configuration, recorded: &Footprin
     }
 }
 
-async fn recorded(record: &Record) -> Footprint {
-    record.read().await.unwrap_or_else(|error| {
-        tracing::warn!("what left the settings before now is not known: {error:#}");
-        Footprint::default()
-    })
+async fn recorded(record: &Record) -> Option<Footprint> {
+    let recorded = record.read().await;
+    recorded.inspect_err(|error| tracing::warn!("what left the settings before now is not known: {error:#}")).ok()
 }
 
 fn stop_on_signal() -> Result<CancellationToken> {

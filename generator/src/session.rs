@@ -26,8 +26,8 @@ use tokio_util::sync::CancellationToken;
 pub struct Context {
     /// The API server.
     pub client: Client,
-    /// A client that retries nothing, if stuck Pods are to be restarted.
-    pub evictions: Option<Client>,
+    /// Whether Pods that cannot pull are evicted.
+    pub restart_stuck_pods: bool,
     /// The metrics.
     pub metrics: Arc<Metrics>,
     /// Where Events go.
@@ -43,7 +43,7 @@ pub struct Context {
 impl Context {
     /// The same, for what must not write.
     pub fn only_looking(self) -> Self {
-        Self { evictions: None, reporter: self.reporter.silent(), ..self }
+        Self { restart_stuck_pods: false, reporter: self.reporter.silent(), ..self }
     }
 }
 
@@ -96,7 +96,7 @@ impl Session {
         let mut watches = JoinSet::new();
         let mut wanted = required.clone();
         wanted.extend(everything.watches());
-        if context.evictions.is_some() {
+        if context.restart_stuck_pods {
             wanted.insert(Watched::PendingPods);
         }
         for watched in wanted {
@@ -113,14 +113,15 @@ impl Session {
             delete_with_source: context.delete_with_source,
             sources: BTreeMap::new(),
         };
+        let (client, metrics) = (context.client.clone(), context.metrics.clone());
         let setup = Setup {
+            stuck_pods: context.restart_stuck_pods.then(|| StuckPods::new(client, metrics)),
             writer: Writer { client: context.client.clone(), metrics: context.metrics.clone() },
             rules,
             required,
             sources_matter,
             concurrency: context.concurrency,
             reporter: context.reporter.clone(),
-            stuck_pods: context.evictions.clone().map(|client| StuckPods::new(client, context.metrics.clone())),
             done,
         };
         Self { controller: Controller::new(setup, reports), _watches: watches }

@@ -5,6 +5,7 @@ use crate::cli::SettingsArgs;
 use crate::error::chain;
 use crate::file;
 use crate::rbac::Request;
+use crate::watch;
 use anyhow::{Context as _, Result, anyhow, bail};
 use futures::StreamExt as _;
 use image_pull_secrets::settings::Settings;
@@ -21,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::watch::Sender;
 
 /// What the administrator wrote.
 #[derive(Debug, Clone, PartialEq)]
@@ -78,7 +79,7 @@ impl SettingsSource {
     }
 
     /// Keeps `configuration` as the settings are: `None` while there are none. Settings that are not valid change nothing.
-    pub async fn follow(self, client: Client, configuration: watch::Sender<Option<Configuration>>) {
+    pub async fn follow(self, client: Client, configuration: Sender<Option<Configuration>>) {
         let set = |new: Result<Option<Configuration>>| match new {
             Ok(new) => {
                 configuration.send_if_modified(|current| {
@@ -105,9 +106,8 @@ impl SettingsSource {
 }
 
 async fn follow_policy(client: Client, name: &str, set: impl Fn(Result<Option<Configuration>>)) {
-    let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
     let backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
-    let mut events = pin!(watcher(policies(client), config).backoff(backoff));
+    let mut events = pin!(watcher(policies(client), watch::config(Some(name))).backoff(backoff));
     let (mut found, mut last_trouble) = (false, String::new());
     let absent = || tracing::warn!("ClusterAdmissionPolicy {name} is not there: nothing is done until it is");
     while let Some(event) = events.next().await {

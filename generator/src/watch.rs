@@ -2,6 +2,7 @@
 //! is queued, so that no credential and no object as a whole is held.
 
 use crate::backoff::Backoff;
+use crate::connect::retry_after;
 use crate::content::Content;
 use crate::index::{NamespaceFacts, News, SecretSeen, ServiceAccountSeen, Version};
 use crate::plan::SourceState;
@@ -10,7 +11,7 @@ use crate::restart_stuck_pods::PodSeen;
 use futures::{Stream, StreamExt as _};
 use image_pull_secrets::settings::Settings;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Secret, ServiceAccount};
-use kube::core::PartialObjectMeta;
+use kube::core::{PartialObjectMeta, Status};
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, ResourceExt as _};
@@ -19,6 +20,10 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::Sender;
+
+/// How long a watch lasts before it is asked for again from where it was, in seconds. Five seconds later it is given up where
+/// the API server has not ended it: its connection is dead, and nobody told. (kube's own default is nearly 5 minutes.)
+pub const QUIET_SECONDS: u32 = 45;
 
 /// What a watch reports.
 pub enum Report {
@@ -97,13 +102,7 @@ impl Watched {
             (_, Some(name)) => format!("{} named {name}", request.resource),
             _ => request.resource.to_owned(),
         };
-        let status = match error {
-            watcher::Error::WatchError(status) => Some(&**status),
-            watcher::Error::InitialListFailed(kube::Error::Api(status))
-            | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-            | watcher::Error::WatchFailed(kube::Error::Api(status)) => Some(&**status),
-            _ => None,
-        };
+        let status = status_of(error);
         // 410: the version to go on from is no longer kept; the watcher lists anew by itself.
         if status.is_some_and(|status| status.code == 410) {
             return None;
@@ -122,13 +121,6 @@ impl Watched {
 impl Watcher {
     /// Watches until nobody wants the reports any more.
     pub async fn watch(self, watched: Watched) {
-        let config = |name: Option<&str>| {
-            let config = watcher::Config::default();
-            match name {
-                Some(name) => config.fields(&format!("metadata.name={name}")),
-                None => config,
-            }
-        };
         match &watched {
             Watched::Namespaces => {
                 let stream = watcher(Api::<PartialObjectMeta<Namespace>>::all(self.client.clone()), config(None));
@@ -205,7 +197,7 @@ impl Watcher {
                 .await;
             }
             Watched::PendingPods => {
-                let pending = watcher::Config::default().fields("status.phase=Pending");
+                let pending = config(None).fields("status.phase=Pending");
                 let stream = watcher(Api::<Pod>::all(self.client.clone()), pending);
                 self.follow(&watched, stream, |event| match event {
                     Event::Init | Event::InitDone => None,
@@ -246,9 +238,13 @@ impl Watcher {
         let backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
         let mut events = pin!(stream.backoff(backoff));
         while let Some(event) = events.next().await {
+            let mut wait = None;
             let report = match event {
                 Ok(event) => report_of(event),
-                Err(error) => watched.trouble(&error).map(|trouble| Report::Trouble(watched.clone(), trouble)),
+                Err(error) => {
+                    wait = status_of(&error).and_then(retry_after);
+                    watched.trouble(&error).map(|trouble| Report::Trouble(watched.clone(), trouble))
+                }
             };
             if let Some(report) = report
                 && let report = self.confirmed(watched, report).await
@@ -256,11 +252,12 @@ impl Watcher {
             {
                 return;
             }
+            if let Some(wait) = wait {
+                tokio::time::sleep(wait).await;
+            }
         }
     }
-}
 
-impl Watcher {
     /// A list that came back empty is not enough to delete anything: asks for a missing source by name, where that matters.
     async fn confirmed(&self, watched: &Watched, report: Report) -> Report {
         match (watched, report) {
@@ -273,6 +270,26 @@ impl Watcher {
             }
             (_, report) => report,
         }
+    }
+}
+
+/// Watches everything, or what has this name.
+pub fn config(name: Option<&str>) -> watcher::Config {
+    let config = watcher::Config::default().timeout(QUIET_SECONDS);
+    match name {
+        Some(name) => config.fields(&format!("metadata.name={name}")),
+        None => config,
+    }
+}
+
+/// The answer of the API server behind an error, if there was one.
+fn status_of(error: &watcher::Error) -> Option<&Status> {
+    match error {
+        watcher::Error::WatchError(status) => Some(status),
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchFailed(kube::Error::Api(status)) => Some(status),
+        _ => None,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Why a write did not succeed, and what follows from that.
 
+use crate::connect::retry_after;
 use crate::error::chain;
 use crate::rbac::Request;
 use kube::core::Status;
@@ -65,12 +66,11 @@ impl Failure {
             _ => Reason::Refused,
         };
         let because = request.missing_rule(status).unwrap_or_else(|| format!("{} ({})", status.message, status.code));
-        let retry_after = details.map(|details| details.retry_after_seconds).filter(|&seconds| seconds > 0);
         Self {
             reason,
             message: format!("cannot {}: {because}", sentence(request)),
             code: Some(status.code),
-            retry_after: retry_after.map(|seconds| Duration::from_secs(seconds.into())),
+            retry_after: retry_after(status),
         }
     }
 

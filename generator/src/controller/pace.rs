@@ -15,7 +15,11 @@ const LONGEST: Duration = Duration::from_secs(60);
 
 /// The waits of all objects that have any.
 #[derive(Default)]
-pub(super) struct Paces(HashMap<String, Pace>);
+pub(super) struct Paces {
+    objects: HashMap<String, Pace>,
+    /// Until when the API server wants no writes of a kind: it is overloaded, and each would only be one more.
+    kinds: HashMap<&'static str, Instant>,
+}
 
 struct Pace {
     namespace: String,
@@ -36,19 +40,30 @@ pub(super) fn key(action: &Action) -> String {
         | Action::Update(target, _)
         | Action::Recreate(target, _)
         | Action::Delete(target, _) => {
-            format!("{}/secret/{}", target.namespace, target.secret)
+            format!("{}/{}/{}", target.namespace, kind(action), target.secret)
         }
-        Action::Refer(change) => format!("{}/serviceaccount/{}", change.namespace, change.service_account),
+        Action::Refer(change) => format!("{}/{}/{}", change.namespace, kind(action), change.service_account),
+    }
+}
+
+fn kind(action: &Action) -> &'static str {
+    match action {
+        Action::Create(_) | Action::Update(..) | Action::Recreate(..) | Action::Delete(..) => "secret",
+        Action::Refer(_) => "serviceaccount",
     }
 }
 
 impl Paces {
     /// Whether an action may go now; if not, it is remembered that its namespace has something to do.
     pub(super) fn may_go(&mut self, action: &Action, namespace: &str, now: Instant) -> bool {
-        if self.0.is_empty() {
+        if self.objects.is_empty() {
             return true;
         }
-        match self.0.get_mut(&key(action)) {
+        if let Some(&until) = self.kinds.get(kind(action)).filter(|&&until| until > now) {
+            let pace = self.objects.entry(key(action)).or_insert_with(|| Pace::new(now));
+            pace.not_before = pace.not_before.max(until);
+        }
+        match self.objects.get_mut(&key(action)) {
             Some(pace) if pace.not_before > now => {
                 pace.waits = true;
                 namespace.clone_into(&mut pace.namespace);
@@ -60,7 +75,7 @@ impl Paces {
 
     /// Takes note of a write that succeeded.
     pub(super) fn succeeded(&mut self, action: &Action, now: Instant) {
-        let pace = self.0.entry(key(action)).or_insert_with(|| Pace::new(now));
+        let pace = self.objects.entry(key(action)).or_insert_with(|| Pace::new(now));
         let quarrels = pace.last_write.is_some_and(|last| now.duration_since(last) < QUARREL);
         pace.last_write = Some(now);
         pace.slow = slow();
@@ -73,7 +88,7 @@ impl Paces {
 
     /// Takes note of a write that failed.
     pub(super) fn failed(&mut self, action: &Action, failure: &Failure, now: Instant) {
-        let pace = self.0.entry(key(action)).or_insert_with(|| Pace::new(now));
+        let pace = self.objects.entry(key(action)).or_insert_with(|| Pace::new(now));
         let wait = match failure.reason {
             Reason::Outdated => pace.quick.next(),
             // A namespace goes within seconds, or stays in this state for long.
@@ -82,16 +97,19 @@ impl Paces {
             }
         };
         pace.not_before = now + wait.unwrap_or(LONGEST).max(failure.retry_after.unwrap_or_default());
+        if let (Some(429), Some(pause)) = (failure.code, failure.retry_after) {
+            self.kinds.insert(kind(action), now + pause);
+        }
     }
 
     /// When the next wait of something that is to be done is over.
     pub(super) fn next_wake(&self) -> Option<Instant> {
-        self.0.values().filter(|pace| pace.waits).map(|pace| pace.not_before).min()
+        self.objects.values().filter(|pace| pace.waits).map(|pace| pace.not_before).min()
     }
 
     /// The namespaces whose waits are over.
     pub(super) fn due(&mut self, now: Instant) -> Vec<String> {
-        let over = self.0.values_mut().filter(|pace| pace.waits && pace.not_before <= now);
+        let over = self.objects.values_mut().filter(|pace| pace.waits && pace.not_before <= now);
         over.map(|pace| {
             pace.waits = false;
             pace.namespace.clone()
@@ -101,14 +119,15 @@ impl Paces {
 
     /// Lets everything go at once.
     pub(super) fn clear(&mut self) {
-        self.0.clear();
+        self.objects.clear();
+        // What the API server asked for holds whatever there is to write.
     }
 
     /// Forgets what no longer makes a difference.
     pub(super) fn forget_old(&mut self, now: Instant) {
         let is_recent = |last: Instant| now.duration_since(last) < QUARREL;
-        self.0.retain(|_, pace| pace.not_before > now || pace.last_write.is_some_and(is_recent));
-        self.0.shrink_to_fit();
+        self.objects.retain(|_, pace| pace.not_before > now || pace.last_write.is_some_and(is_recent));
+        self.objects.shrink_to_fit();
     }
 }
 
@@ -164,6 +183,19 @@ mod tests {
     }
 
     #[test]
+    fn an_overloaded_api_server_is_asked_nothing_of_that_kind_meanwhile() {
+        let (mut paces, now) = (Paces::default(), Instant::now());
+        let failure = Failure { code: Some(429), ..failure(Reason::Unavailable, Some(3)) };
+        paces.failed(&action("a"), &failure, now);
+        assert!(!paces.may_go(&action("b"), "b", now + Duration::from_secs(2)), "another object");
+        assert_eq!(paces.next_wake(), Some(now + Duration::from_secs(3)), "which is not forgotten");
+        assert_eq!(paces.due(now + Duration::from_secs(3)), ["b"]);
+        assert!(paces.may_go(&action("b"), "b", now + Duration::from_secs(3)));
+        let refer = Action::Refer(crate::plan::ReferenceChange::default());
+        assert!(paces.may_go(&refer, "a", now), "another kind");
+    }
+
+    #[test]
     fn a_first_repair_is_immediate_and_a_quarrel_slows_down() {
         let (mut paces, mut now) = (Paces::default(), Instant::now());
         paces.succeeded(&action("a"), now);
@@ -181,6 +213,6 @@ mod tests {
         let (mut paces, now) = (Paces::default(), Instant::now());
         paces.succeeded(&action("a"), now);
         paces.forget_old(now + Duration::from_secs(11));
-        assert!(paces.0.is_empty());
+        assert!(paces.objects.is_empty());
     }
 }

@@ -52,7 +52,7 @@ fn source_state() -> impl Strategy<Value = SourceState> {
         1 => Just(SourceState::Unread),
         1 => Just(SourceState::Missing),
         1 => Just(SourceState::Gone),
-        1 => Just(SourceState::Unusable(Unusable::TooLarge(9))),
+        1 => Just(SourceState::Unusable(Unusable::TooLarge)),
     ]
 }
 
