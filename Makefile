@@ -6,6 +6,8 @@ CLUSTER  ?= examples/cluster
 ARGS     ?=
 
 KWCTL_HINT = kwctl is not installed: download it from https://github.com/kubewarden/kwctl/releases (macOS: brew install kwctl)
+POLICY_SERVER_HINT = policy-server is not in the PATH: build it from the sources of Kubewarden (cargo build -p policy-server), which are \
+	at https://github.com/kubewarden/kubewarden-controller
 BATS_HINT  = bats is not installed: apt-get install bats jq, or see https://bats-core.readthedocs.io
 
 WORKSPACE_FILES := Cargo.toml Cargo.lock scripts/build-module.sh
@@ -62,6 +64,14 @@ e2e-kwctl: policy.wasm ## Run e2e-tests/e2e.bats with kwctl
 	@command -v bats >/dev/null || { echo "$(BATS_HINT)"; exit 1; }
 	$(MAKE) annotated-policy.wasm
 	bats e2e-tests/e2e.bats
+
+.PHONY: e2e-policy-server
+e2e-policy-server: ## Kubewarden's own policy-server on a real API server: it answers as the embedded host does (needs Go, kwctl)
+	@command -v policy-server >/dev/null || { echo "$(POLICY_SERVER_HINT)"; exit 1; }
+	$(MAKE) annotated-policy.wasm
+	@e2e-tests/cluster/build.sh cluster
+	cargo run --quiet --locked -p image-pull-secrets-e2e --features cluster -- with-cluster --logs target/e2e-logs -- \
+		cargo test --locked -p image-pull-secrets-e2e --features cluster --test e2e -- --ignored policy_server
 
 policy.wasm: $(WORKSPACE_FILES) $(call sources_of,src core) ## Build the policy's module (wasm32-wasip1)
 	@scripts/build-module.sh image-pull-secrets-policy $@

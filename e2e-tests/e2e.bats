@@ -110,6 +110,7 @@ compare() {
 
 @test "refuses settings with every fault at once" {
   run kwctl run "$POLICY" --request-path fixtures/requests/plain-pod.json --allow-context-aware \
+    --replay-host-capabilities-interactions fixtures/sessions/nothing-asked.yaml \
     --settings-json '{"secrets": [{"name": "A"}], "extra": 1}'
   [[ "$output" == *"extra: is no setting"* ]]
   [[ "$output" == *'secrets[0].name: "A" is no name of a Secret'* ]]

@@ -91,39 +91,39 @@ impl Webhook {
         self.address
     }
 
-    /// The certificate that it shows, in PEM.
-    pub fn certificate(&self) -> &str {
-        &self.certificate
-    }
-
-    /// The MutatingWebhookConfiguration by which Kubewarden's controller would have an API server ask `policy`, with the
-    /// rules of its metadata.
+    /// The MutatingWebhookConfiguration for `policy` at this webhook.
     pub fn configuration(&self, policy: &str, host: &Host) -> Value {
-        let rules = host.metadata().rules.iter().map(|rule| {
-            json!({
-                "apiGroups": rule.api_groups, "apiVersions": rule.api_versions, "resources": rule.resources,
-                "operations": rule.operations, "scope": "*",
-            })
-        });
-        json!({
-            "apiVersion": "admissionregistration.k8s.io/v1",
-            "kind": "MutatingWebhookConfiguration",
-            "metadata": {"name": policy},
-            "webhooks": [{
-                "name": format!("{policy}.kubewarden.admission"),
-                "clientConfig": {
-                    "url": format!("https://{}/validate/{policy}", self.address),
-                    "caBundle": STANDARD.encode(&self.certificate),
-                },
-                "rules": rules.collect::<Vec<_>>(),
-                "admissionReviewVersions": ["v1"],
-                "sideEffects": "None",
-                "failurePolicy": "Fail",
-                "matchPolicy": "Equivalent",
-                "timeoutSeconds": 10,
-            }],
-        })
+        configuration(self.address, &self.certificate, policy, host)
     }
+}
+
+/// The MutatingWebhookConfiguration by which Kubewarden's controller would have an API server ask `policy` at `address`, whose
+/// certificate is this (PEM), with the rules of the policy's metadata.
+pub fn configuration(address: SocketAddr, certificate: &str, policy: &str, host: &Host) -> Value {
+    let rules = host.metadata().rules.iter().map(|rule| {
+        json!({
+            "apiGroups": rule.api_groups, "apiVersions": rule.api_versions, "resources": rule.resources,
+            "operations": rule.operations, "scope": "*",
+        })
+    });
+    json!({
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "MutatingWebhookConfiguration",
+        "metadata": {"name": policy},
+        "webhooks": [{
+            "name": format!("{policy}.kubewarden.admission"),
+            "clientConfig": {
+                "url": format!("https://{address}/validate/{policy}"),
+                "caBundle": STANDARD.encode(certificate),
+            },
+            "rules": rules.collect::<Vec<_>>(),
+            "admissionReviewVersions": ["v1"],
+            "sideEffects": "None",
+            "failurePolicy": "Fail",
+            "matchPolicy": "Equivalent",
+            "timeoutSeconds": 10,
+        }],
+    })
 }
 
 impl Drop for Webhook {

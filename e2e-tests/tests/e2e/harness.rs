@@ -20,6 +20,9 @@ use std::time::{Duration, Instant};
 /// What no output may contain.
 pub const PASSWORD: &str = "hunter2";
 
+/// Where webhooks are registered.
+pub const WEBHOOKS: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
+
 /// What the API server answers.
 #[derive(Debug)]
 pub struct Answer {
@@ -153,6 +156,19 @@ impl Stage {
 
     /// A client of the policy-server's ServiceAccount, with the rights that are shipped.
     pub async fn policy_server(&self) -> Client {
+        self.client_of(self.policy_server_token().await).await
+    }
+
+    /// A client that shows this token.
+    pub async fn client_of(&self, token: String) -> Client {
+        let mut config = config(&self.kubeconfig).await;
+        config.auth_info = Default::default();
+        config.auth_info.token = Some(token.into());
+        Client::try_from(config).unwrap()
+    }
+
+    /// A token of that ServiceAccount, which it makes.
+    pub async fn policy_server_token(&self) -> String {
         let namespace = self.create_namespace("kubewarden").await;
         let accounts = format!("/api/v1/namespaces/{namespace}/serviceaccounts");
         self.post(&accounts, json!({"metadata": {"name": "policy-server"}})).await.ok();
@@ -166,10 +182,7 @@ impl Stage {
         });
         self.create(&format!("{rbac}/clusterrolebindings"), binding).await.ok();
         let token = self.post(&format!("{accounts}/policy-server/token"), json!({"spec": {}})).await.ok().body;
-        let mut config = config(&self.kubeconfig).await;
-        config.auth_info = Default::default();
-        config.auth_info.token = Some(token["status"]["token"].as_str().unwrap().to_owned().into());
-        Client::try_from(config).unwrap()
+        token["status"]["token"].as_str().unwrap().to_owned()
     }
 
     pub async fn register(&mut self, registration: Registration) {
@@ -185,8 +198,7 @@ impl Stage {
         let webhook = self.serve(&name, "127.0.0.1:0".parse().unwrap(), cluster.clone());
         let mut configuration = webhook.configuration(&name, modules::policy());
         let hook = &mut configuration["webhooks"][0];
-        hook["namespaceSelector"] =
-            json!({"matchExpressions": [{"key": "stage", "operator": "In", "values": [self.id]}]});
+        hook["namespaceSelector"] = self.selector();
         if registration.ignore_failures {
             hook["failurePolicy"] = json!("Ignore");
         }
@@ -196,8 +208,7 @@ impl Stage {
                 "resources": ["pods", "pods/*", "serviceaccounts", "serviceaccounts/*"],
             }]);
         }
-        let path = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
-        self.create(path, configuration).await.ok();
+        self.create(WEBHOOKS, configuration).await.ok();
         self.webhook = Some(webhook);
         let probe = || async {
             self.post(&format!("{}?dryRun=All", self.pods()), pod("probe")).await;
@@ -205,6 +216,11 @@ impl Stage {
         };
         eventually("the API server asks the webhook", probe).await;
         self.forget();
+    }
+
+    /// Selects the namespaces of this stage.
+    pub fn selector(&self) -> Value {
+        json!({"matchExpressions": [{"key": "stage", "operator": "In", "values": [self.id]}]})
     }
 
     fn serve(&self, name: &str, address: SocketAddr, cluster: Cluster) -> Webhook {

@@ -8,6 +8,7 @@ mod generator;
 mod harness;
 mod peers;
 mod pods;
+mod policy_server;
 mod product;
 mod rights;
 mod service_accounts;

@@ -1,6 +1,6 @@
 //! Others that change the same objects on the same cluster.
 
-use crate::harness::{Registration, Stage, eventually, pod};
+use crate::harness::{Registration, Stage, WEBHOOKS, eventually, pod};
 use rstest::rstest;
 use serde_json::json;
 
@@ -17,7 +17,7 @@ async fn another_webhook_adds_its_secret(#[case] prefix: &'static str, #[case] e
     theirs.register(Registration { prefix, ..Registration::default() }).await;
     // One namespace that both are asked about.
     let name = format!("{prefix}{}", theirs.id);
-    let path = format!("/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/{name}");
+    let path = format!("{WEBHOOKS}/{name}");
     let patch =
         json!([{"op": "add", "path": "/webhooks/0/namespaceSelector/matchExpressions/0/values/-", "value": ours.id}]);
     theirs.send("PATCH", &path, "application/json-patch+json", patch).await.ok();

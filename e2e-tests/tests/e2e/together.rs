@@ -1,7 +1,7 @@
 //! What the generator promises, with the policy at work on the same objects.
 
 use crate::generator::cleanup;
-use crate::harness::{PASSWORD, Registration, Stage, eventually, pod};
+use crate::harness::{PASSWORD, Registration, Stage, WEBHOOKS, eventually, pod};
 use crate::product::Product;
 use futures::future::join_all;
 use image_pull_secrets_e2e::Verdict;
@@ -174,7 +174,7 @@ async fn uninstalling_names_the_policy_that_is_at_work_and_without_it_leaves_the
         !succeeded && said.contains("a policy is still at work; delete its ClusterAdmissionPolicy first"),
         "{said}"
     );
-    let webhook = format!("/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/{}", stage.id);
+    let webhook = format!("{WEBHOOKS}/{}", stage.id);
     stage.delete(&webhook).await.ok();
     eventually("the policy is not asked any more", || async {
         stage.forget();
