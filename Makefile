@@ -4,6 +4,8 @@ MANIFEST ?= examples/manifests.yaml
 SETTINGS ?= examples/settings.yaml
 CLUSTER  ?= examples/cluster
 ARGS     ?=
+# The advisories are on GitHub, which not every machine reaches.
+DENY     ?= bans licenses sources
 
 KWCTL_HINT = kwctl is not installed: download it from https://github.com/kubewarden/kwctl/releases (macOS: brew install kwctl)
 POLICY_SERVER_HINT = policy-server is not in the PATH: build it from the sources of Kubewarden (cargo build -p policy-server), which are \
@@ -40,6 +42,11 @@ lint:
 	@cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+.PHONY: deny
+deny: ## Check licenses, bans and sources of every dependency (advisories too: make deny DENY=)
+	@cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny
+	cargo deny --locked --workspace check --hide-inclusion-graph $(DENY)
 
 .PHONY: bench
 bench: policy.wasm yardstick.wasm ## Measure the module against the plain SDK way, in one run
