@@ -1,8 +1,13 @@
-//! What becomes of requests when something is not there.
+//! What becomes of requests when something is not there, or not what it should be.
 
-use crate::harness::{Registration, Stage, eventually, pod};
+use crate::harness::{Registration, Stage, WEBHOOKS, eventually, pod};
+use crate::proxy::{Mood, Proxy};
 use image_pull_secrets_e2e::control_plane::ControlPlane;
-use serde_json::json;
+use image_pull_secrets_e2e::modules;
+use rstest::rstest;
+use serde_json::{Value, json};
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -25,6 +30,142 @@ async fn without_the_webhook_failure_policy_fail_refuses_pods_and_lets_them_be_c
     let path = format!("{}/before", stage.pods());
     stage.merge(&path, json!({"metadata": {"labels": {"a": "b"}}})).await.ok();
     stage.delete(&format!("{path}?gracePeriodSeconds=0")).await.ok();
+}
+
+/// A stage whose API server reaches the webhook through a proxy. All secrets but one are missing, so that there is an answer of
+/// some 4 kB to cut through; what comes before it, a TLS handshake, has less than 2.
+async fn behind_a_proxy(ignore_failures: bool) -> (Stage, Proxy) {
+    let names = (0..20).map(|number| json!({"name": format!("missing-{number}")}));
+    let secrets: Vec<_> = [json!({"name": "creds"})].into_iter().chain(names).collect();
+    let mut stage = Stage::empty(json!({ "secrets": secrets })).await;
+    stage.create_secret("creds").await;
+    stage.register(Registration { ignore_failures, ..Registration::default() }).await;
+    let proxy = Proxy::to(stage.webhook_address()).await;
+    let url = format!("https://{}/validate/{}", proxy.address, stage.id);
+    let patch = json!([
+        {"op": "replace", "path": "/webhooks/0/clientConfig/url", "value": url},
+        {"op": "replace", "path": "/webhooks/0/timeoutSeconds", "value": 8},
+    ]);
+    stage.send("PATCH", &format!("{WEBHOOKS}/{}", stage.id), "application/json-patch+json", patch).await.ok();
+    eventually("the proxy is asked", || async {
+        stage.post(&format!("{}?dryRun=All", stage.pods()), pod("probe")).await.ok();
+        proxy.connections() > 0
+    })
+    .await;
+    (stage, proxy)
+}
+
+#[rstest]
+#[case::dropped(Mood::Down)]
+#[case::cut_off_within_the_handshake(Mood::Cutting(300))]
+#[case::cut_off_within_the_answer(Mood::Cutting(2500))]
+#[case::never_answered(Mood::Stalled)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_to_the_webhook_that_is(#[case] mood: Mood, #[values(true, false)] ignore_failures: bool) {
+    let (stage, proxy) = behind_a_proxy(ignore_failures).await;
+    stage.create_pod(pod("before")).await.ok();
+    proxy.change(mood);
+    let created = stage.create_pod(pod("meanwhile")).await;
+    if ignore_failures {
+        assert_eq!(created.ok().listed(), [""; 0]);
+    } else {
+        assert!(created.status == 500 && created.message().contains("failed calling webhook"), "{created:?}");
+    }
+    // Nobody is asked about these.
+    let path = format!("{}/before", stage.pods());
+    stage.merge(&path, json!({"metadata": {"labels": {"a": "b"}}})).await.ok();
+    stage.delete(&format!("{path}?gracePeriodSeconds=0")).await.ok();
+    proxy.change(Mood::Fine);
+    eventually("Pods are given the secret again", || async {
+        stage.post(&format!("{}?dryRun=All", stage.pods()), pod("probe")).await.listed().len() == 21
+    })
+    .await;
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_is_delayed_by_less_than_the_timeout_is_decided_as_ever(
+    #[values(true, false)] ignore_failures: bool,
+) {
+    let (stage, proxy) = behind_a_proxy(ignore_failures).await;
+    proxy.change(Mood::Slow);
+    assert_eq!(stage.create_pod(pod("web")).await.ok().listed().len(), 21);
+}
+
+/// The webhook as a process that can be killed.
+struct Served {
+    child: Child,
+    configuration: Value,
+}
+
+impl Served {
+    fn start(stage: &Stage, settings: &Value) -> Self {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), settings.to_string()).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_image-pull-secrets-e2e"))
+            .args(["serve", "--name", &stage.id, "--settings", file.path().to_str().unwrap()])
+            .args(["--kubeconfig", stage.kubeconfig.to_str().unwrap()])
+            .current_dir(modules::root())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        Self { child, configuration: serde_json::from_str(&line).unwrap() }
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[rstest]
+#[case::ignore("Ignore")]
+#[case::fail("Fail")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_that_is_killed_while_pods_are_created(#[case] failure_policy: &str) {
+    let settings = json!({"secrets": [{"name": "creds"}]});
+    let stage = Stage::empty(settings.clone()).await;
+    stage.create_secret("creds").await;
+    let mut served = Served::start(&stage, &settings);
+    let mut configuration = served.configuration.clone();
+    configuration["webhooks"][0]["namespaceSelector"] = stage.selector();
+    configuration["webhooks"][0]["failurePolicy"] = json!(failure_policy);
+    stage.create(WEBHOOKS, configuration).await.ok();
+    eventually("Pods are given the secret", || async {
+        stage.post(&format!("{}?dryRun=All", stage.pods()), pod("probe")).await.listed() == ["creds"]
+    })
+    .await;
+    let creating = futures::future::join_all((0..4).map(|stream| {
+        let stage = &stage;
+        async move {
+            let mut answers = Vec::new();
+            for number in 0..25 {
+                answers.push(stage.create_pod(pod(&format!("web-{stream}-{number}"))).await);
+            }
+            answers
+        }
+    }));
+    let killing = async {
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        served.child.kill().unwrap();
+    };
+    let (created, ()) = tokio::join!(creating, killing);
+    let answers: Vec<_> = created.into_iter().flatten().collect();
+    let injected = answers.iter().filter(|answer| answer.status == 201 && answer.listed() == ["creds"]).count();
+    let untouched = answers.iter().filter(|answer| answer.status == 201 && answer.listed().is_empty()).count();
+    let refused = answers
+        .iter()
+        .filter(|answer| answer.status == 500 && answer.message().contains("failed calling webhook"))
+        .count();
+    assert_eq!(injected + untouched + refused, 100, "{answers:?}");
+    let without = if failure_policy == "Ignore" { (untouched, refused) } else { (refused, untouched) };
+    assert!(without.0 > 0 && without.1 == 0, "injected {injected}, untouched {untouched}, refused {refused}");
 }
 
 /// On a cluster of its own: its API server is away for a minute, and has forgotten its history when it is back.

@@ -245,6 +245,11 @@ impl Stage {
         self.others.lock().unwrap().push(other);
     }
 
+    /// Where the webhook listens.
+    pub fn webhook_address(&self) -> SocketAddr {
+        self.webhook.as_ref().unwrap().address()
+    }
+
     /// The webhook goes away; its registration stays.
     pub async fn kill_webhook(&mut self) {
         let address = self.webhook.take().unwrap().address();

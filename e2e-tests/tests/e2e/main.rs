@@ -10,6 +10,7 @@ mod peers;
 mod pods;
 mod policy_server;
 mod product;
+mod proxy;
 mod rights;
 mod service_accounts;
 mod story;
