@@ -2,9 +2,9 @@
 
 use crate::cli::CommonArgs;
 use anyhow::{Context as _, Result};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::BodyExt as _;
 use hyper::Response;
-use hyper::header::{CONTENT_TYPE, RETRY_AFTER};
+use hyper::header::RETRY_AFTER;
 use kube::client::{ClientBuilder, DynBody};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::Status;
@@ -12,10 +12,13 @@ use kube::{Client, Config};
 use serde_json::json;
 use std::time::Duration;
 use tower::BoxError;
-use tower::util::MapResponseLayer;
+use tower::util::AndThenLayer;
 
 /// How long it may take until a connection is there, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How much of an answer that is no Status is told, in characters.
+const LONGEST_TEXT: usize = 200;
 
 /// How long nothing may arrive on a connection. More than [`crate::watch::QUIET_SECONDS`], after which a watch ends by itself.
 const READ_TIMEOUT: Duration = Duration::from_secs(55);
@@ -52,29 +55,32 @@ pub fn client(mut config: Config) -> Result<Client> {
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     config.read_timeout = Some(READ_TIMEOUT);
     let builder = ClientBuilder::try_from(config).context("cannot make a client of the kubeconfig")?;
-    Ok(builder.with_layer(&MapResponseLayer::new(with_status)).build())
+    Ok(builder.with_layer(&AndThenLayer::new(refused)).build())
 }
 
-/// Makes a Status of an answer that is none and asks to wait, so that kube's error has the wait. API Priority and Fairness
-/// answers with 429, a text and a `Retry-After`; client-go makes a Status of it too.
-fn with_status(answer: Response<Box<DynBody>>) -> Response<Box<DynBody>> {
-    let header = |name| answer.headers().get(name).and_then(|value| value.to_str().ok());
-    let has_status = header(CONTENT_TYPE).is_some_and(|content_type| content_type.starts_with("application/json"));
-    let Some(seconds) = header(RETRY_AFTER).and_then(|seconds| seconds.parse::<u32>().ok()).filter(|_| !has_status)
-    else {
-        return answer;
-    };
+/// Makes kube's error of an answer that refuses. kube would do that by itself, but
+/// - not for a watch: there it reads the answer line by line, and a Status may have several;
+/// - without the `Retry-After` of an answer that is no Status, as API Priority and Fairness gives it. (client-go does so too.)
+async fn refused(answer: Response<Box<DynBody>>) -> Result<Response<Box<DynBody>>, BoxError> {
     let code = answer.status();
     if !code.is_client_error() && !code.is_server_error() {
-        return answer;
+        return Ok(answer);
     }
-    let phrase = code.canonical_reason().unwrap_or("no reason given");
-    let status = json!({
-        "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code.as_u16(), "reason": phrase,
-        "message": format!("{phrase}, try again later"), "details": {"retryAfterSeconds": seconds},
-    });
-    let body = status.to_string();
-    answer.map(|_| Box::new(Full::from(body).map_err(BoxError::from)) as Box<DynBody>)
+    let wait = answer.headers().get(RETRY_AFTER).and_then(|wait| wait.to_str().ok()?.parse::<u32>().ok());
+    let body = answer.into_body().collect().await?.to_bytes();
+    let status = match serde_json::from_slice::<Status>(&body) {
+        Ok(status) => status,
+        Err(_) => {
+            // It may be a page for people, of something in between.
+            let text: String = String::from_utf8_lossy(&body).trim().chars().take(LONGEST_TEXT).collect();
+            let details = json!({"retryAfterSeconds": wait.unwrap_or_default()});
+            let reason = code.canonical_reason().unwrap_or_default();
+            serde_json::from_value(
+                json!({"code": code.as_u16(), "message": text, "reason": reason, "details": details}),
+            )?
+        }
+    };
+    Err(Box::new(kube::Error::Api(status.boxed())))
 }
 
 /// How long the API server asks to be left alone.
@@ -86,47 +92,43 @@ pub fn retry_after(status: &Status) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http_body_util::Full;
     use rstest::rstest;
 
-    const STATUS: &str = r#"{"kind":"Status","code":429,"message":"slow down","details":{"retryAfterSeconds":7}}"#;
+    const STATUS: &str = r#"{
+        "kind": "Status", "code": 429, "message": "slow down", "details": {"retryAfterSeconds": 7}
+    }"#;
+
+    fn answer(code: u16, wait: Option<&str>, body: &'static str) -> Response<Box<DynBody>> {
+        let mut answer = Response::builder().status(code);
+        if let Some(wait) = wait {
+            answer = answer.header(RETRY_AFTER, wait);
+        }
+        answer.body(Box::new(Full::from(body).map_err(BoxError::from)) as Box<DynBody>).unwrap()
+    }
 
     #[rstest]
-    #[case::priority_and_fairness(
-        429,
-        "text/plain",
-        Some("3"),
-        "Too many requests",
-        "Too Many Requests, try again later",
-        Some(3)
-    )]
-    #[case::a_server_that_starts(
-        503,
-        "text/plain",
-        Some("1"),
-        "starting",
-        "Service Unavailable, try again later",
-        Some(1)
-    )]
-    #[case::a_status_stays(429, "application/json", Some("7"), STATUS, "slow down", Some(7))]
-    #[case::no_wait(502, "text/html", None, "<html>", "<html>", None)]
+    #[case::priority_and_fairness(429, Some("3"), "Too many requests.\n", "Too many requests.", Some(3))]
+    #[case::a_status(429, Some("7"), STATUS, "slow down", Some(7))]
+    #[case::something_in_between(502, None, "<html>", "<html>", None)]
+    #[case::a_date_to_wait_for(503, Some("Wed, 21 Oct 2026 07:28:00 GMT"), "starting", "starting", None)]
     #[tokio::test]
-    async fn an_answer_that_asks_to_wait(
+    async fn an_answer_that_refuses(
         #[case] code: u16,
-        #[case] content_type: &str,
         #[case] wait: Option<&str>,
         #[case] body: &'static str,
         #[case] message: &str,
         #[case] seconds: Option<u64>,
     ) {
-        let mut answer = Response::builder().status(code).header(CONTENT_TYPE, content_type);
-        if let Some(wait) = wait {
-            answer = answer.header(RETRY_AFTER, wait);
-        }
-        let answer = answer.body(Box::new(Full::from(body).map_err(BoxError::from)) as Box<DynBody>).unwrap();
-        let body = with_status(answer).into_body().collect().await.unwrap().to_bytes();
-        let status: Option<Status> = serde_json::from_slice(&body).ok();
-        let text = String::from_utf8(body.to_vec()).unwrap();
-        assert_eq!(status.as_ref().map_or(&*text, |status| &status.message), message);
-        assert_eq!(status.as_ref().and_then(retry_after), seconds.map(Duration::from_secs));
+        let error = refused(answer(code, wait, body)).await.err().unwrap();
+        let Ok(kube::Error::Api(status)) = error.downcast::<kube::Error>().map(|error| *error) else { panic!() };
+        assert_eq!((status.code, &*status.message), (code, message));
+        assert_eq!(retry_after(&status), seconds.map(Duration::from_secs));
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_grants_is_not_touched() {
+        let body = refused(answer(200, None, "{}")).await.unwrap().into_body();
+        assert_eq!(body.collect().await.unwrap().to_bytes(), "{}");
     }
 }

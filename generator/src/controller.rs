@@ -39,6 +39,8 @@ pub struct Setup {
     pub rules: Rules,
     /// What has to be listed before everything is known.
     pub required: BTreeSet<Watched>,
+    /// What has to be listed as well before it can be said that nothing is left over. It may be forbidden.
+    pub leftovers: BTreeSet<Watched>,
     /// Whether sources have to be read as well.
     pub sources_matter: bool,
     /// How many namespaces are written to at the same time.
@@ -145,7 +147,7 @@ impl Controller {
     pub async fn snapshot(&mut self) -> Result<(&Index, &Rules)> {
         let deadline = tokio::time::sleep(PATIENCE);
         tokio::pin!(deadline);
-        while !self.is_complete() {
+        while !self.is_complete() || !self.has_asked_for_leftovers() {
             tokio::select! {
                 report = self.reports.recv() => match report {
                     Some(report) => self.take_in(report),
@@ -227,6 +229,16 @@ impl Controller {
         self.setup.required.is_subset(&self.listed)
             && (!self.setup.sources_matter
                 || secrets.iter().filter(|secret| secret.source.is_some()).all(|secret| read(&secret.name)))
+    }
+
+    /// Whether nothing can be left over that has not been seen.
+    pub fn sees_leftovers(&self) -> bool {
+        self.setup.leftovers.is_subset(&self.listed)
+    }
+
+    fn has_asked_for_leftovers(&self) -> bool {
+        let is_forbidden = |watched| self.troubles.get(watched).is_some_and(|trouble| trouble.forbidden);
+        self.setup.leftovers.iter().all(|watched| self.listed.contains(watched) || is_forbidden(watched))
     }
 
     /// Waits for the next thing to happen, until `wake_at` if that is given, and takes it in. Gives the number of writes that succeeded meanwhile.
@@ -461,7 +473,8 @@ impl Controller {
         }
         self.setup.writer.metrics.show_copies(&counts);
         self.setup.reporter.foreign(foreign);
-        if self.is_complete() && self.failures.is_empty() && self.troubles.is_empty() {
+        let sees_all = self.is_complete() && self.sees_leftovers();
+        if sees_all && self.failures.is_empty() && self.troubles.is_empty() {
             let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
             self.setup.writer.metrics.last_full_sync.set(i64::try_from(now.as_secs()).unwrap_or_default());
             self.setup.done.cancel();

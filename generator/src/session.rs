@@ -15,7 +15,7 @@ use crate::watch::{Report, Watched, Watcher};
 use image_pull_secrets::settings::{Settings, Source};
 use kube::Client;
 use kube::core::Selector;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::sync::mpsc::{Sender, channel};
 use tokio::task::JoinSet;
@@ -94,8 +94,8 @@ impl Session {
             reports: sender.clone(),
         };
         let mut watches = JoinSet::new();
-        let mut wanted = required.clone();
-        wanted.extend(everything.watches());
+        let leftovers: BTreeSet<Watched> = everything.watches().difference(&required).cloned().collect();
+        let mut wanted = &required | &leftovers;
         if context.restart_stuck_pods {
             wanted.insert(Watched::PendingPods);
         }
@@ -119,6 +119,7 @@ impl Session {
             writer: Writer { client: context.client.clone(), metrics: context.metrics.clone() },
             rules,
             required,
+            leftovers,
             sources_matter,
             concurrency: context.concurrency,
             reporter: context.reporter.clone(),

@@ -84,8 +84,9 @@ impl Failure {
     }
 
     pub(super) fn changed(target: &str) -> Self {
-        let message =
-            format!("Secret {target} was written, and is not what was written: an admission webhook changes it");
+        let message = format!(
+            "Secret {target} was written, and is not what was written: an admission webhook or policy changes it"
+        );
         Self::plain(Reason::Refused, message)
     }
 
@@ -100,7 +101,7 @@ impl Failure {
     pub(super) fn taken_out(name: &str, namespace: &str, account: &str) -> Self {
         let message = format!(
             "the reference to {name} was added to ServiceAccount {namespace}/{account} and taken out in the same request: \
-             an admission webhook changes it"
+             an admission webhook or policy changes it"
         );
         Self::plain(Reason::Refused, message)
     }

@@ -1,95 +1,15 @@
-//! An API server that goes away, cuts off what it says, or has forgotten where a watch was.
+//! An API server that goes away, cuts off or delays what it says, says nothing any more, or has forgotten where a watch was.
 
 use crate::harness::{Corner, docker_config, eventually, stays};
+use crate::own_cluster::OwnCluster;
+use crate::proxy::{Mood, Proxy};
 use futures::future::join_all;
-use kube::config::Kubeconfig;
-use serde_json::Value;
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
-
-/// A proxy in front of the API server, with a mood.
-struct Proxy {
-    mood: watch::Sender<Mood>,
-    connections: Arc<AtomicU64>,
-    kubeconfig: PathBuf,
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Mood {
-    /// Passes everything on.
-    Fine,
-    /// Drops every connection, old and new.
-    Down,
-    /// Drops a connection after so many bytes of answers.
-    Cutting(usize),
-}
-
-impl Proxy {
-    async fn before(corner: &Corner) -> Self {
-        let mut kubeconfig = Kubeconfig::read_from(&corner.kubeconfig).unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let own = listener.local_addr().unwrap();
-        let mut server = None;
-        for cluster in &mut kubeconfig.clusters {
-            let cluster = cluster.cluster.as_mut().unwrap();
-            let url = cluster.server.replace(format!("https://{own}"));
-            server = url.map(|url| url.trim_start_matches("https://").parse::<SocketAddr>().unwrap());
-        }
-        let path = corner.directory.path().join("proxied.kubeconfig");
-        // Only the server changes: text for text, because a Kubeconfig does not serialise its secrets.
-        let text = std::fs::read_to_string(&corner.kubeconfig).unwrap();
-        let server = server.unwrap();
-        std::fs::write(&path, text.replace(&server.to_string(), &own.to_string())).unwrap();
-        let (mood, moods) = watch::channel(Mood::Fine);
-        let connections = Arc::new(AtomicU64::new(0));
-        let count = connections.clone();
-        tokio::spawn(async move {
-            loop {
-                let (client, _) = listener.accept().await.unwrap();
-                count.fetch_add(1, Ordering::Relaxed);
-                tokio::spawn(pass(client, server, moods.clone()));
-            }
-        });
-        Self { mood, connections, kubeconfig: path }
-    }
-}
-
-async fn pass(client: TcpStream, server: SocketAddr, mut moods: watch::Receiver<Mood>) -> Option<()> {
-    let mood = *moods.borrow_and_update();
-    let limit = match mood {
-        Mood::Fine => usize::MAX,
-        Mood::Down => return None,
-        Mood::Cutting(bytes) => bytes,
-    };
-    let server = TcpStream::connect(server).await.ok()?;
-    let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
-        (client.into_split(), server.into_split());
-    let up = async { tokio::io::copy(&mut from_client, &mut to_server).await.ok() };
-    let down = async {
-        let (mut buffer, mut passed) = (vec![0; 16384], 0);
-        while passed < limit {
-            let count = from_server.read(&mut buffer).await.ok().filter(|&count| count > 0)?;
-            let count = count.min(limit - passed);
-            to_client.write_all(&buffer[..count]).await.ok()?;
-            passed += count;
-        }
-        Some(())
-    };
-    tokio::select! {
-        _ = up => {}
-        _ = down => {}
-        _ = moods.changed() => {}
-    }
-    Some(())
-}
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::Api;
+use serde_json::json;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 fn args(settings: &Path) -> Vec<&str> {
     vec!["run", "--no-leader-elect", "--settings", settings.to_str().unwrap()]
@@ -143,50 +63,6 @@ async fn answers_that_are_cut_off_delete_nothing() {
     assert!(!generator.log().contains("delete Secret"), "{}", generator.log());
 }
 
-/// A cluster of this test's own, whose parts can be stopped.
-struct OwnCluster {
-    child: Child,
-    stdin: ChildStdin,
-    stdout: BufReader<ChildStdout>,
-    kubeconfig: PathBuf,
-    _directory: tempfile::TempDir,
-}
-
-impl OwnCluster {
-    fn up() -> Self {
-        let program = concat!(env!("CARGO_MANIFEST_DIR"), "/../e2e-tests/cluster/bin/cluster");
-        let directory = tempfile::tempdir().unwrap();
-        let mut child = Command::new(program)
-            .args(["up", "--dir", directory.path().join("cluster").to_str().unwrap()])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap_or_else(|error| panic!("{program}: {error}; build it with e2e-tests/cluster/build.sh"));
-        let (stdin, mut stdout) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
-        let mut line = String::new();
-        stdout.read_line(&mut line).unwrap();
-        let ready: Value = serde_json::from_str(&line).unwrap();
-        let kubeconfig = ready["kubeconfig"].as_str().unwrap().into();
-        Self { child, stdin, stdout, kubeconfig, _directory: directory }
-    }
-
-    fn command(&mut self, command: &str) {
-        writeln!(self.stdin, "{command}").unwrap();
-        let mut line = String::new();
-        self.stdout.read_line(&mut line).unwrap();
-        let answer: Value = serde_json::from_str(&line).unwrap();
-        assert_eq!(answer["ok"], true, "{command}: {line}");
-    }
-}
-
-impl Drop for OwnCluster {
-    fn drop(&mut self) {
-        let _ = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
-        let _ = self.child.wait();
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn an_api_server_that_forgot_everything_is_listed_anew() {
     let mut cluster = OwnCluster::up();
@@ -207,4 +83,92 @@ async fn an_api_server_that_forgot_everything_is_listed_anew() {
     })
     .await;
     assert!(!generator.log().contains("delete Secret"), "{}", generator.log());
+}
+
+/// The generator and the API server lose sight of each other; meanwhile the source rotates, a copy goes and a namespace comes.
+async fn after_a_mood(corner: &str, mood: Mood, lasts: Duration, noticed_within: Duration, elects: bool) {
+    let corner = Corner::new(corner).await;
+    let names = corner.namespaces(5).await;
+    corner.put_source("1").await;
+    let proxy = Proxy::before(&corner).await;
+    let settings = corner.write_settings(&corner.settings());
+    let mut args = vec!["run", "--delete-with-source", "--settings", settings.to_str().unwrap()];
+    args.extend((!elects).then_some("--no-leader-elect"));
+    let mut generator = corner.start_as(&args, &proxy.kubeconfig, &[]);
+    join_all(names.iter().map(|name| corner.settled(name, "1"))).await;
+    generator.ready().await;
+
+    proxy.mood.send_replace(mood);
+    corner.put_source("2").await;
+    corner.delete_secret(&names[0]).await;
+    let new = corner.namespace("new").await;
+    tokio::time::sleep(lasts).await;
+    proxy.mood.send_replace(Mood::Fine);
+    let fine = Instant::now();
+    let wanted = Some(docker_config("2"));
+    eventually("everything is as it should be", noticed_within, || async {
+        let all: Vec<_> = names.iter().chain([&new]).collect();
+        join_all(all.iter().map(|name| corner.content(name))).await.iter().all(|content| *content == wanted)
+    })
+    .await;
+    eprintln!("in sync {:?} after the network was fine again", fine.elapsed());
+    corner.settled(&new, "2").await;
+    assert!(!generator.log().contains("delete Secret"), "{}", generator.log());
+    assert!(generator.is_running(), "{}", generator.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_network_that_delays_everything_loses_nothing() {
+    after_a_mood("slow", Mood::Slow, Duration::from_secs(15), Duration::from_secs(20), false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_died_without_a_word_are_given_up_within_a_minute() {
+    // Long enough for every connection to have something to say.
+    let dead = after_a_mood("dead", Mood::Stalled, Duration::from_secs(1), Duration::from_secs(70), false);
+    let dead_and_elects = after_a_mood("elects", Mood::Stalled, Duration::from_secs(1), Duration::from_secs(70), true);
+    let longer_than_any_timeout =
+        after_a_mood("stalled", Mood::Stalled, Duration::from_secs(62), Duration::from_secs(30), true);
+    tokio::join!(dead, dead_and_elects, longer_than_any_timeout);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_server_that_is_stopped_for_a_minute_finds_everything_as_it_was() {
+    let mut cluster = OwnCluster::up();
+    let corner = Corner::on("stopped", cluster.kubeconfig.clone()).await;
+    let names = corner.namespaces(5).await;
+    corner.put_source("1").await;
+    let settings = corner.write_settings(&corner.settings());
+    let mut generator = corner.start(&["run", "--delete-with-source", "--settings", settings.to_str().unwrap()]);
+    join_all(names.iter().map(|name| corner.settled(name, "1"))).await;
+    generator.ready().await;
+
+    cluster.command("stop apiserver");
+    let stopped = Instant::now();
+    while stopped.elapsed() < Duration::from_secs(60) {
+        for path in ["/healthz", "/readyz"] {
+            assert_eq!(generator.get(path).await.expect("it answers").0, 200, "{path}");
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(generator.metric("image_pull_secrets_leader").await, Some(0.0), "its Lease ran out");
+    cluster.command("start apiserver");
+    // It would come back by itself, after its own longest wait.
+    cluster.command("kill controller-manager");
+    cluster.command("start controller-manager");
+
+    let back = Instant::now();
+    corner.delete_secret(&names[0]).await;
+    corner.patch_secret(&names[1], json!({"stringData": {".dockerconfigjson": docker_config("x")}})).await;
+    corner.put_source("2").await;
+    let new = corner.namespace("new").await;
+    join_all(names.iter().chain([&new]).map(|name| corner.settled(name, "2"))).await;
+    eprintln!("in sync {:?} after the API server was back", back.elapsed());
+    assert_eq!(generator.metric("image_pull_secrets_leader").await, Some(1.0));
+    let lease = Api::<Lease>::namespaced(corner.client.clone(), "default").get(&corner.name).await.unwrap();
+    assert!(lease.spec.unwrap().holder_identity.is_some_and(|holder| !holder.is_empty()));
+    let log = generator.log();
+    assert!(!log.contains("delete Secret"), "{log}");
+    assert!(log.lines().filter(|line| line.contains(" WARN ")).count() < 20, "{log}");
+    assert!(generator.is_running());
 }

@@ -5,10 +5,16 @@
 mod cleanup;
 mod conflicts;
 mod drift;
+mod failover;
 mod faults;
 mod harness;
 mod operations;
+mod own_cluster;
 mod policy;
+mod proxy;
 mod references;
+mod refusals;
+mod resync;
+mod rights;
 mod sources;
 mod story;

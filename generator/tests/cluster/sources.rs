@@ -1,7 +1,11 @@
 //! Sources that go, come back, are broken, or are no Secret.
 
-use crate::harness::{Corner, docker_config, eventually, stays};
-use serde_json::json;
+use crate::harness::{Corner, content_of, docker_config, eventually, stays};
+use k8s_openapi::api::core::v1::{Event, Pod};
+use kube::Api;
+use kube::api::{ListParams, PostParams};
+use rstest::rstest;
+use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::time::{Duration, Instant};
@@ -33,20 +37,133 @@ async fn copies_go_with_their_source_when_told_to() {
     corner.settled(&namespace, "2").await;
 }
 
+const DOCKER_CONFIG: &str = "kubernetes.io/dockerconfigjson";
+
+#[rstest]
+// JSON that the API server takes and the kubelet does not.
+#[case::unparseable(DOCKER_CONFIG, r#"{"auths":{"ghcr.io":{"auth":"aHVudGVyMg"}}}"#, "its entry \"ghcr.io\"")]
+#[case::another_type("Opaque", &docker_config("0"), "its type is \"Opaque\", not kubernetes.io/dockerconfigjson")]
 #[tokio::test(flavor = "multi_thread")]
-async fn an_unusable_source_is_never_propagated() {
+async fn an_unusable_source_is_never_propagated(
+    #[case] secret_type: &str,
+    #[case] document: &str,
+    #[case] fault: &str,
+) {
     let corner = Corner::new("unusable").await;
-    let namespace = corner.namespace("a").await;
+    let (namespace, source) = (corner.namespace("a").await, corner.ns("source"));
     corner.put_source("1").await;
     let generator = corner.run(&corner.settings(), &[]);
     corner.settled(&namespace, "1").await;
-    // JSON that the API server takes and the kubelet does not.
-    let broken = r#"{"auths":{"ghcr.io":{"auth":"aHVudGVyMg"}}}"#;
-    corner.put_secret(&corner.ns("source"), "kubernetes.io/dockerconfigjson", broken).await;
-    generator.logs("the source is not propagated: its entry \"ghcr.io\"").await;
+    // A type cannot change.
+    corner.delete_secret(&source).await;
+    corner.put_secret(&source, secret_type, document).await;
+    let told = format!("the source is not propagated: {fault}");
+    generator.logs(&told).await;
+    told_by_event(&corner, &source, "SourceUnusable", fault).await;
     stays("the copy is as it was", || async { corner.content(&namespace).await == Some(docker_config("1")) }).await;
+    assert_eq!(status(&corner, &corner.settings()), ("waiting".to_owned(), Some(1)));
+    corner.delete_secret(&source).await;
     corner.put_source("2").await;
     corner.settled(&namespace, "2").await;
+}
+
+/// Waits for an Event in a namespace that says so.
+async fn told_by_event(corner: &Corner, namespace: &str, reason: &str, text: &str) {
+    let events = Api::<Event>::namespaced(corner.client.clone(), namespace);
+    eventually(&format!("there is an Event {reason}"), Duration::from_secs(20), || async {
+        events.list(&ListParams::default()).await.unwrap().iter().any(|event| {
+            event.reason.as_deref() == Some(reason) && event.message.as_ref().is_some_and(|note| note.contains(text))
+        })
+    })
+    .await;
+}
+
+/// What `status` says of the first namespace, and its exit code.
+fn status(corner: &Corner, settings: &Value) -> (String, Option<i32>) {
+    let settings = corner.write_settings(settings);
+    let finished = corner.finish(&["status", "-o", "json", "--settings", settings.to_str().unwrap()]);
+    let document: Value = serde_json::from_str(&finished.out).unwrap();
+    let rows = document["secrets"].as_array().unwrap();
+    let row = rows.iter().find(|row| row["namespace"] == corner.ns("a")).unwrap();
+    (row["state"].as_str().unwrap().to_owned(), finished.status.code())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_too_large_for_a_secret_is_not_propagated_until_it_shrinks() {
+    let corner = Corner::new("large").await;
+    let (namespace, source) = (corner.namespace("a").await, corner.ns("source"));
+    let pod: Pod = serde_json::from_value(json!({
+        "metadata": {"name": "generator"}, "spec": {"containers": [{"name": "generator", "image": "generator"}]},
+    }))
+    .unwrap();
+    eventually("there is its Pod", Duration::from_secs(20), || async {
+        // Not before its ServiceAccount.
+        Api::namespaced(corner.client.clone(), &source).create(&PostParams::default(), &pod).await.is_ok()
+    })
+    .await;
+    let file = corner.directory.path().join("config.json");
+    fs::write(&file, docker_config("1")).unwrap();
+    let settings = json!({"secrets": [{"name": corner.name, "source": {"file": file}}]});
+    let path = corner.write_settings(&settings);
+    let args = ["run", "--no-leader-elect", "--settings", path.to_str().unwrap()];
+    let env = [("POD_NAMESPACE", source.as_str()), ("POD_NAME", "generator")];
+    let generator = corner.start_as(&args, &corner.kubeconfig, &env);
+    corner.settled(&namespace, "1").await;
+
+    // Valid, were it not for its size.
+    fs::write(&file, docker_config(&"x".repeat(3 << 20))).unwrap();
+    let fault = "it has more than 1048576 bytes of data, and no Secret may have so much";
+    generator.logs(&format!("the source is not propagated: {fault}")).await;
+    told_by_event(&corner, &source, "SourceUnusable", fault).await;
+    stays("the copy is as it was", || async { corner.content(&namespace).await == Some(docker_config("1")) }).await;
+    assert_eq!(status(&corner, &settings), ("waiting".to_owned(), Some(1)));
+    let once = corner.once(&settings, &[]);
+    assert_eq!(once.status.code(), Some(1));
+    assert!(
+        once.log.contains(&format!("the source file:{} of {}: {fault}", file.display(), corner.name)),
+        "{}",
+        once.log
+    );
+    fs::write(&file, docker_config("2")).unwrap();
+    corner.settled(&namespace, "2").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_entries_for_one_target_are_refused_before_anything_is_done() {
+    let corner = Corner::new("two").await;
+    let namespace = corner.namespace("a").await;
+    corner.put_source("1").await;
+    let mut settings = corner.settings();
+    let entries = settings["secrets"].as_array_mut().unwrap();
+    entries.push(json!({"name": corner.name, "source": {"env": "OTHER"}}));
+    let finished = corner.once(&settings, &[]);
+    assert_eq!(finished.status.code(), Some(2));
+    let told = format!("secrets[1].name: \"{}\" is configured already, at secrets[0]", corner.name);
+    assert!(finished.log.contains(&told), "{}", finished.log);
+    assert!(corner.copy(&namespace).await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_would_be_the_target_of_another_entry_is_never_written() {
+    let corner = Corner::new("chain").await;
+    let (first, second) = (corner.namespace("a").await, corner.namespace("b").await);
+    corner.put_source("1").await;
+    // The source of the other entry is in a selected namespace, under the name of the first one's copies.
+    corner.put_secret(&first, DOCKER_CONFIG, &docker_config("other")).await;
+    let before = corner.copy(&first).await.unwrap();
+    let mut settings = corner.settings();
+    let other = format!("{}-other", corner.name);
+    let entries = settings["secrets"].as_array_mut().unwrap();
+    entries.push(json!({"name": other, "source": {"namespace": first, "name": corner.name}}));
+    settings["conflicts"] = json!("adopt");
+    let generator = corner.run(&settings, &[]);
+    corner.settled(&second, "1").await;
+    generator.ready().await;
+    let copy = corner.secrets(&second).get(&other).await.unwrap();
+    assert_eq!(content_of(&copy), Some(docker_config("other")));
+    corner.put_source("2").await;
+    corner.settled(&second, "2").await;
+    assert_eq!(corner.copy(&first).await.unwrap(), before);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,0 +1,169 @@
+//! Rights: those of the documentation suffice, and one that is missing is named.
+
+use crate::harness::{Corner, client_of, docker_config, eventually};
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::ServiceAccount;
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
+use kube::Api;
+use kube::api::{ObjectMeta, PostParams};
+use rstest::rstest;
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The kubeconfig of a ServiceAccount that has the rights that docs/generator.md gives, changed by `change`.
+pub async fn limited(corner: &Corner, change: impl Fn(&mut Value)) -> PathBuf {
+    let client = &corner.client;
+    let source = corner.ns("source");
+    let accounts = Api::<ServiceAccount>::namespaced(client.clone(), &source);
+    let metadata = ObjectMeta { name: Some("generator".to_owned()), ..ObjectMeta::default() };
+    accounts.create(&PostParams::default(), &ServiceAccount { metadata, ..ServiceAccount::default() }).await.unwrap();
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/generator.md")).unwrap();
+    let yaml = page.split("<!-- rbac -->").nth(1).unwrap().split("```").nth(1).unwrap().trim_start_matches("yaml");
+    let subject = json!([{"kind": "ServiceAccount", "name": "generator", "namespace": source}]);
+    for document in yaml.split("\n---") {
+        let document = document
+            .replace("registry-credentials", &corner.name)
+            .replace("image-pull-secrets-generator", &corner.name)
+            .replace("namespace: image-pull-secrets", &format!("namespace: {source}"));
+        let mut role: Value = serde_saphyr::from_str(&document).unwrap();
+        change(&mut role);
+        let name = role["metadata"]["name"].as_str().unwrap().to_owned();
+        let kind = role["kind"].as_str().unwrap().to_owned();
+        let binding = json!({
+            "metadata": {"name": name}, "subjects": subject,
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name},
+        });
+        if kind == "ClusterRole" {
+            let role: ClusterRole = serde_json::from_value(role).unwrap();
+            Api::all(client.clone()).create(&PostParams::default(), &role).await.unwrap();
+            let binding: ClusterRoleBinding = serde_json::from_value(binding).unwrap();
+            Api::all(client.clone()).create(&PostParams::default(), &binding).await.unwrap();
+        } else {
+            // The Lease of a test is in the namespace default.
+            let namespace = if role["rules"][0]["resources"][0] == "leases" { "default" } else { &source };
+            role["metadata"]["namespace"] = json!(namespace);
+            let role: Role = serde_json::from_value(role).unwrap();
+            Api::namespaced(client.clone(), namespace).create(&PostParams::default(), &role).await.unwrap();
+            let binding: RoleBinding = serde_json::from_value(binding).unwrap();
+            Api::namespaced(client.clone(), namespace).create(&PostParams::default(), &binding).await.unwrap();
+        }
+    }
+    let spec = TokenRequestSpec { expiration_seconds: Some(3600), ..TokenRequestSpec::default() };
+    let request = TokenRequest { spec: Some(spec), ..TokenRequest::default() };
+    let token = accounts.create_token_request("generator", &PostParams::default(), &request).await.unwrap();
+    let mut document: Value = serde_saphyr::from_str(&std::fs::read_to_string(&corner.kubeconfig).unwrap()).unwrap();
+    for user in document["users"].as_array_mut().unwrap() {
+        user["user"] = json!({"token": token.status.as_ref().unwrap().token});
+    }
+    let path = corner.directory.path().join("limited.kubeconfig");
+    std::fs::write(&path, document.to_string()).unwrap();
+    path
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_rights_of_the_documentation_suffice() {
+    let corner = Corner::new("rights").await;
+    let namespace = corner.namespace("a").await;
+    corner.put_source("1").await;
+    let kubeconfig = limited(&corner, |_| ()).await;
+    let settings = corner.write_settings(&corner.settings());
+    let generator = corner.start_as(&["run", "--settings", settings.to_str().unwrap()], &kubeconfig, &[]);
+    corner.settled(&namespace, "1").await;
+    generator.ready().await;
+    corner.put_source("2").await;
+    corner.settled(&namespace, "2").await;
+    corner.delete_secret(&namespace).await;
+    corner.settled(&namespace, "2").await;
+    corner.patch_secret(&namespace, json!({"immutable": true})).await;
+    corner.put_source("3").await;
+    corner.settled(&namespace, "3").await;
+    let finished = generator.terminate();
+    assert!(finished.status.success());
+    assert!(!finished.log.contains("RBAC") && !finished.log.contains(" WARN "), "{}", finished.log);
+    let cleanup = corner.start_as(&["cleanup", "--yes"], &kubeconfig, &[]).finish();
+    assert!(cleanup.status.success() && !cleanup.log.contains(" WARN "), "{}", cleanup.log);
+    assert!(corner.copy(&namespace).await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_right_is_named_in_full() {
+    let corner = Corner::new("forbidden").await;
+    let namespace = corner.namespace("a").await;
+    corner.put_source("1").await;
+    let without_patch = |role: &mut Value| {
+        for rule in role["rules"].as_array_mut().unwrap() {
+            if rule["resources"][0] == "secrets" {
+                rule["verbs"].as_array_mut().unwrap().retain(|verb| verb != "patch");
+            }
+        }
+    };
+    let kubeconfig = limited(&corner, without_patch).await;
+    let settings = corner.write_settings(&corner.settings());
+    let generator =
+        corner.start_as(&["run", "--no-leader-elect", "--settings", settings.to_str().unwrap()], &kubeconfig, &[]);
+    corner.settled(&namespace, "1").await;
+    corner.put_source("2").await;
+    let rule = format!(
+        "the RBAC rule is missing: {{apiGroups: [\"\"], resources: [\"secrets\"], verbs: [\"patch\"], resourceNames: [\"{}\"]}}",
+        corner.name
+    );
+    generator.logs(&rule).await;
+    assert_eq!(corner.content(&namespace).await, Some(docker_config("1")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_can_read_no_other_secret() {
+    let corner = Corner::new("others").await;
+    let kubeconfig = limited(&corner, |_| ()).await;
+    let client = client_of(&kubeconfig).await;
+    let secrets = Api::<k8s_openapi::api::core::v1::Secret>::all(client.clone());
+    let by_name = kube::api::ListParams::default().fields(&format!("metadata.name={}", corner.name));
+    assert!(secrets.list(&by_name).await.is_ok());
+    for other in [kube::api::ListParams::default(), kube::api::ListParams::default().fields("metadata.name=other")] {
+        assert!(matches!(secrets.list(&other).await, Err(kube::Error::Api(status)) if status.code == 403));
+    }
+}
+
+fn may_not_see_the_former_secret(corner: &str, rule: &mut Value) {
+    if rule["resources"][0] == "secrets" && rule["resourceNames"][0] == corner {
+        rule["resourceNames"] = json!([format!("{corner}-next")]);
+    }
+}
+
+fn may_not_read_the_record(_: &str, rule: &mut Value) {
+    if rule["resources"][0] == "leases" {
+        rule["verbs"] = json!(["patch"]);
+    }
+}
+
+#[rstest]
+#[case::its_copies(may_not_see_the_former_secret, "cannot watch secrets named")]
+#[case::the_record(may_not_read_the_record, "what left the settings before now is not known")]
+#[tokio::test(flavor = "multi_thread")]
+async fn what_left_the_settings_is_not_forgotten_by_one_who_may_not_see(
+    #[case] take_away: fn(&str, &mut Value),
+    #[case] told: &str,
+) {
+    let corner = Corner::new("former").await;
+    let namespace = corner.namespace("a").await;
+    corner.put_source("1").await;
+    eventually("there are copy and reference", Duration::from_secs(20), || async {
+        assert!(corner.once(&corner.settings(), &[]).status.success());
+        corner.references(&namespace).await == [corner.name.as_str()]
+    })
+    .await;
+    let kubeconfig = limited(&corner, |role| {
+        role["rules"].as_array_mut().unwrap().iter_mut().for_each(|rule| take_away(&corner.name, rule));
+    })
+    .await;
+    let next = json!({"secrets": [{"name": format!("{}-next", corner.name)}], "serviceAccounts": []});
+    let settings = corner.write_settings(&next);
+    let args = ["run", "--once", "--settings", settings.to_str().unwrap()];
+    let finished = corner.start_as(&args, &kubeconfig, &[]).finish();
+    assert!(finished.log.contains(told) && finished.log.contains("the RBAC rule is missing"), "{}", finished.log);
+    assert!(corner.copy(&namespace).await.is_some());
+
+    assert!(corner.once(&next, &[]).status.success());
+    assert!(corner.copy(&namespace).await.is_none() && corner.references(&namespace).await.is_empty());
+}
