@@ -12,7 +12,7 @@ import yaml
 import chart
 
 CLUSTER = chart.ROOT / "e2e-tests/cluster/bin/cluster"
-GENERATOR = os.environ.get("GENERATOR") or str(chart.ROOT / "target/release/image-pull-secrets-generator")
+GENERATOR = os.environ.get("GENERATOR") or str(chart.ROOT / "target/debug/image-pull-secrets-generator")
 
 
 class Cluster:
