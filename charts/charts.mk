@@ -1,7 +1,8 @@
-# Chart, kustomization, Kyverno policies and documentation: included by the Makefile.
+# Chart, kustomization, Kyverno policies, registry and documentation: included by the Makefile.
 
-HELM_VERSION    ?= v3.19.0
-KYVERNO_VERSION ?= v1.18.2
+HELM_VERSION     ?= v3.19.0
+KYVERNO_VERSION  ?= v1.18.2
+REGISTRY_VERSION ?= v3.0.0
 
 TOOLS   := $(CURDIR)/target/tools
 HELM    ?= $(or $(shell command -v helm),$(TOOLS)/helm)
@@ -33,6 +34,12 @@ push: annotated-policy.wasm ## Push the module to a registry (REGISTRY=ghcr.io/o
 	@test -n "$(REGISTRY)" || { echo "say where to: make push REGISTRY=localhost:5000"; exit 1; }
 	kwctl push $(KWCTL_FLAGS) annotated-policy.wasm registry://$(REGISTRY)/policies/image-pull-secrets:v$(version)
 
+.PHONY: e2e-registry
+e2e-registry: $(TOOLS)/registry ## Push the module to a registry on loopback, pull and run it from there (needs Go, kwctl, bats)
+	@command -v bats >/dev/null || { echo "$(BATS_HINT)"; exit 1; }
+	$(MAKE) annotated-policy.wasm
+	PATH="$(TOOLS):$$PATH" bats e2e-tests/registry.bats
+
 .PHONY: deploy
 deploy: $(HELM) ## Write deploy/ anew from the chart
 	scripts/render-deploy
@@ -43,6 +50,10 @@ e2e-tests/cluster/bin/cluster:
 $(TOOLS)/helm:
 	@command -v go >/dev/null || { echo "helm is not installed, and neither is Go to build it with: https://helm.sh/docs/intro/install"; exit 1; }
 	GOBIN=$(TOOLS) go install -trimpath helm.sh/helm/v3/cmd/helm@$(HELM_VERSION)
+
+$(TOOLS)/registry:
+	@command -v go >/dev/null || { echo "Go is not installed, to build a registry with: https://go.dev/doc/install"; exit 1; }
+	GOBIN=$(TOOLS) go install -trimpath github.com/distribution/distribution/v3/cmd/registry@$(REGISTRY_VERSION)
 
 # Not by go install: the module has a replace directive.
 $(TOOLS)/kyverno:
