@@ -3,18 +3,19 @@
 //! One task owns the index. Namespaces are carried out concurrently, each by one task at a time, so that one that fails or
 //! hangs holds up no other. An object whose write failed, or which somebody else keeps changing, waits alone.
 
+mod overview;
 mod pace;
 mod progress;
 
 use crate::apply::{Failure, Outcome, Reason, Writer};
 use crate::events::Reporter;
 use crate::index::{Index, News};
-use crate::plan::{self, Action, NamespacePlan, Rules, SourceState, State};
+use crate::plan::{self, Action, NamespacePlan, Rules, SourceState};
 use crate::restart_stuck_pods::StuckPods;
 use crate::watch::{Report, Trouble, Watched};
 use anyhow::{Result, bail};
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc::Receiver;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -220,25 +221,6 @@ impl Controller {
             tracing::warn!("{} namespaces were being written to when it stopped", self.busy.len());
         }
         self.setup.reporter.flush().await;
-    }
-
-    /// Whether everything has been listed and every source read.
-    pub fn is_complete(&self) -> bool {
-        let read = |secret: &str| !matches!(self.setup.rules.sources.get(secret), None | Some(SourceState::Unread));
-        let secrets = &self.setup.rules.settings.secrets;
-        self.setup.required.is_subset(&self.listed)
-            && (!self.setup.sources_matter
-                || secrets.iter().filter(|secret| secret.source.is_some()).all(|secret| read(&secret.name)))
-    }
-
-    /// Whether nothing can be left over that has not been seen.
-    pub fn sees_leftovers(&self) -> bool {
-        self.setup.leftovers.is_subset(&self.listed)
-    }
-
-    fn has_asked_for_leftovers(&self) -> bool {
-        let is_forbidden = |watched| self.troubles.get(watched).is_some_and(|trouble| trouble.forbidden);
-        self.setup.leftovers.iter().all(|watched| self.listed.contains(watched) || is_forbidden(watched))
     }
 
     /// Waits for the next thing to happen, until `wake_at` if that is given, and takes it in. Gives the number of writes that succeeded meanwhile.
@@ -453,58 +435,5 @@ impl Controller {
         let planned: HashSet<String> = plan.actions.iter().map(pace::key).collect();
         let of_namespace = format!("{namespace}/");
         self.failures.retain(|key, _| !key.starts_with(&of_namespace) || planned.contains(key));
-    }
-
-    fn report_settled(&mut self) {
-        self.settled = true;
-        self.last_count = Instant::now();
-        self.counted_all = self.is_complete();
-        self.paces.forget_old(Instant::now());
-        let mut counts = BTreeMap::new();
-        let mut foreign = BTreeMap::new();
-        for (namespace, plan) in plan::plan(&self.index, &self.setup.rules) {
-            for (secret, state) in plan.states {
-                if state == State::Foreign {
-                    let seen = self.index.namespaces.get(namespace).and_then(|seen| seen.secrets.get(&secret));
-                    seen.map(|seen| foreign.insert((namespace.to_owned(), secret.clone()), seen.version.clone()));
-                }
-                *counts.entry((secret, state)).or_default() += 1;
-            }
-        }
-        self.setup.writer.metrics.show_copies(&counts);
-        self.setup.reporter.foreign(foreign);
-        let sees_all = self.is_complete() && self.sees_leftovers();
-        if sees_all && self.failures.is_empty() && self.troubles.is_empty() {
-            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-            self.setup.writer.metrics.last_full_sync.set(i64::try_from(now.as_secs()).unwrap_or_default());
-            self.setup.done.cancel();
-        }
-        self.progress.report(&self.setup.rules.settings, &self.setup.reporter);
-    }
-
-    fn required_trouble(&self) -> Option<&str> {
-        let is_required =
-            |watched: &Watched| self.setup.required.contains(watched) || matches!(watched, Watched::Source { .. });
-        let mut troubles = self.troubles.iter();
-        troubles.find(|(watched, trouble)| trouble.forbidden && is_required(watched)).map(|(_, t)| t.message.as_str())
-    }
-
-    fn why_incomplete(&self) -> String {
-        let troubles: Vec<_> = self.troubles.values().map(|trouble| trouble.message.as_str()).collect();
-        format!("not everything could be read within {} s: {}", PATIENCE.as_secs(), troubles.join("; "))
-    }
-
-    fn source_faults(&self) -> Vec<String> {
-        let secrets = self.setup.rules.settings.secrets.iter();
-        secrets
-            .filter_map(|secret| {
-                let label = plan::source_label(secret.source.as_ref()?);
-                match self.setup.rules.sources.get(&secret.name)? {
-                    SourceState::Missing => Some(format!("the source {label} of {} is missing", secret.name)),
-                    SourceState::Unusable(fault) => Some(format!("the source {label} of {}: {fault}", secret.name)),
-                    SourceState::Unread | SourceState::Ready(_) | SourceState::Gone => None,
-                }
-            })
-            .collect()
     }
 }

@@ -1,7 +1,7 @@
 //! Replicas: one writes, and another takes over, whatever the one was doing when it was killed.
 
+use crate::admission::refuse_by_webhook;
 use crate::harness::{Corner, Generator, content_of, docker_config, eventually};
-use crate::refusals::refuse_by_webhook;
 use futures::future::join_all;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Secret;

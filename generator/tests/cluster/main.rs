@@ -2,6 +2,7 @@
 //!
 //! Every test has namespaces, a secret's name and a Lease of its own, so that all can run at the same time.
 
+mod admission;
 mod cleanup;
 mod conflicts;
 mod drift;
@@ -9,6 +10,7 @@ mod failover;
 mod faults;
 mod harness;
 mod operations;
+mod overload;
 mod own_cluster;
 mod policy;
 mod proxy;

@@ -1,37 +1,16 @@
-//! An API server that refuses: by quota, by admission, or because it is overloaded.
+//! An API server that refuses: by quota, or by admission.
 
+use crate::admission::{Made, refuse_by_webhook};
 use crate::harness::{Corner, Generator, docker_config, eventually, stays};
-use crate::rights::limited;
 use k8s_openapi::api::admissionregistration::v1::{
     MutatingAdmissionPolicy, MutatingAdmissionPolicyBinding, ValidatingAdmissionPolicy,
-    ValidatingAdmissionPolicyBinding, ValidatingWebhookConfiguration,
+    ValidatingAdmissionPolicyBinding,
 };
 use k8s_openapi::api::core::v1::{Event, ResourceQuota, Secret};
-use k8s_openapi::api::flowcontrol::v1::{FlowSchema, PriorityLevelConfiguration};
+use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Api, Client, Config, Resource};
-use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
-use std::path::Path;
+use serde_json::json;
 use std::time::{Duration, Instant};
-use tokio::net::TcpListener;
-
-/// Something for the whole cluster that a test makes, and takes away.
-pub struct Made<K>(Api<K>, String);
-
-impl<K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::Serialize + DeserializeOwned> Made<K> {
-    async fn new(corner: &Corner, mut document: Value) -> Self {
-        document["metadata"] = json!({"name": corner.name});
-        let api = Api::<K>::all(corner.client.clone());
-        api.create(&PostParams::default(), &serde_json::from_value(document).unwrap()).await.unwrap();
-        Self(api, corner.name.clone())
-    }
-
-    pub async fn remove(self) {
-        self.0.delete(&self.1, &DeleteParams::default()).await.unwrap();
-    }
-}
 
 /// Waits until the API server answers so to a Secret in a namespace. It creates none.
 async fn secrets_are(corner: &Corner, namespace: &str, is_so: impl Fn(&kube::Result<Secret>) -> bool) {
@@ -45,32 +24,6 @@ async fn secrets_are(corner: &Corner, namespace: &str, is_so: impl Fn(&kube::Res
         is_so(&corner.secrets(namespace).create(&dry, &secret).await)
     })
     .await;
-}
-
-/// A webhook that cannot be reached, and without which nothing is admitted.
-pub async fn refuse_by_webhook(
-    corner: &Corner,
-    operation: &str,
-    resource: &str,
-    labels: &Value,
-) -> Made<ValidatingWebhookConfiguration> {
-    webhook(corner, "127.0.0.1:1", operation, resource, labels).await
-}
-
-async fn webhook(
-    corner: &Corner,
-    address: &str,
-    operation: &str,
-    resource: &str,
-    labels: &Value,
-) -> Made<ValidatingWebhookConfiguration> {
-    let webhook = json!({
-        "name": "broken.example.com", "failurePolicy": "Fail", "sideEffects": "None", "admissionReviewVersions": ["v1"],
-        "clientConfig": {"url": format!("https://{address}/admit")}, "timeoutSeconds": 30,
-        "namespaceSelector": {"matchLabels": labels},
-        "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": [operation], "resources": [resource]}],
-    });
-    Made::new(corner, json!({"webhooks": [webhook]})).await
 }
 
 /// A policy by which admission changes the Secrets of a corner's namespaces.
@@ -248,89 +201,4 @@ async fn an_admission_that_takes_our_label_makes_the_copy_a_foreign_secret() {
     // What to do about it is what the Event on a foreign Secret says.
     corner.delete_secret(&namespace).await;
     corner.settled(&namespace, "2").await;
-}
-
-/// A client that shows what the API server answers, instead of trying again by itself.
-async fn impatient(kubeconfig: &Path) -> Client {
-    let kubeconfig = Kubeconfig::read_from(kubeconfig).unwrap();
-    let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
-    config.default_retry = false;
-    Client::try_from(config).unwrap()
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_overloaded_api_server_is_given_the_time_that_it_asks_for() {
-    let corner = Corner::new("overload").await;
-    let names = corner.namespaces(20).await;
-    for namespace in &names {
-        eventually("there is a ServiceAccount", Duration::from_secs(30), || async {
-            corner.accounts(namespace).get_opt("default").await.unwrap().is_some()
-        })
-        .await;
-    }
-    corner.put_source("1").await;
-    let kubeconfig = limited(&corner, |_| ()).await;
-    let level = Made::<PriorityLevelConfiguration>::new(
-        &corner,
-        json!({"spec": {"type": "Limited", "limited": {
-            "nominalConcurrencyShares": 0, "borrowingLimitPercent": 0, "limitResponse": {"type": "Reject"},
-        }}}),
-    )
-    .await;
-    let source = corner.ns("source");
-    let subject = json!({"kind": "ServiceAccount", "serviceAccount": {"name": "generator", "namespace": source}});
-    let writes =
-        json!({"verbs": ["create", "patch"], "apiGroups": [""], "resources": ["secrets"], "namespaces": ["*"]});
-    let schema = Made::<FlowSchema>::new(
-        &corner,
-        json!({"spec": {
-            "matchingPrecedence": 2, "priorityLevelConfiguration": {"name": corner.name},
-            "rules": [{"subjects": [subject], "resourceRules": [writes]}],
-        }}),
-    )
-    .await;
-    // Without any share one request at a time is let in all the same. So there is one that waits for a webhook which takes
-    // calls, and says nothing.
-    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    corner.label_namespace(&source, json!({"labels": {"holds": corner.name}})).await;
-    let address = silent.local_addr().unwrap().to_string();
-    let webhook = webhook(&corner, &address, "CREATE", "secrets", &json!({"holds": corner.name})).await;
-    let secrets = Api::<Secret>::namespaced(impatient(&kubeconfig).await, &source);
-    let probe: Secret = serde_json::from_value(json!({"metadata": {"name": corner.name}})).unwrap();
-    let dry = PostParams { dry_run: true, ..PostParams::default() };
-    let blocker = tokio::spawn({
-        let (secrets, probe, dry) = (secrets.clone(), probe.clone(), dry.clone());
-        async move {
-            loop {
-                let _ = secrets.create(&dry, &probe).await;
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        }
-    });
-    eventually("the API server refuses", Duration::from_secs(30), || async {
-        let answer = tokio::time::timeout(Duration::from_secs(1), secrets.create(&dry, &probe)).await;
-        matches!(answer, Ok(Err(kube::Error::Api(status))) if status.code == 429)
-    })
-    .await;
-
-    let settings = corner.write_settings(&corner.settings());
-    let args = ["run", "--no-leader-elect", "--concurrency", "4", "--settings", settings.to_str().unwrap()];
-    let generator = corner.start_as(&args, &kubeconfig, &[]);
-    let start = Instant::now();
-    generator.logs("Too many requests, please try again later. (429)").await;
-    eventually("the ServiceAccounts are served meanwhile", Duration::from_secs(20), || async {
-        futures::future::join_all(names.iter().map(|name| corner.references(name))).await.iter().all(|r| r.len() == 1)
-    })
-    .await;
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    let errors = generator.metric(&count("create", "429")).await.unwrap();
-    let seconds = start.elapsed().as_secs_f64();
-    assert!(errors >= 8.0 && errors <= 4.0 * (seconds + 2.0), "{errors} refusals in {seconds} s: not 4 each second");
-
-    schema.remove().await;
-    blocker.abort();
-    webhook.remove().await;
-    futures::future::join_all(names.iter().map(|name| corner.settled(name, "1"))).await;
-    assert_eq!(generator.metric(&count("create", "2xx")).await, Some(20.0));
-    level.remove().await;
 }
