@@ -65,20 +65,27 @@ async fn an_overloaded_api_server_is_given_the_time_that_it_asks_for() {
     let secrets = Api::<Secret>::namespaced(impatient(&kubeconfig).await, &source);
     let probe: Secret = serde_json::from_value(json!({"metadata": {"name": corner.name}})).unwrap();
     let dry = PostParams { dry_run: true, ..PostParams::default() };
-    let blocker = tokio::spawn({
+    let block = || {
         let (secrets, probe, dry) = (secrets.clone(), probe.clone(), dry.clone());
-        async move {
+        tokio::spawn(async move {
             loop {
                 let _ = secrets.create(&dry, &probe).await;
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
-        }
-    });
-    eventually("the API server refuses", Duration::from_secs(30), || async {
-        let answer = tokio::time::timeout(Duration::from_secs(1), secrets.create(&dry, &probe)).await;
-        matches!(answer, Ok(Err(kube::Error::Api(status))) if status.code == 429)
-    })
-    .await;
+        })
+    };
+    let refuses = || {
+        eventually("the API server refuses", Duration::from_secs(30), || async {
+            let answer = tokio::time::timeout(Duration::from_secs(1), secrets.create(&dry, &probe)).await;
+            matches!(answer, Ok(Err(kube::Error::Api(status))) if status.code == 429)
+        })
+    };
+    let blocker = block();
+    refuses().await;
+    // From now on for another 10 s, after which the API server gives up its handshake with the webhook.
+    blocker.abort();
+    let blocker = block();
+    refuses().await;
 
     let settings = corner.write_settings(&corner.settings());
     let args = ["run", "--no-leader-elect", "--concurrency", "4", "--settings", settings.to_str().unwrap()];
@@ -92,7 +99,8 @@ async fn an_overloaded_api_server_is_given_the_time_that_it_asks_for() {
     tokio::time::sleep(Duration::from_secs(3)).await;
     let errors = generator.metric(REFUSED).await.unwrap();
     let seconds = start.elapsed().as_secs_f64();
-    assert!(errors >= 8.0 && errors <= 4.0 * (seconds + 2.0), "{errors} refusals in {seconds} s: not 4 each second");
+    // It asks for a second at least: 4 at the start, and 4 after each.
+    assert!(errors <= 4.0 * (seconds + 1.0), "{errors} refusals in {seconds} s");
 
     schema.remove().await;
     blocker.abort();
