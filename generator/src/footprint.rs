@@ -1,9 +1,10 @@
-//! What the generator may have left in the cluster: the names of the secrets that its settings ever had, and the patterns for
-//! ServiceAccounts. Recorded on the Lease, so that what is no longer in the settings is found and removed after a restart too,
+//! What the generator may have left in the cluster: the names and sources of the secrets that its settings ever had, and the
+//! patterns for ServiceAccounts. Recorded on the Lease, so that what is no longer in the settings is found and removed after a restart too,
 //! without a right to list every Secret.
 
 use crate::backoff::Backoff;
 use crate::ownership::{FOOTPRINT_ANNOTATION, MANAGER};
+use crate::plan::source_label;
 use crate::rbac::Request;
 use crate::watch::Watched;
 use anyhow::{Result, anyhow};
@@ -25,6 +26,8 @@ const TRIES: usize = 9;
 pub struct Footprint {
     /// The names of copies.
     pub secrets: BTreeSet<String>,
+    /// What they were copied from, as a copy names it.
+    pub sources: BTreeSet<String>,
     /// Glob patterns for the names of ServiceAccounts with references.
     pub service_accounts: BTreeSet<String>,
 }
@@ -34,13 +37,15 @@ impl Footprint {
     pub fn of(settings: &Settings) -> Self {
         Self {
             secrets: settings.secrets.iter().map(|secret| secret.name.clone()).collect(),
+            sources: settings.secrets.iter().filter_map(|secret| secret.source.as_ref()).map(source_label).collect(),
             service_accounts: settings.service_accounts.iter().cloned().collect(),
         }
     }
 
-    /// Both.
+    /// All of both.
     pub fn and(mut self, other: Self) -> Self {
         self.secrets.extend(other.secrets);
+        self.sources.extend(other.sources);
         self.service_accounts.extend(other.service_accounts);
         self
     }
@@ -170,7 +175,7 @@ mod tests {
         #[case] expected: Option<Watched>,
     ) {
         let service_accounts = patterns.iter().map(|&pattern| pattern.to_owned()).collect();
-        let footprint = Footprint { secrets: BTreeSet::new(), service_accounts };
+        let footprint = Footprint { service_accounts, ..Footprint::default() };
         let mut watches = footprint.watches();
         assert!(watches.remove(&Watched::Namespaces));
         assert_eq!(watches.pop_first(), expected);

@@ -7,7 +7,7 @@ use crate::content::{Content, Unusable};
 use crate::index::{Index, NamespaceFacts, NamespaceSeen, SecretSeen, Version};
 use crate::selection::Selection;
 use image_pull_secrets::settings::{Conflicts, Settings, Source};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -26,6 +26,9 @@ pub struct Rules {
     pub delete_with_source: bool,
     /// The content of each configured secret that has a source, by the secret's name.
     pub sources: BTreeMap<String, SourceState>,
+    /// What this generator copies from and ever copied from, as copies name it; none where that is not known. A copy of
+    /// something else is another generator's, and is not deleted.
+    pub own_sources: BTreeSet<String>,
 }
 
 /// Which references of a ServiceAccount go where they are not wanted.
@@ -216,6 +219,17 @@ impl Rules {
         })
     }
 
+    /// Whether a Secret is a copy that this generator made, as far as can be known.
+    fn is_own_copy(&self, secret: &SecretSeen) -> bool {
+        let source = secret.copied_from.as_deref();
+        source.is_some_and(|source| self.own_sources.is_empty() || self.own_sources.contains(source))
+    }
+
+    /// Whether a secret has a source to copy it from.
+    fn copies(&self, secret: &str) -> bool {
+        self.settings.secrets.iter().any(|configured| configured.name == secret && configured.source.is_some())
+    }
+
     fn is_configured(&self, secret: &str) -> bool {
         self.settings.secrets.iter().any(|configured| configured.name == secret)
     }
@@ -242,7 +256,7 @@ pub fn plan_namespace(index: &Index, name: &str, rules: &Rules) -> NamespacePlan
         } else if rules.is_source(&target) {
             (State::Source, None)
         } else if !selected {
-            remove(target, found, State::Excluded)
+            remove(target, found, rules, State::Excluded)
         } else {
             match source {
                 None => (State::Unmanaged, None),
@@ -255,7 +269,7 @@ pub fn plan_namespace(index: &Index, name: &str, rules: &Rules) -> NamespacePlan
     for (former, found) in seen.secrets.iter().filter(|(secret, _)| !rules.is_configured(secret)) {
         let target = Target { namespace: name.to_owned(), secret: former.clone() };
         if index.listed.secrets.contains(former) && !rules.is_source(&target) {
-            let (state, action) = remove(target, Some(found), State::Excluded);
+            let (state, action) = remove(target, Some(found), rules, State::Excluded);
             if state == State::Leftover {
                 plan.states.push((former.clone(), state));
             }
@@ -278,7 +292,7 @@ fn copy(target: Target, found: Option<&SecretSeen>, source: &Source, rules: &Rul
     let may_write = |found: &SecretSeen| found.copied_from.is_some() || rules.settings.conflicts == Conflicts::Adopt;
     let content = match rules.sources.get(&target.secret) {
         Some(SourceState::Ready(content)) => content,
-        Some(SourceState::Gone) if rules.delete_with_source => return remove(target, found, State::Waiting),
+        Some(SourceState::Gone) if rules.delete_with_source => return remove(target, found, rules, State::Waiting),
         _ if found.is_some_and(|found| !may_write(found)) => return (State::Foreign, None),
         _ => return (State::Waiting, None),
     };
@@ -302,9 +316,9 @@ fn copy(target: Target, found: Option<&SecretSeen>, source: &Source, rules: &Rul
 }
 
 /// What a namespace that is to have no copy wants.
-fn remove(target: Target, found: Option<&SecretSeen>, otherwise: State) -> (State, Option<Action>) {
+fn remove(target: Target, found: Option<&SecretSeen>, rules: &Rules, otherwise: State) -> (State, Option<Action>) {
     match found {
-        Some(found) if found.copied_from.is_some() && !found.deleting => {
+        Some(found) if rules.is_own_copy(found) && !found.deleting => {
             (State::Leftover, Some(Action::Delete(target, found.version.clone())))
         }
         _ => (otherwise, None),

@@ -112,6 +112,7 @@ impl Session {
             removal,
             delete_with_source: context.delete_with_source,
             sources: BTreeMap::new(),
+            own_sources: everything.sources,
         };
         let (client, metrics) = (context.client.clone(), context.metrics.clone());
         let setup = Setup {

@@ -1,4 +1,4 @@
-//! A network between two that is not what it should be. The tests of the generator have the same.
+//! A network that is not what it should be. The tests of the generator use it too.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -58,9 +58,11 @@ fn source_state() -> impl Strategy<Value = SourceState> {
 
 fn rules() -> impl Strategy<Value = Rules> {
     let selection = prop_oneof![4 => Just(Selection::Matching(vec![])), 1 => Just(Selection::Nothing)];
-    (settings(), vec(source_state(), 3), selection, any::<bool>()).prop_map(
-        |(document, sources, selection, delete_with_source)| Rules {
+    let own_sources = prop::sample::subsequence(vec!["source/a", "env:CONFIG", "elsewhere/a"], 0..=3);
+    (settings(), vec(source_state(), 3), selection, any::<bool>(), own_sources).prop_map(
+        |(document, sources, selection, delete_with_source, own_sources)| Rules {
             settings: Arc::new(Settings::from_value(&document).unwrap()),
+            own_sources: own_sources.into_iter().map(str::to_owned).collect(),
             selection,
             removal: Removal::Recorded,
             delete_with_source,
@@ -210,6 +212,16 @@ proptest! {
             if let Action::Delete(target, _) = &action {
                 let found = &index.namespaces[&target.namespace].secrets[&target.secret];
                 prop_assert!(found.copied_from.is_some(), "{} of {:?}", action, found);
+            }
+        }
+    }
+
+    #[test]
+    fn a_copy_of_another_generator_is_never_deleted(index in index(), rules in rules()) {
+        for action in all_actions(&index, &rules) {
+            if let Action::Delete(target, _) = &action {
+                let found = &index.namespaces[&target.namespace].secrets[&target.secret];
+                prop_assert!(rules.is_own_copy(found), "{} of {:?}", action, found);
             }
         }
     }

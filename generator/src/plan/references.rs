@@ -65,9 +65,15 @@ pub(super) fn changes<'a>(
         }
         let for_it = selected && !account.excluded && rules.settings.selects_service_account(name);
         let wanted = if for_it { &wanted[..] } else { &[] };
-        let stays = |name: &str| wanted.contains(&name) || !is_known(name);
+        // A copy that another generator made, and that this one does not take over here.
+        let is_anothers = |name: &str| {
+            let is_copied_here = selected && rules.copies(name);
+            !is_copied_here
+                && seen.secrets.get(name).is_some_and(|it| it.copied_from.is_some() && !rules.is_own_copy(it))
+        };
+        let stays = |name: &str| wanted.contains(&name) || !is_known(name) || is_anothers(name);
         let points_to_ours = |name: &str| {
-            rules.removal == Removal::All && seen.secrets.get(name).is_none_or(|secret| secret.copied_from.is_some())
+            rules.removal == Removal::All && seen.secrets.get(name).is_none_or(|secret| rules.is_own_copy(secret))
         };
         change(namespace, name, account, wanted, stays, points_to_ours)
     })

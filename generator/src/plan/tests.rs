@@ -1,5 +1,6 @@
 use super::*;
 use crate::content::Digest;
+use crate::footprint::Footprint;
 use crate::index::ServiceAccountSeen;
 use crate::ownership::MANAGER;
 use crate::selection::parse_selector;
@@ -15,13 +16,20 @@ fn config(password: &str) -> Arc<Content> {
 }
 
 fn rules(document: serde_json::Value) -> Rules {
+    let settings = Settings::from_value(&document).unwrap();
     Rules {
-        settings: Arc::new(Settings::from_value(&document).unwrap()),
+        own_sources: Footprint::of(&settings).and(recorded()).sources,
+        settings: Arc::new(settings),
         selection: Selection::Matching(vec![]),
         removal: Removal::Recorded,
         delete_with_source: false,
         sources: BTreeMap::from([(SECRET.to_owned(), SourceState::Ready(config("new")))]),
     }
+}
+
+/// From before.
+fn recorded() -> Footprint {
+    Footprint { sources: BTreeSet::from(["source/registry-credentials".to_owned()]), ..Footprint::default() }
 }
 
 /// One secret, copied from the namespace `source`.
@@ -245,6 +253,28 @@ fn the_copy_of_a_secret_that_left_the_settings_goes() {
     assert_eq!(plan.states, [(SECRET.to_owned(), State::InSync), ("former".to_owned(), State::Leftover)]);
     let actions: Vec<_> = plan.actions.iter().map(ToString::to_string).collect();
     assert_eq!(actions, ["delete Secret team-a/former", "update ServiceAccount team-a/default: -former"]);
+}
+
+/// Two generators with secrets of one name, for different namespaces.
+#[test]
+fn the_copy_of_another_generator_and_the_reference_to_it_stay_where_this_one_has_nothing_to_do() {
+    let theirs = SecretSeen { copied_from: Some("their-source/registry-credentials".into()), ..outdated() };
+    let index = index(Some(theirs), Some(account(&[SECRET], &[SECRET])));
+    let excluded = rules(with(one_secret(), "exclude", json!({"namespaces": ["*"]})));
+    assert_eq!(state_and_actions(&index, &excluded), (State::Excluded, vec![]));
+    let everything_goes = Rules { selection: Selection::Nothing, removal: Removal::All, ..rules(one_secret()) };
+    assert_eq!(state_and_actions(&index, &everything_goes), (State::Excluded, vec![]));
+    let gone = Rules {
+        delete_with_source: true,
+        sources: BTreeMap::from([(SECRET.to_owned(), SourceState::Gone)]),
+        ..rules(one_secret())
+    };
+    assert_eq!(state_and_actions(&index, &gone).0, State::Waiting);
+    // Where it is to have a copy, this one takes it over.
+    assert_eq!(state_and_actions(&index, &rules(one_secret())).1, ["update Secret team-a/registry-credentials"]);
+    // Where no source is known, any copy may be its own.
+    let not_known = Rules { own_sources: BTreeSet::new(), ..everything_goes };
+    assert_eq!(state_and_actions(&index, &not_known).0, State::Leftover);
 }
 
 #[test]

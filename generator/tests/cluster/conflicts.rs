@@ -40,6 +40,42 @@ async fn a_foreign_secret_is_kept_and_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn two_generators_with_a_secret_of_one_name_for_different_namespaces_leave_each_other_alone() {
+    let corner = Corner::new("two").await;
+    let (a, b) = (corner.namespace("a").await, corner.namespace("b").await);
+    let other_source = corner.create_namespace("other-source", json!({})).await;
+    corner.put_source("1").await;
+    corner.put_secret(&other_source, "kubernetes.io/dockerconfigjson", &docker_config("other")).await;
+    let file = |name: &str, source: &str, excluded: &str| {
+        let settings = json!({
+            "secrets": [{"name": corner.name, "source": {"namespace": source}}], "exclude": {"namespaces": [excluded]},
+        });
+        let path = corner.directory.path().join(name);
+        std::fs::write(&path, settings.to_string()).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (for_a, for_b) = (file("a.json", &corner.ns("source"), &b), file("b.json", &other_source, &a));
+    let lease = format!("{}-other", corner.name);
+    let ours = corner.start(&["run", "--no-leader-elect", "--settings", &for_a]);
+    let theirs = corner.start(&["run", "--no-leader-elect", "--settings", &for_b, "--lease-name", &lease]);
+    corner.settled(&a, "1").await;
+    corner.settled(&b, "other").await;
+    stays("both are as they should be", || async {
+        corner.content(&a).await == Some(docker_config("1"))
+            && corner.content(&b).await == Some(docker_config("other"))
+            && corner.references(&b).await == [corner.name.as_str()]
+    })
+    .await;
+    assert!(!ours.log().contains("delete Secret") && !theirs.log().contains("delete Secret"));
+    drop(ours);
+    let finished = corner.finish(&["cleanup", "--yes", "--all-references", "--settings", &for_a]);
+    assert!(finished.status.success(), "{}", finished.log);
+    assert!(corner.copy(&a).await.is_none() && corner.references(&a).await.is_empty());
+    assert_eq!(corner.content(&b).await, Some(docker_config("other")));
+    assert_eq!(corner.references(&b).await, [corner.name.as_str()]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_source_in_a_selected_namespace_is_not_overwritten() {
     let corner = Corner::new("own").await;
     let namespace = corner.namespace("a").await;

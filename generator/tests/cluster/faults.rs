@@ -6,13 +6,27 @@ use crate::proxy::{Mood, Proxy};
 use futures::future::join_all;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
+use kube::config::Kubeconfig;
 use serde_json::json;
-use std::path::Path;
-use std::sync::atomic::Ordering;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 fn args(settings: &Path) -> Vec<&str> {
     vec!["run", "--no-leader-elect", "--settings", settings.to_str().unwrap()]
+}
+
+/// A proxy before the API server, and the kubeconfig that leads through it.
+async fn before(corner: &Corner) -> (Proxy, PathBuf) {
+    let kubeconfig = Kubeconfig::read_from(&corner.kubeconfig).unwrap();
+    let url = kubeconfig.clusters[0].cluster.as_ref().unwrap().server.clone().unwrap();
+    let server: SocketAddr = url.trim_start_matches("https://").parse().unwrap();
+    let proxy = Proxy::to(server).await;
+    // Text for text, because a Kubeconfig does not serialise its secrets.
+    let text = std::fs::read_to_string(&corner.kubeconfig).unwrap();
+    let path = corner.directory.path().join("proxied.kubeconfig");
+    std::fs::write(&path, text.replace(&server.to_string(), &proxy.address.to_string())).unwrap();
+    (proxy, path)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -20,11 +34,11 @@ async fn an_outage_deletes_nothing_and_what_happened_meanwhile_is_made_good() {
     let corner = Corner::new("outage").await;
     let names = corner.namespaces(10).await;
     corner.put_source("1").await;
-    let proxy = Proxy::before(&corner).await;
+    let (proxy, kubeconfig) = before(&corner).await;
     let settings = corner.write_settings(&corner.settings());
-    let generator = corner.start_as(&args(&settings), &proxy.kubeconfig, &[]);
+    let generator = corner.start_as(&args(&settings), &kubeconfig, &[]);
     join_all(names.iter().map(|name| corner.settled(name, "1"))).await;
-    proxy.mood.send_replace(Mood::Down);
+    proxy.change(Mood::Down);
     corner.put_source("2").await;
     corner.delete_secret(&names[0]).await;
     let new = corner.namespace("new").await;
@@ -32,10 +46,10 @@ async fn an_outage_deletes_nothing_and_what_happened_meanwhile_is_made_good() {
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert!(corner.copy(&names[1]).await.is_some());
     }
-    proxy.mood.send_replace(Mood::Fine);
+    proxy.change(Mood::Fine);
     join_all(names.iter().chain([&new]).map(|name| corner.settled(name, "2"))).await;
     assert!(!generator.log().contains("delete Secret"), "{}", generator.log());
-    assert!(proxy.connections.load(Ordering::Relaxed) < 500, "it must not hammer");
+    assert!(proxy.connections() < 500, "it must not hammer");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -44,20 +58,20 @@ async fn answers_that_are_cut_off_delete_nothing() {
     let names = corner.namespaces(30).await;
     corner.put_source("1").await;
     assert!(corner.once(&corner.settings(), &[]).status.success());
-    let proxy = Proxy::before(&corner).await;
+    let (proxy, kubeconfig) = before(&corner).await;
     let settings = corner.write_settings(&corner.settings());
     // The certificates alone are some 3 kB: lists are cut in the middle.
-    proxy.mood.send_replace(Mood::Cutting(12_000));
-    let generator = corner.start_as(&[args(&settings), vec!["--delete-with-source"]].concat(), &proxy.kubeconfig, &[]);
+    proxy.change(Mood::Cutting(12_000));
+    let generator = corner.start_as(&[args(&settings), vec!["--delete-with-source"]].concat(), &kubeconfig, &[]);
     for bytes in [5_000, 8_000, 20_000, 40_000, 80_000] {
         tokio::time::sleep(Duration::from_secs(2)).await;
-        proxy.mood.send_replace(Mood::Cutting(bytes));
+        proxy.change(Mood::Cutting(bytes));
     }
     stays("every copy is there", || async {
         join_all(names.iter().map(|name| corner.content(name))).await.iter().all(|c| *c == Some(docker_config("1")))
     })
     .await;
-    proxy.mood.send_replace(Mood::Fine);
+    proxy.change(Mood::Fine);
     corner.put_source("2").await;
     join_all(names.iter().map(|name| corner.settled(name, "2"))).await;
     assert!(!generator.log().contains("delete Secret"), "{}", generator.log());
@@ -90,20 +104,20 @@ async fn after_a_mood(corner: &str, mood: Mood, lasts: Duration, noticed_within:
     let corner = Corner::new(corner).await;
     let names = corner.namespaces(5).await;
     corner.put_source("1").await;
-    let proxy = Proxy::before(&corner).await;
+    let (proxy, kubeconfig) = before(&corner).await;
     let settings = corner.write_settings(&corner.settings());
     let mut args = vec!["run", "--delete-with-source", "--settings", settings.to_str().unwrap()];
     args.extend((!elects).then_some("--no-leader-elect"));
-    let mut generator = corner.start_as(&args, &proxy.kubeconfig, &[]);
+    let mut generator = corner.start_as(&args, &kubeconfig, &[]);
     join_all(names.iter().map(|name| corner.settled(name, "1"))).await;
     generator.ready().await;
 
-    proxy.mood.send_replace(mood);
+    proxy.change(mood);
     corner.put_source("2").await;
     corner.delete_secret(&names[0]).await;
     let new = corner.namespace("new").await;
     tokio::time::sleep(lasts).await;
-    proxy.mood.send_replace(Mood::Fine);
+    proxy.change(Mood::Fine);
     let fine = Instant::now();
     let wanted = Some(docker_config("2"));
     eventually("everything is as it should be", noticed_within, || async {

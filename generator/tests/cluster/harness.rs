@@ -191,8 +191,9 @@ impl Corner {
         command
             .args(["--kubeconfig", kubeconfig.to_str().unwrap()])
             .args(["--namespace-selector", &selector])
-            .args(["--lease-namespace", "default", "--lease-name", &self.name, "--log-level", "debug"])
+            .args(["--lease-namespace", "default", "--log-level", "debug"])
             .args(&args[1..])
+            .env("GENERATOR_LEASE_NAME", &self.name)
             .envs(env.iter().copied())
             .stdin(Stdio::null())
             .stdout(fs::File::create(&out).unwrap())

@@ -13,6 +13,7 @@ mod operations;
 mod overload;
 mod own_cluster;
 mod policy;
+#[path = "../../../e2e-tests/tests/e2e/proxy.rs"]
 mod proxy;
 mod references;
 mod refusals;
