@@ -1,9 +1,8 @@
-//! `cleanup` leaves the cluster as it was.
+//! `cleanup` leaves the cluster as it was. (With the policy at work: `e2e-tests/tests/e2e/together.rs`.)
 
 use crate::harness::{Corner, docker_config, eventually};
-use k8s_openapi::api::admissionregistration::v1::{MutatingAdmissionPolicy, MutatingAdmissionPolicyBinding};
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
-use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::api::ListParams;
 use kube::{Api, Resource};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -73,65 +72,4 @@ async fn a_generator_that_still_runs_does_not_put_it_back() {
         tokio::time::sleep(Duration::from_millis(500)).await;
         assert!(corner.copy(&namespace).await.is_none() && corner.references(&namespace).await.is_empty());
     }
-}
-
-/// Puts a reference back in the request that removes it, as the policy does.
-async fn policy_at_work(corner: &Corner, namespace: &str) {
-    let name = &corner.name;
-    let policy: MutatingAdmissionPolicy = serde_json::from_value(json!({
-        "metadata": {"name": name},
-        "spec": {
-            "failurePolicy": "Fail", "reinvocationPolicy": "Never",
-            "matchConstraints": {"resourceRules": [{
-                "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"], "resources": ["serviceaccounts"],
-            }]},
-            "matchConditions": [
-                {"name": "here", "expression": format!("object.metadata.namespace == '{namespace}'")},
-                {"name": "lacks-it", "expression": format!(
-                    "has(object.imagePullSecrets) && !object.imagePullSecrets.exists(r, r.name == '{name}')")},
-            ],
-            "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": format!(
-                "[JSONPatch{{op: 'add', path: '/imagePullSecrets/-', value: Object.imagePullSecrets{{name: '{name}'}}}}]")}}],
-        },
-    }))
-    .unwrap();
-    let binding: MutatingAdmissionPolicyBinding =
-        serde_json::from_value(json!({"metadata": {"name": name}, "spec": {"policyName": name}})).unwrap();
-    Api::all(corner.client.clone()).create(&PostParams::default(), &policy).await.unwrap();
-    Api::all(corner.client.clone()).create(&PostParams::default(), &binding).await.unwrap();
-    eventually("the policy is at work", Duration::from_secs(30), || async {
-        corner.patch_account(namespace, json!({"imagePullSecrets": [{"name": "mine"}]})).await;
-        corner.references(namespace).await == ["mine", name.as_str()]
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_policy_that_puts_references_back_is_told() {
-    let corner = Corner::new("at-work").await;
-    let namespace = corner.namespace("a").await;
-    eventually("there is a ServiceAccount", Duration::from_secs(10), || async {
-        corner.accounts(&namespace).get_opt("default").await.unwrap().is_some()
-    })
-    .await;
-    corner.patch_account(&namespace, json!({"imagePullSecrets": [{"name": "mine"}]})).await;
-    corner.put_source("1").await;
-    assert!(corner.once(&corner.settings(), &[]).status.success());
-    policy_at_work(&corner, &namespace).await;
-    let finished = corner.finish(&["cleanup", "--yes"]);
-    assert_eq!(finished.status.code(), Some(1), "{}", finished.log);
-    assert!(
-        finished.log.contains("a policy is still at work; delete its ClusterAdmissionPolicy first"),
-        "{}",
-        finished.log
-    );
-    let policies = Api::<MutatingAdmissionPolicy>::all(corner.client.clone());
-    policies.delete(&corner.name, &DeleteParams::default()).await.unwrap();
-    let bindings = Api::<MutatingAdmissionPolicyBinding>::all(corner.client.clone());
-    bindings.delete(&corner.name, &DeleteParams::default()).await.unwrap();
-    eventually("cleanup succeeds", Duration::from_secs(30), || async {
-        corner.finish(&["cleanup", "--yes"]).status.success()
-    })
-    .await;
-    assert_eq!(corner.references(&namespace).await, ["mine"]);
 }

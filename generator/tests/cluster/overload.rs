@@ -5,7 +5,6 @@ use crate::harness::{Corner, eventually};
 use crate::rights::limited;
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::api::flowcontrol::v1::{FlowSchema, PriorityLevelConfiguration};
 use kube::api::PostParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
@@ -14,6 +13,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 
+const FLOW_CONTROL: &str = "flowcontrol.apiserver.k8s.io";
 const REFUSED: &str = "image_pull_secrets_request_errors_total{verb=\"create\",resource=\"secrets\",code=\"429\"}";
 const CREATED: &str = "image_pull_secrets_requests_total{verb=\"create\",resource=\"secrets\",code=\"2xx\"}";
 
@@ -37,8 +37,10 @@ async fn an_overloaded_api_server_is_given_the_time_that_it_asks_for() {
     }
     corner.put_source("1").await;
     let kubeconfig = limited(&corner, |_| ()).await;
-    let level = Made::<PriorityLevelConfiguration>::new(
+    let level = Made::new(
         &corner,
+        FLOW_CONTROL,
+        "PriorityLevelConfiguration",
         json!({"spec": {"type": "Limited", "limited": {
             "nominalConcurrencyShares": 0, "borrowingLimitPercent": 0, "limitResponse": {"type": "Reject"},
         }}}),
@@ -48,8 +50,10 @@ async fn an_overloaded_api_server_is_given_the_time_that_it_asks_for() {
     let subject = json!({"kind": "ServiceAccount", "serviceAccount": {"name": "generator", "namespace": source}});
     let writes =
         json!({"verbs": ["create", "patch"], "apiGroups": [""], "resources": ["secrets"], "namespaces": ["*"]});
-    let schema = Made::<FlowSchema>::new(
+    let schema = Made::new(
         &corner,
+        FLOW_CONTROL,
+        "FlowSchema",
         json!({"spec": {
             "matchingPrecedence": 2, "priorityLevelConfiguration": {"name": corner.name},
             "rules": [{"subjects": [subject], "resourceRules": [writes]}],

@@ -1,11 +1,7 @@
 //! An API server that refuses: by quota, or by admission.
 
-use crate::admission::{Made, refuse_by_webhook};
+use crate::admission::{ADMISSION, Made, refuse_by_webhook};
 use crate::harness::{Corner, Generator, docker_config, eventually, stays};
-use k8s_openapi::api::admissionregistration::v1::{
-    MutatingAdmissionPolicy, MutatingAdmissionPolicyBinding, ValidatingAdmissionPolicy,
-    ValidatingAdmissionPolicyBinding,
-};
 use k8s_openapi::api::core::v1::{Event, ResourceQuota, Secret};
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
@@ -27,12 +23,11 @@ async fn secrets_are(corner: &Corner, namespace: &str, is_so: impl Fn(&kube::Res
 }
 
 /// A policy by which admission changes the Secrets of a corner's namespaces.
-async fn change_by_policy(
-    corner: &Corner,
-    expression: &str,
-) -> (Made<MutatingAdmissionPolicy>, Made<MutatingAdmissionPolicyBinding>) {
+async fn change_by_policy(corner: &Corner, expression: &str) -> (Made, Made) {
     let policy = Made::new(
         corner,
+        ADMISSION,
+        "MutatingAdmissionPolicy",
         json!({"spec": {
             "failurePolicy": "Fail", "reinvocationPolicy": "Never",
             "matchConstraints": {
@@ -42,7 +37,8 @@ async fn change_by_policy(
             "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": expression}}],
         }}),
     );
-    let binding = Made::new(corner, json!({"spec": {"policyName": corner.name}}));
+    let binding =
+        Made::new(corner, ADMISSION, "MutatingAdmissionPolicyBinding", json!({"spec": {"policyName": corner.name}}));
     tokio::join!(policy, binding)
 }
 
@@ -92,9 +88,9 @@ async fn a_policy_that_denies_the_copy_is_quoted_in_log_event_and_metric() {
         },
         "validations": [{"expression": "false", "message": "no Secrets in this house"}],
     }});
-    let policy = Made::<ValidatingAdmissionPolicy>::new(&corner, policy).await;
+    let policy = Made::new(&corner, ADMISSION, "ValidatingAdmissionPolicy", policy).await;
     let binding = json!({"spec": {"policyName": corner.name, "validationActions": ["Deny"]}});
-    let binding = Made::<ValidatingAdmissionPolicyBinding>::new(&corner, binding).await;
+    let binding = Made::new(&corner, ADMISSION, "ValidatingAdmissionPolicyBinding", binding).await;
     secrets_are(&corner, &refusing, Result::is_err).await;
     corner.put_source("1").await;
     let generator = corner.run(&corner.settings(), &[]);
