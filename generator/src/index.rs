@@ -8,6 +8,7 @@ use crate::ownership::{MANAGED_BY_LABEL, MANAGER, REFERENCES_ANNOTATION, SOURCE_
 use image_pull_secrets::settings::Settings;
 use k8s_openapi::api::core::v1::{Namespace, Secret, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::jiff::Timestamp;
 use kube::core::PartialObjectMeta;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -101,6 +102,8 @@ pub struct SecretSeen {
     pub immutable: bool,
     /// What it was copied from, where it is the generator's own: it has both the label and the annotation of a copy.
     pub copied_from: Option<Box<str>>,
+    /// When it was created, on the API server's clock, in whole seconds.
+    pub created: Option<Timestamp>,
     /// Whether it has any labels.
     pub has_labels: bool,
     /// Whether it has any annotations.
@@ -179,6 +182,7 @@ impl SecretSeen {
             secret_type: secret_type.into(),
             immutable: secret.immutable == Some(true),
             copied_from: source.map(Into::into),
+            created: metadata.creation_timestamp.as_ref().map(|time| time.0),
             has_labels: metadata.labels.as_ref().is_some_and(|labels| !labels.is_empty()),
             has_annotations: has_annotations(metadata),
             deleting: metadata.deletion_timestamp.is_some(),

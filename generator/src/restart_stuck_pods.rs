@@ -1,7 +1,9 @@
 //! `--restart-stuck-pods`: evicts Pods that cannot pull because they were created before their ServiceAccount referred to a
 //! secret. Their controller makes new ones, which inherit the reference.
 //!
-//! A Pod with an `imagePullSecrets` of its own is left alone: its successor would have the same list, and be stuck again.
+//! A Pod inherits its ServiceAccount's list only where it has none of its own (the ServiceAccount admission plugin), and an
+//! inherited list looks like its own afterwards. So a Pod with a list is evicted only if it may be an inherited one, and the Pod
+//! is older than the Secret that it lacks: its successor is younger, and left alone whatever it lists.
 
 use crate::backoff::Backoff;
 use crate::index::Index;
@@ -9,6 +11,7 @@ use crate::metrics::Metrics;
 use crate::plan::Rules;
 use crate::rbac::Request;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::jiff::Timestamp;
 use kube::api::EvictParams;
 use kube::{Api, Client, ResourceExt as _};
 use std::collections::{BTreeMap, HashSet};
@@ -29,8 +32,11 @@ pub struct PodSeen {
     pub uid: String,
     /// Its ServiceAccount.
     pub service_account: String,
-    /// Whether a new reference of its ServiceAccount would help its successor: it has a controller that makes one, it cannot
-    /// pull, and it has no references itself.
+    /// When it was created, on the API server's clock, in whole seconds.
+    pub created: Option<Timestamp>,
+    /// The names in its `imagePullSecrets`.
+    pub references: Vec<String>,
+    /// Whether it cannot pull, and has a controller that makes another in its place.
     pub is_stuck: bool,
 }
 
@@ -38,8 +44,7 @@ impl PodSeen {
     /// Of a Pod.
     pub fn of(pod: &Pod) -> Self {
         let has_controller = pod.owner_references().iter().any(|owner| owner.controller == Some(true));
-        let has_references =
-            pod.spec.as_ref().is_some_and(|spec| spec.image_pull_secrets.as_ref().is_some_and(|list| !list.is_empty()));
+        let references = pod.spec.iter().flat_map(|spec| spec.image_pull_secrets.iter().flatten());
         let is_going = pod.metadata.deletion_timestamp.is_some();
         let account = pod.spec.as_ref().and_then(|spec| spec.service_account_name.clone());
         Self {
@@ -47,7 +52,9 @@ impl PodSeen {
             name: pod.name_any(),
             uid: pod.uid().unwrap_or_default(),
             service_account: account.unwrap_or_else(|| "default".to_owned()),
-            is_stuck: has_controller && !has_references && !is_going && cannot_pull(pod),
+            created: pod.creation_timestamp().map(|time| time.0),
+            references: references.map(|reference| reference.name.clone()).collect(),
+            is_stuck: has_controller && !is_going && cannot_pull(pod),
         }
     }
 }
@@ -109,8 +116,12 @@ impl StuckPods {
 fn is_helped(pod: &PodSeen, index: &Index, rules: &Rules) -> bool {
     let Some(seen) = index.namespaces.get(&pod.namespace) else { return false };
     let Some(account) = seen.service_accounts.get(&pod.service_account) else { return false };
+    let may_be_inherited = pod.references.iter().all(|name| account.refers_to(name));
     rules.settings.service_account_secrets().any(|secret| {
-        account.refers_to(&secret.name) && seen.secrets.get(&secret.name).is_some_and(|secret| secret.usable)
+        let lacks_it = account.refers_to(&secret.name) && !pod.references.contains(&secret.name);
+        let Some(found) = seen.secrets.get(&secret.name).filter(|found| found.usable && lacks_it) else { return false };
+        let is_older = pod.created.is_some() && pod.created < found.created;
+        pod.references.is_empty() || may_be_inherited && is_older
     })
 }
 
@@ -145,6 +156,11 @@ async fn evict(client: Client, metrics: Arc<Metrics>, pod: PodSeen) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::index::{SecretSeen, ServiceAccountSeen};
+    use crate::plan::Removal;
+    use crate::selection::Selection;
+    use image_pull_secrets::settings::Settings;
+    use k8s_openapi::ByteString;
     use rstest::rstest;
     use serde_json::{Value, json};
 
@@ -164,7 +180,6 @@ mod tests {
     #[case::it_is_only_starting("/status/containerStatuses/0/state/waiting/reason", json!("ContainerCreating"), false)]
     #[case::nothing_would_replace_it("/metadata/ownerReferences", json!([]), false)]
     #[case::it_is_going("/metadata/deletionTimestamp", json!("2026-01-01T00:00:00Z"), false)]
-    #[case::it_has_references_of_its_own("/spec/imagePullSecrets", json!([{"name": "mine"}]), false)]
     fn a_pod_is_stuck(#[case] path: &str, #[case] value: Value, #[case] expected: bool) {
         let mut pod = pod();
         let patch: json_patch::Patch =
@@ -172,5 +187,58 @@ mod tests {
         json_patch::patch(&mut pod, &patch).unwrap();
         let pod: Pod = serde_json::from_value(pod).unwrap();
         assert_eq!(PodSeen::of(&pod).is_stuck, expected);
+    }
+
+    const SECRET: &str = "creds";
+
+    /// Where ServiceAccount `default` refers to `mine` and to the secret, which was created then.
+    fn index(usable: bool, created: &str) -> Index {
+        let mut index = Index::default();
+        let account =
+            json!({"metadata": {"name": "default"}, "imagePullSecrets": [{"name": "mine"}, {"name": SECRET}]});
+        let account = ServiceAccountSeen::of(&serde_json::from_value(account).unwrap(), &settings());
+        index.put_service_account("team-a", "default", account);
+        let config = if usable { "{\"auths\": {}}" } else { "{" };
+        let secret = json!({
+            "metadata": {"creationTimestamp": created},
+            "type": "kubernetes.io/dockerconfigjson",
+            "data": {".dockerconfigjson": ByteString(config.into())},
+        });
+        index.put_secret("team-a", SECRET, SecretSeen::of(&serde_json::from_value(secret).unwrap()));
+        index
+    }
+
+    fn settings() -> Settings {
+        Settings::from_value(&json!({"secrets": [{"name": SECRET}]})).unwrap()
+    }
+
+    #[rstest]
+    #[case::it_lists_nothing(&[], "2026-01-01T00:00:10Z", true, true)]
+    #[case::it_lists_nothing_and_is_younger_than_the_secret(&[], "2026-01-01T00:00:01Z", true, true)]
+    #[case::the_secret_is_not_usable(&[], "2026-01-01T00:00:10Z", false, false)]
+    #[case::it_lists_the_secret(&["mine", SECRET], "2026-01-01T00:00:10Z", true, false)]
+    #[case::it_inherited_a_list_before_there_was_the_secret(&["mine"], "2026-01-01T00:00:10Z", true, true)]
+    #[case::it_is_as_old_as_the_secret(&["mine"], "2026-01-01T00:00:05Z", true, false)]
+    #[case::it_is_younger_than_the_secret(&["mine"], "2026-01-01T00:00:01Z", true, false)]
+    #[case::it_has_a_list_of_its_own(&["another"], "2026-01-01T00:00:10Z", true, false)]
+    fn a_stuck_pod_is_helped(
+        #[case] references: &[&str],
+        #[case] created: &str,
+        #[case] usable: bool,
+        #[case] expected: bool,
+    ) {
+        let mut pod = pod();
+        pod["metadata"]["creationTimestamp"] = json!("2026-01-01T00:00:05Z");
+        pod["spec"]["imagePullSecrets"] = references.iter().map(|name| json!({"name": name})).collect();
+        let pod = PodSeen::of(&serde_json::from_value(pod).unwrap());
+        let rules = Rules {
+            settings: Arc::new(settings()),
+            selection: Selection::Matching(vec![]),
+            removal: Removal::Recorded,
+            delete_with_source: false,
+            sources: BTreeMap::new(),
+            own_sources: Default::default(),
+        };
+        assert_eq!(is_helped(&pod, &index(usable, created), &rules), expected);
     }
 }

@@ -54,6 +54,7 @@ fn a_copy(content: &Content) -> SecretSeen {
         usable: true,
         immutable: false,
         copied_from: Some("source/registry-credentials".into()),
+        created: None,
         has_labels: true,
         has_annotations: true,
         deleting: false,

@@ -5,6 +5,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use rstest::rstest;
 use serde_json::json;
 use std::time::Duration;
 
@@ -18,10 +19,19 @@ async fn sigterm_ends_it_with_0() {
     assert!(finished.log.trim_end().ends_with("stopped"), "{}", finished.log);
 }
 
+#[rstest]
+#[case::and_lists_nothing("stuck", &[])]
+#[case::and_inherited_what_there_was("heir", &["mine"])]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pod_that_is_older_than_its_reference_is_evicted_once() {
-    let corner = Corner::new("stuck").await;
+async fn a_pod_that_is_older_than_its_reference_is_evicted_once(#[case] corner: &str, #[case] inherited: &[&str]) {
+    let corner = Corner::new(corner).await;
     let namespace = corner.namespace("a").await;
+    eventually("there is a ServiceAccount", Duration::from_secs(20), || async {
+        corner.accounts(&namespace).get_opt("default").await.unwrap().is_some()
+    })
+    .await;
+    let list: Vec<_> = inherited.iter().map(|name| json!({"name": name})).collect();
+    corner.patch_account(&namespace, json!({"imagePullSecrets": list})).await;
     let deployment: Deployment = serde_json::from_value(json!({
         "metadata": {"name": "web"},
         "spec": {
@@ -57,6 +67,8 @@ async fn a_pod_that_is_older_than_its_reference_is_evicted_once() {
     eventually("there is a Pod", Duration::from_secs(20), || async { only_pod().await.is_some() }).await;
     let old = only_pod().await.unwrap().metadata;
     cannot_pull(old.name.clone().unwrap()).await;
+    // Ages are told in whole seconds.
+    tokio::time::sleep(Duration::from_secs(1)).await;
     corner.put_source("1").await;
     let generator = corner.run(&corner.settings(), &["--restart-stuck-pods"]);
     eventually("there is another Pod", Duration::from_secs(20), || async {
@@ -64,7 +76,8 @@ async fn a_pod_that_is_older_than_its_reference_is_evicted_once() {
     })
     .await;
     let new = only_pod().await.unwrap();
-    assert_eq!(new.spec.unwrap().image_pull_secrets.unwrap()[0].name, corner.name);
+    let listed: Vec<_> = new.spec.unwrap().image_pull_secrets.unwrap().into_iter().map(|entry| entry.name).collect();
+    assert_eq!(listed, [inherited, &[corner.name.as_str()]].concat());
     cannot_pull(new.metadata.name.unwrap()).await;
     stays("the new Pod is left alone", || async {
         only_pod().await.is_some_and(|pod| pod.metadata.uid == new.metadata.uid)
