@@ -5,6 +5,8 @@ use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use kube::api::ListParams;
 use kube::{Api, Resource};
 use serde_json::{Value, json};
+use std::io::Write as _;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 async fn dump(corner: &Corner, namespaces: &[String]) -> Vec<Value> {
@@ -72,4 +74,37 @@ async fn a_generator_that_still_runs_does_not_put_it_back() {
         tokio::time::sleep(Duration::from_millis(500)).await;
         assert!(corner.copy(&namespace).await.is_none() && corner.references(&namespace).await.is_empty());
     }
+}
+
+/// At a terminal, which `script` makes.
+#[tokio::test(flavor = "multi_thread")]
+async fn at_a_terminal_it_shows_what_would_go_and_asks() {
+    let corner = Corner::new("asks").await;
+    let namespace = corner.namespace("a").await;
+    corner.put_source("1").await;
+    assert!(corner.once(&corner.settings(), &[]).status.success());
+    corner.settled(&namespace, "1").await;
+    let answered = |answer: &str| {
+        let command = format!(
+            "{} cleanup --kubeconfig {} --lease-namespace default --lease-name {}",
+            env!("CARGO_BIN_EXE_image-pull-secrets-generator"),
+            corner.kubeconfig.display(),
+            corner.name,
+        );
+        let mut terminal = Command::new("script")
+            .args(["--quiet", "--return", "--command", &command, "/dev/null"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        terminal.stdin.take().unwrap().write_all(answer.as_bytes()).unwrap();
+        let output = terminal.wait_with_output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (code, shown) = answered("n\n");
+    assert!(shown.contains(&format!("delete Secret {namespace}/{}", corner.name)), "{shown}");
+    assert!(shown.contains("Do these 2 things? [y/N]") && shown.contains("Nothing was removed."), "{shown}");
+    assert_eq!((code, corner.copy(&namespace).await.is_some()), (Some(1), true));
+    let (code, shown) = answered("y\n");
+    assert_eq!((code, corner.copy(&namespace).await.is_some()), (Some(0), false), "{shown}");
 }
