@@ -3,7 +3,7 @@
 use crate::harness::{PASSWORD, Stage};
 use serde_json::Value;
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
@@ -15,17 +15,33 @@ pub struct Generator {
 }
 
 impl Generator {
-    /// Has it run on the stage with these settings.
+    /// Has it run alone on the stage with these settings.
     pub fn start(stage: &Stage, settings: &Value) -> Self {
+        Self::start_with(stage, settings, &stage.kubeconfig, &["--no-leader-elect"])
+    }
+
+    /// Has it run as one of several, which reach the API server by this kubeconfig.
+    pub fn start_replica(stage: &Stage, settings: &Value, kubeconfig: &Path) -> Self {
+        Self::start_with(stage, settings, kubeconfig, &[])
+    }
+
+    fn start_with(stage: &Stage, settings: &Value, kubeconfig: &Path, more: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let log = directory.path().join("log");
-        let child = command("run", stage, settings, &directory)
-            .args(["--no-leader-elect", "--listen", "127.0.0.1:0", "--log-level", "debug"])
+        let child = command("run", stage, settings, kubeconfig, &directory)
+            .args(["--listen", "127.0.0.1:0", "--log-level", "debug"])
+            .args(more)
             .stdin(Stdio::null())
             .stderr(File::create(&log).unwrap())
             .spawn()
             .unwrap();
         Self { child, log, _directory: directory }
+    }
+
+    /// Ends it as the kubelet does at first.
+    pub fn terminate(mut self) {
+        Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
+        assert!(self.child.wait().unwrap().success(), "{}", self.log());
     }
 
     /// What it logged so far.
@@ -37,13 +53,14 @@ impl Generator {
 /// `cleanup` on the stage: whether it succeeded, and what it said.
 pub fn cleanup(stage: &Stage, settings: &Value, args: &[&str]) -> (bool, String) {
     let directory = tempfile::tempdir().unwrap();
-    let output = command("cleanup", stage, settings, &directory).arg("--yes").args(args).output().unwrap();
+    let output =
+        command("cleanup", stage, settings, &stage.kubeconfig, &directory).arg("--yes").args(args).output().unwrap();
     let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
     assert!(!said.contains(PASSWORD), "a credential was told: {said}");
     (output.status.success(), said)
 }
 
-fn command(name: &str, stage: &Stage, settings: &Value, directory: &TempDir) -> Command {
+fn command(name: &str, stage: &Stage, settings: &Value, kubeconfig: &Path, directory: &TempDir) -> Command {
     let program =
         PathBuf::from(env!("CARGO_BIN_EXE_image-pull-secrets-e2e")).with_file_name("image-pull-secrets-generator");
     assert!(program.is_file(), "run `cargo build -p image-pull-secrets-generator` first: there is no {program:?}");
@@ -57,7 +74,7 @@ fn command(name: &str, stage: &Stage, settings: &Value, directory: &TempDir) -> 
         .arg("--settings")
         .arg(file)
         .arg("--kubeconfig")
-        .arg(&stage.kubeconfig);
+        .arg(kubeconfig);
     command
 }
 

@@ -7,8 +7,7 @@ use serde_json::{Value, json};
 
 const DOCKER_CONFIG: &str = "kubernetes.io/dockerconfigjson";
 
-/// One stage, a source beside it, and the settings for both actors. No other generator on the cluster has a secret of the same
-/// name: each would remove the other's copies.
+/// One stage, a source beside it, and the settings for both actors. The secret's name is that of no other test.
 pub struct Product {
     pub stage: Stage,
     pub settings: Value,

@@ -2,31 +2,16 @@
 
 use crate::harness::{Corner, docker_config, eventually, stays};
 use crate::own_cluster::OwnCluster;
-use crate::proxy::{Mood, Proxy};
+use crate::proxy::Mood;
 use futures::future::join_all;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
-use kube::config::Kubeconfig;
 use serde_json::json;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 fn args(settings: &Path) -> Vec<&str> {
     vec!["run", "--no-leader-elect", "--settings", settings.to_str().unwrap()]
-}
-
-/// A proxy before the API server, and the kubeconfig that leads through it.
-async fn before(corner: &Corner) -> (Proxy, PathBuf) {
-    let kubeconfig = Kubeconfig::read_from(&corner.kubeconfig).unwrap();
-    let url = kubeconfig.clusters[0].cluster.as_ref().unwrap().server.clone().unwrap();
-    let server: SocketAddr = url.trim_start_matches("https://").parse().unwrap();
-    let proxy = Proxy::to(server).await;
-    // Text for text, because a Kubeconfig does not serialise its secrets.
-    let text = std::fs::read_to_string(&corner.kubeconfig).unwrap();
-    let path = corner.directory.path().join("proxied.kubeconfig");
-    std::fs::write(&path, text.replace(&server.to_string(), &proxy.address.to_string())).unwrap();
-    (proxy, path)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -34,7 +19,7 @@ async fn an_outage_deletes_nothing_and_what_happened_meanwhile_is_made_good() {
     let corner = Corner::new("outage").await;
     let names = corner.namespaces(10).await;
     corner.put_source("1").await;
-    let (proxy, kubeconfig) = before(&corner).await;
+    let (proxy, kubeconfig) = corner.proxy().await;
     let settings = corner.write_settings(&corner.settings());
     let generator = corner.start_as(&args(&settings), &kubeconfig, &[]);
     join_all(names.iter().map(|name| corner.settled(name, "1"))).await;
@@ -58,7 +43,7 @@ async fn answers_that_are_cut_off_delete_nothing() {
     let names = corner.namespaces(30).await;
     corner.put_source("1").await;
     assert!(corner.once(&corner.settings(), &[]).status.success());
-    let (proxy, kubeconfig) = before(&corner).await;
+    let (proxy, kubeconfig) = corner.proxy().await;
     let settings = corner.write_settings(&corner.settings());
     // The certificates alone are some 3 kB: lists are cut in the middle.
     proxy.change(Mood::Cutting(12_000));
@@ -104,7 +89,7 @@ async fn after_a_mood(corner: &str, mood: Mood, lasts: Duration, noticed_within:
     let corner = Corner::new(corner).await;
     let names = corner.namespaces(5).await;
     corner.put_source("1").await;
-    let (proxy, kubeconfig) = before(&corner).await;
+    let (proxy, kubeconfig) = corner.proxy().await;
     let settings = corner.write_settings(&corner.settings());
     let mut args = vec!["run", "--delete-with-source", "--settings", settings.to_str().unwrap()];
     args.extend((!elects).then_some("--no-leader-elect"));

@@ -1,5 +1,6 @@
 //! A corner of the cluster for one test, and the generator as a child process.
 
+use crate::proxy::Proxy;
 use futures::future::join_all;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{Namespace, Secret, ServiceAccount};
@@ -9,6 +10,7 @@ use kube::{Api, Client, Config};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -48,6 +50,19 @@ impl Corner {
         let corner = Self { client, kubeconfig, name, directory, namespaces: Default::default() };
         corner.create_namespace("source", json!({})).await;
         corner
+    }
+
+    /// A proxy before the API server, and the kubeconfig that leads through it.
+    pub async fn proxy(&self) -> (Proxy, PathBuf) {
+        let kubeconfig = Kubeconfig::read_from(&self.kubeconfig).unwrap();
+        let url = kubeconfig.clusters[0].cluster.as_ref().unwrap().server.clone().unwrap();
+        let server: SocketAddr = url.trim_start_matches("https://").parse().unwrap();
+        let proxy = Proxy::to(server).await;
+        // Text for text, because a Kubeconfig does not serialise its secrets.
+        let text = fs::read_to_string(&self.kubeconfig).unwrap();
+        let path = self.directory.path().join("proxied.kubeconfig");
+        fs::write(&path, text.replace(&server.to_string(), &proxy.address.to_string())).unwrap();
+        (proxy, path)
     }
 
     /// Settings with one secret that is copied from this corner's source namespace.

@@ -1,6 +1,7 @@
 //! ServiceAccounts: nothing that another writer put there is ever lost.
 
 use crate::harness::{Corner, eventually};
+use crate::proxy::Mood;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use serde_json::json;
@@ -56,6 +57,50 @@ async fn a_writer_that_appends_as_fast_as_it_can_loses_nothing() {
         assert!(references.contains(&format!("dockercfg-{n}")), "{n} is lost");
     }
     assert_eq!(references.len(), 151, "{references:?}");
+}
+
+/// Over a slow network whatever the generator plans is outdated when it arrives, for as long as somebody else writes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_that_arrives_late_takes_nothing_of_somebody_elses() {
+    let corner = Corner::new("late").await;
+    let namespace = corner.namespace("a").await;
+    corner.put_source("1").await;
+    let mut settings = corner.settings();
+    settings["exclude"] = json!({"annotation": "example.com/exclude"});
+    let (proxy, kubeconfig) = corner.proxy().await;
+    let path = corner.write_settings(&settings);
+    let args = ["run", "--no-leader-elect", "--settings", path.to_str().unwrap()];
+    let generator = corner.start_as(&args, &kubeconfig, &[]);
+    corner.settled(&namespace, "1").await;
+    proxy.change(Mood::Slow);
+    let accounts = corner.accounts(&namespace);
+    let mut theirs: Vec<String> = Vec::new();
+    for number in 0..60 {
+        let exclude = |value: &str| json!({"annotations": {"example.com/exclude": value}});
+        match number {
+            5 | 35 => corner.label_namespace(&namespace, exclude("true")).await,
+            20 => corner.label_namespace(&namespace, exclude("false")).await,
+            _ => {}
+        }
+        // Before what is there, so that every position that the generator read is another's now.
+        let name = format!("theirs-{number}");
+        let has_list = accounts.get("default").await.unwrap().image_pull_secrets.is_some();
+        let patch = if has_list {
+            json!([{"op": "add", "path": "/imagePullSecrets/0", "value": {"name": name}}])
+        } else {
+            json!([{"op": "add", "path": "/imagePullSecrets", "value": [{"name": name}]}])
+        };
+        let patch: Patch<()> = Patch::Json(serde_json::from_value(patch).unwrap());
+        accounts.patch("default", &PatchParams::default(), &patch).await.unwrap();
+        theirs.insert(0, name);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    proxy.change(Mood::Fine);
+    eventually("only theirs are left", Duration::from_secs(60), || async {
+        corner.references(&namespace).await == theirs
+    })
+    .await;
+    assert!(generator.log().contains("cannot patch serviceaccounts"), "no write came too late: {}", generator.log());
 }
 
 #[tokio::test(flavor = "multi_thread")]
