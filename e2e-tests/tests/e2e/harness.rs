@@ -329,17 +329,34 @@ impl Drop for Stage {
             assert!(!asked.iter().any(|asked| asked.said.contains(PASSWORD)), "a credential was told: {asked:?}");
         }
         let (kubeconfig, objects) = (self.kubeconfig.clone(), std::mem::take(&mut *self.objects.lock().unwrap()));
+        let failed = std::thread::panicking();
         // Not by this test's runtime: it may be ending.
         let deleting = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let client = Client::try_from(config(&kubeconfig).await).unwrap();
+                for namespace in objects.iter().filter(|path| failed && path.starts_with("/api/v1/namespaces/")) {
+                    show(&client, namespace).await;
+                }
                 for path in objects.iter().rev() {
                     let _ = send(&client, "DELETE", path, "application/json", Value::Null).await;
                 }
             });
         });
         let _ = deleting.join();
+    }
+}
+
+/// Prints what there is in a namespace, credentials apart.
+async fn show(client: &Client, namespace: &str) {
+    for kind in ["secrets", "serviceaccounts", "pods"] {
+        let path = format!("{namespace}/{kind}");
+        let Ok(answer) = send(client, "GET", &path, "application/json", Value::Null).await else { return };
+        for object in answer.body["items"].as_array().into_iter().flatten() {
+            let mut metadata = object["metadata"].clone();
+            metadata["managedFields"] = Value::Null;
+            eprintln!("--- {path}: {} {:?} {metadata}", object["type"], listed(object));
+        }
     }
 }
 

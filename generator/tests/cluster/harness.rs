@@ -4,7 +4,7 @@ use crate::proxy::Proxy;
 use futures::future::join_all;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{Namespace, Secret, ServiceAccount};
-use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use serde_json::{Value, json};
@@ -221,11 +221,16 @@ impl Drop for Corner {
     fn drop(&mut self) {
         let mut names = std::mem::take(&mut *self.namespaces.lock().unwrap());
         let kubeconfig = self.kubeconfig.clone();
+        let failed = std::thread::panicking();
         // Not by this test's runtime: it may be ending.
         let deleting = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
-                let api = Api::<Namespace>::all(client_of(&kubeconfig).await);
+                let client = client_of(&kubeconfig).await;
+                if failed {
+                    join_all(names.iter().map(|name| show(&client, name))).await;
+                }
+                let api = Api::<Namespace>::all(client);
                 join_all(names.iter_mut().map(|name| {
                     let api = api.clone();
                     async move { api.delete(name, &DeleteParams::background()).await }
@@ -235,6 +240,25 @@ impl Drop for Corner {
         });
         let _ = deleting.join();
     }
+}
+
+/// Prints what there is in a namespace, credentials apart.
+async fn show(client: &Client, namespace: &str) {
+    let parameters = ListParams::default();
+    let secrets = Api::<Secret>::namespaced(client.clone(), namespace).list(&parameters).await;
+    for secret in secrets.into_iter().flatten() {
+        let Secret { metadata, type_, immutable, data, .. } = secret;
+        let keys: Vec<_> = data.into_iter().flatten().map(|(key, _)| key).collect();
+        eprintln!("--- {namespace}: Secret {} {}", json!([type_, immutable, keys]), told(metadata));
+    }
+    let accounts = Api::<ServiceAccount>::namespaced(client.clone(), namespace).list(&parameters).await;
+    for account in accounts.into_iter().flatten() {
+        eprintln!("--- {namespace}: ServiceAccount {} {}", json!(account.image_pull_secrets), told(account.metadata));
+    }
+}
+
+fn told(metadata: ObjectMeta) -> Value {
+    json!(ObjectMeta { managed_fields: None, ..metadata })
 }
 
 pub async fn client_of(kubeconfig: &std::path::Path) -> Client {
