@@ -45,7 +45,7 @@ lint:
 
 .PHONY: deny
 deny: ## Check licenses, bans and sources of every dependency (advisories too: make deny DENY=)
-	@cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny
+	@cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny@0.20.2
 	cargo deny --locked --workspace check --hide-inclusion-graph $(DENY)
 
 .PHONY: bench
