@@ -26,8 +26,8 @@ pub struct Rules {
     pub delete_with_source: bool,
     /// The content of each configured secret that has a source, by the secret's name.
     pub sources: BTreeMap<String, SourceState>,
-    /// What this generator copies from and ever copied from, as copies name it; none where that is not known. A copy of
-    /// something else is another generator's, and is not deleted.
+    /// What this generator copies from and ever copied from, as copies name it. A copy of something else is another
+    /// generator's, and is not deleted.
     pub own_sources: BTreeSet<String>,
 }
 
@@ -148,7 +148,7 @@ impl fmt::Display for State {
 pub enum Action {
     /// Make a copy where there is no Secret of its name.
     Create(Target),
-    /// Give a Secret the type, data and marks of a copy, in place: its UID matters to the kubelet.
+    /// Give a Secret the data and marks of a copy, in place: its UID matters to the kubelet.
     Update(Target, SecretSeen),
     /// Delete a Secret, and make a copy in its place: its type, or what is immutable, cannot change.
     Recreate(Target, Version),
@@ -219,10 +219,9 @@ impl Rules {
         })
     }
 
-    /// Whether a Secret is a copy that this generator made, as far as can be known.
+    /// Whether a Secret is a copy that this generator made.
     fn is_own_copy(&self, secret: &SecretSeen) -> bool {
-        let source = secret.copied_from.as_deref();
-        source.is_some_and(|source| self.own_sources.is_empty() || self.own_sources.contains(source))
+        secret.copied_from.as_deref().is_some_and(|source| self.own_sources.contains(source))
     }
 
     /// Whether a secret has a source to copy it from.

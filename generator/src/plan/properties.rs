@@ -223,7 +223,8 @@ proptest! {
         for action in all_actions(&index, &rules) {
             if let Action::Delete(target, _) = &action {
                 let found = &index.namespaces[&target.namespace].secrets[&target.secret];
-                prop_assert!(rules.is_own_copy(found), "{} of {:?}", action, found);
+                let source = found.copied_from.as_deref().unwrap_or_default();
+                prop_assert!(rules.own_sources.contains(source), "{} of {:?}", action, found);
             }
         }
     }

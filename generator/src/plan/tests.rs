@@ -273,9 +273,9 @@ fn the_copy_of_another_generator_and_the_reference_to_it_stay_where_this_one_has
     assert_eq!(state_and_actions(&index, &gone).0, State::Waiting);
     // Where it is to have a copy, this one takes it over.
     assert_eq!(state_and_actions(&index, &rules(one_secret())).1, ["update Secret team-a/registry-credentials"]);
-    // Where no source is known, any copy may be its own.
-    let not_known = Rules { own_sources: BTreeSet::new(), ..everything_goes };
-    assert_eq!(state_and_actions(&index, &not_known).0, State::Leftover);
+    // One that copies nothing has no copies.
+    let copies_nothing = Rules { own_sources: BTreeSet::new(), ..everything_goes };
+    assert_eq!(state_and_actions(&index, &copies_nothing), (State::Excluded, vec![]));
 }
 
 #[test]
