@@ -9,6 +9,7 @@ mod progress;
 
 use crate::apply::{Failure, Outcome, Reason, Writer};
 use crate::events::Reporter;
+use crate::footprint::Footprint;
 use crate::index::{Index, News};
 use crate::plan::{self, Action, NamespacePlan, Rules, SourceState};
 use crate::restart_stuck_pods::StuckPods;
@@ -17,6 +18,7 @@ use anyhow::{Result, bail};
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::Receiver;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -50,8 +52,8 @@ pub struct Setup {
     pub reporter: Reporter,
     /// Evicts Pods that cannot pull, if wanted.
     pub stuck_pods: Option<StuckPods>,
-    /// Cancelled once everything is as it should be for the first time.
-    pub done: CancellationToken,
+    /// Told, whenever everything is as it should be, what there still is then: of the settings, and of what they once had.
+    pub footprint: watch::Sender<Option<Footprint>>,
 }
 
 /// Keeps the cluster as the rules want it.

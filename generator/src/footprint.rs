@@ -17,7 +17,7 @@ use serde_json::json;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// How often the record is asked for, at most: for three quarters of a minute.
+/// How often the record is asked for or written again, at most: for three quarters of a minute.
 const TRIES: usize = 9;
 
 /// What there may be.
@@ -47,6 +47,26 @@ impl Footprint {
         self.secrets.extend(other.secrets);
         self.sources.extend(other.sources);
         self.service_accounts.extend(other.service_accounts);
+        self
+    }
+
+    /// Adds what there is copies of: names and sources.
+    pub fn with_copies<'a>(mut self, copies: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
+        for (name, source) in copies {
+            // There may be thousands of copies of one source.
+            if !(self.secrets.contains(name) && self.sources.contains(source)) {
+                self.secrets.insert(name.to_owned());
+                self.sources.insert(source.to_owned());
+            }
+        }
+        self
+    }
+
+    /// All of this that is not in the other.
+    pub fn without(mut self, other: &Self) -> Self {
+        self.secrets.retain(|name| !other.secrets.contains(name));
+        self.sources.retain(|source| !other.sources.contains(source));
+        self.service_accounts.retain(|pattern| !other.service_accounts.contains(pattern));
         self
     }
 
@@ -85,19 +105,8 @@ impl Record {
     /// # Errors
     /// The Lease cannot be read: not even after some tries, where another try makes sense.
     pub async fn read(&self) -> Result<Footprint> {
-        let mut waits = Backoff::new(Duration::from_millis(500), Duration::from_secs(10)).take(TRIES);
-        let lease = loop {
-            match self.api().get_opt(&self.lease).await {
-                Ok(lease) => break lease,
-                Err(error) => match waits.next().filter(|_| may_pass(&error)) {
-                    Some(wait) => {
-                        tracing::debug!("{} (trying again)", self.explained("get", &error));
-                        tokio::time::sleep(wait).await;
-                    }
-                    None => return Err(self.explained("get", &error)),
-                },
-            }
-        };
+        let get = async || self.api().get_opt(&self.lease).await.map_err(|error| ("get", error));
+        let lease = self.persistently(get).await?;
         let annotations = lease.and_then(|lease| lease.metadata.annotations).unwrap_or_default();
         // A record that somebody spoiled is no reason to stop: what it would have said is lost.
         Ok(annotations.get(FOOTPRINT_ANNOTATION).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default())
@@ -106,23 +115,37 @@ impl Record {
     /// Records this instead.
     ///
     /// # Errors
-    /// The Lease cannot be written.
+    /// The Lease cannot be written: not even after some tries, where another try makes sense.
     pub async fn write(&self, footprint: &Footprint) -> Result<()> {
         let text = serde_json::to_string(footprint)?;
         let patch = json!({"metadata": {"annotations": {FOOTPRINT_ANNOTATION: text}}});
         let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-        match self.api().patch(&self.lease, &params, &Patch::Merge(&patch)).await {
+        let write = async || match self.api().patch(&self.lease, &params, &Patch::Merge(&patch)).await {
             Err(kube::Error::Api(status)) if status.is_not_found() => {
-                let annotations = Some([(FOOTPRINT_ANNOTATION.to_owned(), text)].into());
+                let annotations = Some([(FOOTPRINT_ANNOTATION.to_owned(), text.clone())].into());
                 let metadata = ObjectMeta { name: Some(self.lease.clone()), annotations, ..ObjectMeta::default() };
                 let lease = Lease { metadata, ..Lease::default() };
                 let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
-                self.api().create(&params, &lease).await.map_err(|error| self.explained("create", &error))?;
+                self.api().create(&params, &lease).await.map_err(|error| ("create", error))
             }
-            Err(error) => return Err(self.explained("patch", &error)),
-            Ok(_) => {}
+            answer => answer.map_err(|error| ("patch", error)),
+        };
+        self.persistently(write).await.map(drop)
+    }
+
+    /// Makes a request, and makes it again where that may help. Its error comes with its verb.
+    async fn persistently<T>(&self, request: impl AsyncFn() -> Result<T, (&'static str, kube::Error)>) -> Result<T> {
+        let mut waits = Backoff::new(Duration::from_millis(500), Duration::from_secs(10)).take(TRIES);
+        loop {
+            let (verb, error) = match request().await {
+                Ok(answer) => return Ok(answer),
+                Err(refused) => refused,
+            };
+            let explained = self.explained(verb, &error);
+            let Some(wait) = waits.next().filter(|_| may_pass(&error)) else { return Err(explained) };
+            tracing::debug!("{explained} (trying again)");
+            tokio::time::sleep(wait).await;
         }
-        Ok(())
     }
 
     /// Deletes the Lease.
@@ -155,7 +178,8 @@ impl Record {
 /// Whether the same request may succeed later.
 fn may_pass(error: &kube::Error) -> bool {
     match error {
-        kube::Error::Api(status) => matches!(status.code, 408 | 429 | 500..),
+        // 409: somebody else created or changed the Lease meanwhile.
+        kube::Error::Api(status) => matches!(status.code, 408 | 409 | 429 | 500..),
         _ => true,
     }
 }
@@ -163,7 +187,41 @@ fn may_pass(error: &kube::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fake_api::{client, refusal};
+    use hyper::Method;
     use rstest::rstest;
+    use std::sync::{Arc, Mutex};
+
+    fn footprint(name: &str) -> Footprint {
+        Footprint { secrets: BTreeSet::from([name.to_owned()]), ..Footprint::default() }
+    }
+
+    #[rstest]
+    #[case::an_overloaded_server(429)]
+    #[case::a_server_that_starts(503)]
+    #[case::somebody_else_who_was_faster(409)]
+    #[tokio::test(start_paused = true)]
+    async fn a_write_is_made_again_after(#[case] code: u16) {
+        let answers = Arc::new(Mutex::new(vec![(200, json!({"metadata": {"name": "lease"}})), refusal(code)]));
+        let left = answers.clone();
+        let client = client(move |_, _| std::future::ready(left.lock().unwrap().pop().unwrap()));
+        let record = Record { client, namespace: "default".to_owned(), lease: "lease".to_owned() };
+        record.write(&footprint("a")).await.unwrap();
+        assert!(answers.lock().unwrap().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_that_is_forbidden_is_told_at_once() {
+        let client = client(|method, _| {
+            assert_eq!(method, Method::PATCH);
+            std::future::ready(refusal(403))
+        });
+        let record = Record { client, namespace: "default".to_owned(), lease: "lease".to_owned() };
+        let start = tokio::time::Instant::now();
+        let error = record.write(&footprint("a")).await.unwrap_err().to_string();
+        assert!(error.starts_with("cannot patch Lease default/lease: "), "{error}");
+        assert_eq!(start.elapsed(), Duration::ZERO);
+    }
 
     #[rstest]
     #[case::one_literal_name(&["default"], Some(Watched::ServiceAccounts(Some("default".to_owned()))))]

@@ -286,6 +286,14 @@ pub fn plan<'a>(index: &'a Index, rules: &'a Rules) -> impl Iterator<Item = (&'a
     index.namespaces.keys().map(|name| (name.as_str(), plan_namespace(index, name, rules)))
 }
 
+/// The copies of this generator that go neither by themselves nor with their namespace: the name and the source of each.
+pub fn own_copies<'a>(index: &'a Index, rules: &'a Rules) -> impl Iterator<Item = (&'a str, &'a str)> {
+    let stays = |seen: &&NamespaceSeen| seen.namespace.as_ref().is_some_and(|facts| !facts.terminating);
+    let secrets = index.namespaces.values().filter(stays).flat_map(|seen| &seen.secrets);
+    let own = secrets.filter(|(_, secret)| rules.is_own_copy(secret) && !secret.deleting);
+    own.filter_map(|(name, secret)| Some((name.as_str(), secret.copied_from.as_deref()?)))
+}
+
 /// What a selected namespace wants of a secret that has a source.
 fn copy(target: Target, found: Option<&SecretSeen>, source: &Source, rules: &Rules) -> (State, Option<Action>) {
     let may_write = |found: &SecretSeen| found.copied_from.is_some() || rules.settings.conflicts == Conflicts::Adopt;

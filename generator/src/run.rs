@@ -86,7 +86,7 @@ pub async fn run(args: RunArgs) -> Result<ExitCode> {
 async fn dry_run(surroundings: &Surroundings, configuration: &Configuration) -> Result<ExitCode> {
     let context = surroundings.context.clone().only_looking();
     let footprint = recorded(&surroundings.record).await.unwrap_or_default();
-    let mut session = Session::start(&context, configuration, &footprint, CancellationToken::new());
+    let mut session = Session::start(&context, configuration, &footprint, watch::Sender::new(None));
     let (index, rules) = session.controller.snapshot().await?;
     for (_, plan) in plan::plan(index, rules) {
         plan.actions.iter().for_each(|action| println!("{action}"));
@@ -95,22 +95,19 @@ async fn dry_run(surroundings: &Surroundings, configuration: &Configuration) -> 
 }
 
 async fn once(surroundings: &Surroundings, configuration: &Configuration) -> Result<ExitCode> {
-    let footprint = begin(&surroundings.record, configuration).await;
-    let mut session = Session::start(&surroundings.context, configuration, &footprint, CancellationToken::new());
+    let sought = begin(&surroundings.record, configuration).await;
+    let (sender, left) = watch::channel(None);
+    let mut session = Session::start(&surroundings.context, configuration, &sought, sender);
     let summary = session.controller.run_once().await?;
+    let left = left.borrow().clone();
+    if let Some(left) = left {
+        end(&surroundings.record, &sought, left).await;
+    }
     for failure in &summary.failures {
         tracing::error!("{failure}");
     }
     tracing::info!("{} writes, {} failures", summary.writes, summary.failures.len());
-    if !summary.failures.is_empty() {
-        return Ok(ExitCode::FAILURE);
-    }
-    if !session.controller.sees_leftovers() {
-        // They are still to be removed once that is allowed.
-        return Ok(ExitCode::SUCCESS);
-    }
-    end(&surroundings.record, configuration, &footprint).await;
-    Ok(ExitCode::SUCCESS)
+    Ok(if summary.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 async fn forever(args: &RunArgs, surroundings: Surroundings, source: SettingsSource) -> Result<ExitCode> {
@@ -175,22 +172,19 @@ async fn forever(args: &RunArgs, surroundings: Surroundings, source: SettingsSou
 }
 
 async fn work(surroundings: &Surroundings, configuration: &Configuration, stop: CancellationToken) {
-    let footprint = tokio::select! {
-        footprint = begin(&surroundings.record, configuration) => footprint,
-        () = stop.cancelled() => return,
-    };
-    let done = CancellationToken::new();
-    let mut session = Session::start(&surroundings.context, configuration, &footprint, done.clone());
-    let after = async {
-        tokio::select! {
-            () = done.cancelled() => {
-                surroundings.health.set_ready();
-                end(&surroundings.record, configuration, &footprint).await;
-            }
-            () = stop.cancelled() => {}
+    let record = &surroundings.record;
+    let Some(sought) = stop.run_until_cancelled(begin(record, configuration)).await else { return };
+    let (sender, mut left) = watch::channel(None);
+    let mut session = Session::start(&surroundings.context, configuration, &sought, sender);
+    let noting = async {
+        while left.changed().await.is_ok() {
+            surroundings.health.set_ready();
+            let left = left.borrow_and_update().clone().unwrap_or_default();
+            end(record, &sought, left).await;
         }
     };
-    tokio::join!(session.controller.run(stop.clone()), after);
+    // What cannot be recorded now is no reason to wait: the next session finds the same.
+    tokio::join!(session.controller.run(stop.clone()), stop.run_until_cancelled(noting));
 }
 
 /// Records what there may be from now on, and gives all that there may be.
@@ -207,11 +201,12 @@ async fn begin(record: &Record, configuration: &Configuration) -> Footprint {
     all
 }
 
-/// Records that nothing else is left.
-async fn end(record: &Record, configuration: &Configuration, recorded: &Footprint) {
-    let present = Footprint::of(&configuration.settings);
-    if present != *recorded
-        && let Err(error) = record.write(&present).await
+/// Records that of what was sought only this is left. What else is recorded stays: it has not been looked for.
+async fn end(record: &Record, sought: &Footprint, left: Footprint) {
+    let Some(before) = recorded(record).await else { return };
+    let after = before.clone().without(sought).and(left);
+    if after != before
+        && let Err(error) = record.write(&after).await
     {
         tracing::warn!("{error:#}");
     }

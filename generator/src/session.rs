@@ -18,8 +18,8 @@ use kube::core::Selector;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::sync::mpsc::{Sender, channel};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 
 /// What every session of a process works with.
 #[derive(Clone)]
@@ -55,21 +55,21 @@ pub struct Session {
 }
 
 impl Session {
-    /// Begins to make everything as `configuration` wants it, and to remove what else `footprint` says there may be. The
-    /// token is cancelled once that is so for the first time.
+    /// Begins to make everything as `configuration` wants it, and to remove what else `footprint` says there may be. Whenever
+    /// that is done, `left` is told what there still is.
     pub fn start(
         context: &Context,
         configuration: &Configuration,
         footprint: &Footprint,
-        done: CancellationToken,
+        left: watch::Sender<Option<Footprint>>,
     ) -> Self {
         let selectors = context.selector.iter().chain(&configuration.selector).cloned().collect();
-        Self::new(context, &configuration.settings, Selection::Matching(selectors), Removal::Recorded, footprint, done)
+        Self::new(context, &configuration.settings, Selection::Matching(selectors), Removal::Recorded, footprint, left)
     }
 
     /// Begins to remove everything that `footprint` says there may be.
     pub fn removing(context: &Context, settings: &Arc<Settings>, removal: Removal, footprint: &Footprint) -> Self {
-        Self::new(context, settings, Selection::Nothing, removal, footprint, CancellationToken::new())
+        Self::new(context, settings, Selection::Nothing, removal, footprint, watch::Sender::new(None))
     }
 
     fn new(
@@ -78,12 +78,12 @@ impl Session {
         selection: Selection,
         removal: Removal,
         footprint: &Footprint,
-        done: CancellationToken,
+        left: watch::Sender<Option<Footprint>>,
     ) -> Self {
         // What has to be seen before it can be said that all is well. What is only left over may be forbidden to watch.
-        let removes_all = selection == Selection::Nothing;
+        let sources_matter = selection != Selection::Nothing;
         let everything = Footprint::of(settings).and(footprint.clone());
-        let required = if removes_all { everything.watches() } else { Footprint::of(settings).watches() };
+        let required = if sources_matter { Footprint::of(settings).watches() } else { everything.watches() };
         // Room for a page of objects.
         let (sender, reports) = channel(512);
         let watcher = Watcher {
@@ -102,10 +102,9 @@ impl Session {
         for watched in wanted {
             watches.spawn(watcher.clone().watch(watched));
         }
-        if !removes_all {
+        if sources_matter {
             follow_sources(settings, &watcher, &sender, &mut watches);
         }
-        let sources_matter = !removes_all;
         let rules = Rules {
             settings: settings.clone(),
             selection,
@@ -124,7 +123,7 @@ impl Session {
             sources_matter,
             concurrency: context.concurrency,
             reporter: context.reporter.clone(),
-            done,
+            footprint: left,
         };
         Self { controller: Controller::new(setup, reports), _watches: watches }
     }

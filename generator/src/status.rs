@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::process::ExitCode;
-use tokio_util::sync::CancellationToken;
+use tokio::sync::watch;
 
 /// Prints the status. The exit code is 1 when something is not as the settings want it.
 ///
@@ -26,7 +26,7 @@ pub async fn status(args: StatusArgs) -> Result<ExitCode> {
     // Without a right to the Lease the status is that of the present settings only.
     let footprint = surroundings.record.read().await.unwrap_or_else(|_| Footprint::of(&configuration.settings));
     let context = surroundings.context.only_looking();
-    let mut session = Session::start(&context, &configuration, &footprint, CancellationToken::new());
+    let mut session = Session::start(&context, &configuration, &footprint, watch::Sender::new(None));
     let (index, rules) = session.controller.snapshot().await?;
     let status = Status::of(plan::plan(index, rules));
     match args.output {

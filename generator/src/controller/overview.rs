@@ -1,6 +1,7 @@
 //! What can be said of everything together: whether all of it is known, as it should be, and if not, why.
 
 use super::{Controller, PATIENCE};
+use crate::footprint::Footprint;
 use crate::plan::{self, SourceState, State};
 use crate::watch::Watched;
 use std::collections::BTreeMap;
@@ -33,7 +34,9 @@ impl Controller {
         self.paces.forget_old(Instant::now());
         let mut counts = BTreeMap::new();
         let mut foreign = BTreeMap::new();
+        let mut nothing_to_do = true;
         for (namespace, plan) in plan::plan(&self.index, &self.setup.rules) {
+            nothing_to_do &= plan.actions.is_empty();
             for (secret, state) in plan.states {
                 if state == State::Foreign {
                     let seen = self.index.namespaces.get(namespace).and_then(|seen| seen.secrets.get(&secret));
@@ -45,10 +48,16 @@ impl Controller {
         self.setup.writer.metrics.show_copies(&counts);
         self.setup.reporter.foreign(foreign);
         let sees_all = self.is_complete() && self.sees_leftovers();
-        if sees_all && self.failures.is_empty() && self.troubles.is_empty() {
+        if sees_all && nothing_to_do && self.failures.is_empty() && self.troubles.is_empty() {
             let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
             self.setup.writer.metrics.last_full_sync.set(i64::try_from(now.as_secs()).unwrap_or_default());
-            self.setup.done.cancel();
+            let copies = plan::own_copies(&self.index, &self.setup.rules);
+            let left = Some(Footprint::of(&self.setup.rules.settings).with_copies(copies));
+            self.setup.footprint.send_if_modified(|told| {
+                let is_news = *told != left;
+                *told = left;
+                is_news
+            });
         }
         self.progress.report(&self.setup.rules.settings, &self.setup.reporter);
     }

@@ -256,6 +256,26 @@ fn the_copy_of_a_secret_that_left_the_settings_goes() {
     assert_eq!(actions, ["delete Secret team-a/former", "update ServiceAccount team-a/default: -former"]);
 }
 
+#[rstest]
+#[case::waiting_for_its_new_source(json!({"namespace": "new"}))]
+#[case::without_a_source_now(json!(null))]
+fn a_copy_that_stays_is_told_with_the_source_that_it_names(#[case] source: serde_json::Value) {
+    let secret = if source.is_null() { json!({"name": SECRET}) } else { json!({"name": SECRET, "source": source}) };
+    let mut rules = rules(json!({"secrets": [secret]}));
+    rules.sources.insert(SECRET.to_owned(), SourceState::Missing);
+    let mut index = index(Some(outdated()), None);
+    assert_eq!(state_and_actions(&index, &rules).1, NOTHING);
+    let told = |index: &Index| own_copies(index, &rules).map(|(a, b)| format!("{a} of {b}")).collect::<Vec<_>>();
+    assert_eq!(told(&index), ["registry-credentials of source/registry-credentials"]);
+
+    let theirs = SecretSeen { copied_from: Some("theirs/registry-credentials".into()), ..outdated() };
+    index.put_secret("team-a", SECRET, SecretSeen { version: version(3), ..theirs });
+    assert_eq!(told(&index), Vec::<String>::new());
+    index.put_secret("team-a", SECRET, SecretSeen { version: version(4), ..outdated() });
+    index.put_namespace("team-a", Some(NamespaceFacts { terminating: true, ..NamespaceFacts::default() }));
+    assert_eq!(told(&index), Vec::<String>::new(), "it goes with its namespace");
+}
+
 /// Two generators with secrets of one name, for different namespaces.
 #[test]
 fn the_copy_of_another_generator_and_the_reference_to_it_stay_where_this_one_has_nothing_to_do() {

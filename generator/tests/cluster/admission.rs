@@ -42,7 +42,7 @@ pub async fn webhook(corner: &Corner, address: &str, operation: &str, resource: 
         "name": "broken.example.com", "failurePolicy": "Fail", "sideEffects": "None", "admissionReviewVersions": ["v1"],
         "clientConfig": {"url": format!("https://{address}/admit")}, "timeoutSeconds": 30,
         "namespaceSelector": {"matchLabels": labels},
-        "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": [operation], "resources": [resource]}],
+        "rules": [{"apiGroups": ["*"], "apiVersions": ["v1"], "operations": [operation], "resources": [resource]}],
     });
     Made::new(corner, ADMISSION, "ValidatingWebhookConfiguration", json!({"webhooks": [webhook]})).await
 }

@@ -1,9 +1,11 @@
 //! `cleanup` leaves the cluster as it was. (With the policy at work: `e2e-tests/tests/e2e/together.rs`.)
 
-use crate::harness::{Corner, docker_config, eventually};
+use crate::harness::{Corner, docker_config, eventually, stays};
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
-use kube::api::ListParams;
+use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Resource};
+use rstest::rstest;
 use serde_json::{Value, json};
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -58,6 +60,70 @@ async fn everything_is_as_it_was_before() {
     assert_eq!(dump(&corner, &namespaces).await, before);
     let again = corner.finish(&["cleanup", "--yes"]);
     assert!(again.out.contains("There is nothing to remove"), "{}", again.out);
+}
+
+/// The copies wait for a source that is not there yet, or have none any more: they name the former one.
+#[rstest]
+#[case::and_that_is_missing("moved", true, true)]
+#[case::and_the_settings_have_none("no-source", false, true)]
+#[case::and_is_removed_by_a_generator("moved-run", true, false)]
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_copied_from_a_former_source_goes(
+    #[case] corner: &str,
+    #[case] has_source: bool,
+    #[case] by_cleanup: bool,
+) {
+    let corner = Corner::new(corner).await;
+    let namespace = corner.namespace("a").await;
+    corner.put_source("1").await;
+    assert!(corner.once(&corner.settings(), &[]).status.success());
+    corner.settled(&namespace, "1").await;
+    let source = json!({"namespace": corner.ns("source"), "name": "missing"});
+    let mut settings = json!({"secrets": [{"name": corner.name}]});
+    if has_source {
+        settings["secrets"][0]["source"] = source;
+    }
+    let lease = Api::<Lease>::namespaced(corner.client.clone(), "default");
+    let former = format!("\"{}/{}\"", corner.ns("source"), corner.name);
+    let recorded = || async { footprint_of(&lease.get(&corner.name).await.unwrap()).contains(&former) };
+    for _ in 0..2 {
+        let generator = corner.run(&settings, &[]);
+        generator.ready().await;
+        stays("the copy is there", || async { corner.copy(&namespace).await.is_some() }).await;
+        assert!(generator.terminate().status.success());
+    }
+    assert!(recorded().await, "the former source is recorded");
+    if by_cleanup {
+        let finished = corner.finish(&["cleanup", "--yes"]);
+        assert!(finished.status.success() && finished.out.starts_with("2 objects changed"), "{}", finished.out);
+    } else {
+        settings["exclude"] = json!({"namespaces": [namespace]});
+        let _generator = corner.run(&settings, &[]);
+        eventually("the copy is gone", Duration::from_secs(10), || async { corner.copy(&namespace).await.is_none() })
+            .await;
+        eventually("it is forgotten then", Duration::from_secs(10), || async { !recorded().await }).await;
+    }
+    assert!(corner.copy(&namespace).await.is_none() && corner.references(&namespace).await.is_empty());
+}
+
+fn footprint_of(lease: &Lease) -> String {
+    lease.metadata.annotations.as_ref().unwrap()["image-pull-secrets.kubewarden.io/footprint"].clone()
+}
+
+/// There is no Lease: nothing recorded what was made.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_settings_say_what_to_remove_where_nothing_is_recorded() {
+    let corner = Corner::new("unrecorded").await;
+    let namespace = corner.namespace("a").await;
+    corner.put_source("1").await;
+    assert!(corner.once(&corner.settings(), &[]).status.success());
+    corner.settled(&namespace, "1").await;
+    let lease = Api::<Lease>::namespaced(corner.client.clone(), "default");
+    lease.delete(&corner.name, &DeleteParams::default()).await.unwrap();
+    let settings = corner.write_settings(&corner.settings());
+    let finished = corner.finish(&["cleanup", "--yes", "--settings", settings.to_str().unwrap()]);
+    assert!(finished.status.success(), "{}", finished.log);
+    assert!(corner.copy(&namespace).await.is_none() && corner.references(&namespace).await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -206,9 +206,10 @@ impl Corner {
         command
             .args(["--kubeconfig", kubeconfig.to_str().unwrap()])
             .args(["--namespace-selector", &selector])
-            .args(["--lease-namespace", "default", "--log-level", "debug"])
+            .args(["--log-level", "debug"])
             .args(&args[1..])
             .env("GENERATOR_LEASE_NAME", &self.name)
+            .env("GENERATOR_LEASE_NAMESPACE", "default")
             .envs(env.iter().copied())
             .stdin(Stdio::null())
             .stdout(fs::File::create(&out).unwrap())

@@ -1,13 +1,16 @@
 //! Signals, namespaces that go, and Pods that are stuck.
 
+use crate::admission::webhook;
 use crate::harness::{Corner, eventually, stays};
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use rstest::rstest;
 use serde_json::json;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use tokio::net::TcpListener;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_ends_it_with_0() {
@@ -17,6 +20,34 @@ async fn sigterm_ends_it_with_0() {
     let finished = generator.terminate();
     assert_eq!(finished.status.code(), Some(0), "{}", finished.log);
     assert!(finished.log.trim_end().ends_with("stopped"), "{}", finished.log);
+}
+
+/// A webhook that says nothing has a say in the record, which is the last thing to be written.
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_ends_it_while_its_record_cannot_be_written() {
+    let corner = Corner::new("sigterm-record").await;
+    let namespace = corner.namespace("a").await;
+    let args = ["--lease-namespace", &namespace];
+    assert!(corner.once(&json!({"secrets": [{"name": "a"}, {"name": "b"}]}), &args).status.success());
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = silent.local_addr().unwrap().to_string();
+    let webhook = webhook(&corner, &address, "UPDATE", "leases", &json!({"corner": corner.name})).await;
+    // The API server takes a moment to hear of it: until then the answer is immediate.
+    let leases = Api::<Lease>::namespaced(corner.client.clone(), &namespace);
+    eventually("the webhook is asked", Duration::from_secs(30), || async {
+        let dry = PatchParams { dry_run: true, ..PatchParams::default() };
+        let nothing = Patch::Merge(json!({"metadata": {"labels": {"x": "y"}}}));
+        tokio::time::timeout(Duration::from_secs(1), leases.patch(&corner.name, &dry, &nothing)).await.is_err()
+    })
+    .await;
+    let generator = corner.run(&json!({"secrets": [{"name": "a"}]}), &args);
+    generator.ready().await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let told = Instant::now();
+    let finished = generator.terminate();
+    assert!(told.elapsed() < Duration::from_secs(5), "{:?}", told.elapsed());
+    assert_eq!(finished.status.code(), Some(0), "{}", finished.log);
+    webhook.remove().await;
 }
 
 #[rstest]

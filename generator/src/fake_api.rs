@@ -1,0 +1,33 @@
+//! An API server for what takes too long, or is too rare, for a real one. (What is told to one is told to it in `tests/cluster`.)
+
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Bytes;
+use hyper::{Method, Request, Response};
+use kube::Client;
+use kube::client::Body;
+use serde_json::Value;
+use std::convert::Infallible;
+use std::sync::Arc;
+
+/// A client of an API server that answers so: the status code and the document, by the request's method and document.
+pub fn client<F: Future<Output = (u16, Value)> + Send + 'static>(
+    answer: impl Fn(Method, Value) -> F + Send + Sync + 'static,
+) -> Client {
+    let answer = Arc::new(answer);
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let answer = answer.clone();
+        async move {
+            let (head, body) = request.into_parts();
+            let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+            let (code, document) = answer(head.method, serde_json::from_slice(&body).unwrap_or_default()).await;
+            let document = Full::from(Bytes::from(document.to_string()));
+            Ok::<_, Infallible>(Response::builder().status(code).body(document).unwrap())
+        }
+    });
+    Client::new(service, "default")
+}
+
+/// What a real one says besides the status code.
+pub fn refusal(code: u16) -> (u16, Value) {
+    (code, serde_json::json!({"kind": "Status", "status": "Failure", "code": code, "message": "no", "reason": "No"}))
+}
