@@ -5,7 +5,7 @@ use hyper::body::Bytes;
 use hyper::{Method, Request, Response};
 use kube::Client;
 use kube::client::Body;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::convert::Infallible;
 use std::sync::Arc;
 
@@ -27,7 +27,8 @@ pub fn client<F: Future<Output = (u16, Value)> + Send + 'static>(
     Client::new(service, "default")
 }
 
-/// What a real one says besides the status code.
+/// What a real one says where it refuses.
 pub fn refusal(code: u16) -> (u16, Value) {
-    (code, serde_json::json!({"kind": "Status", "status": "Failure", "code": code, "message": "no", "reason": "No"}))
+    let reason = if code == 404 { "NotFound" } else { "" };
+    (code, json!({"kind": "Status", "status": "Failure", "code": code, "message": "no", "reason": reason}))
 }

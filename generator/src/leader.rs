@@ -11,8 +11,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// How long a Lease is good for after its last renewal. After a kill it takes this and one [`RETRY`] until another leads.
@@ -21,10 +22,11 @@ const DURATION: Duration = Duration::from_secs(12);
 /// How often the leader renews it.
 const RENEW: Duration = Duration::from_secs(4);
 
-/// How often it is looked at by who wants it, and tried again by who failed to renew it.
+/// How often it is looked at by who wants it, and tried again by who failed to renew it: from one start to the next.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// How long after the last renewal the leader stops writing, if no other succeeded: before anybody else may begin.
+/// How long after the last renewal the leader stops to begin writes, if no other succeeded: counted from when that was asked
+/// for, whatever it waits for then. Nobody else may begin before [`DURATION`].
 const RENEW_DEADLINE: Duration = Duration::from_secs(9);
 
 /// How long nobody else leads after [`Election::take_over`].
@@ -44,6 +46,17 @@ pub struct Election {
     pub lease: String,
     /// Who wants it: different for each replica.
     pub identity: String,
+}
+
+/// What a replica is, as far as it knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The API server has not said yet who holds the Lease; or it has been silent for too long.
+    Unknown,
+    /// Somebody else holds the Lease.
+    Standby,
+    /// This replica holds the Lease, and is the one that writes.
+    Leader,
 }
 
 /// What was seen of a Lease, and when it last looked different.
@@ -87,37 +100,52 @@ impl Observed {
 }
 
 impl Election {
-    /// Takes part until `stop`, and says in `leads` whether this replica leads. Releases the Lease at the end.
-    pub async fn run(self, leads: watch::Sender<bool>, stop: CancellationToken) {
+    /// Takes part until `stop`, and says in `role` what this replica is.
+    pub async fn run(self, role: watch::Sender<Role>, stop: CancellationToken) {
         let mut observed = None;
-        let mut renewed = None;
+        let mut leads_until = None;
         let mut last_trouble = String::new();
         while !stop.is_cancelled() {
             let started = Instant::now();
-            match tokio::time::timeout(TIMEOUT, self.try_once(&mut observed)).await {
-                Ok(Ok(true)) => renewed = Some(started),
-                Ok(Ok(false)) => renewed = None,
+            let give_up = no_later_than(leads_until, started + TIMEOUT);
+            let is_ours = match tokio::time::timeout_at(give_up, self.try_once(&mut observed)).await {
+                Ok(Ok(is_ours)) => Some(is_ours),
                 Ok(Err(error)) => {
                     let trouble = self.explained(&error);
                     if trouble != last_trouble {
                         tracing::warn!("{trouble}");
                         last_trouble = trouble;
                     }
+                    None
                 }
-                Err(_) => tracing::debug!("no answer about the Lease"),
-            }
-            let leading = renewed.is_some_and(|renewed| renewed.elapsed() < RENEW_DEADLINE);
-            let fresh = renewed == Some(started);
-            if leads.send_if_modified(|current| std::mem::replace(current, leading) != leading) {
+                Err(_) => {
+                    tracing::debug!("no answer about the Lease");
+                    None
+                }
+            };
+            leads_until = match is_ours {
+                Some(true) => Some(started + RENEW_DEADLINE),
+                Some(false) => None,
+                None => leads_until.filter(|until| Instant::now() < *until),
+            };
+            let now = match is_ours {
+                _ if leads_until.is_some() => Role::Leader,
+                Some(_) => Role::Standby,
+                None => Role::Unknown,
+            };
+            let before = *role.borrow();
+            if role.send_if_modified(|role| std::mem::replace(role, now) != now)
+                && (before == Role::Leader || now == Role::Leader)
+            {
                 let lease = format!("{}/{}", self.namespace, self.lease);
-                tracing::info!(lease, "{}", if leading { "leading" } else { "not leading any more" });
+                tracing::info!(lease, "{}", if now == Role::Leader { "leading" } else { "not leading any more" });
             }
+            let next = started + if is_ours == Some(true) { RENEW } else { RETRY };
             tokio::select! {
-                () = tokio::time::sleep(if fresh { RENEW } else { RETRY }) => {}
+                () = tokio::time::sleep_until(no_later_than(leads_until, next)) => {}
                 () = stop.cancelled() => {}
             }
         }
-        leads.send_replace(false);
     }
 
     /// Gives the Lease back, if it is ours: another replica takes it at once.
@@ -153,38 +181,42 @@ impl Election {
             }
             let seconds = i32::try_from(TAKEN_OVER.as_secs()).ok();
             let spec = LeaseSpec { lease_duration_seconds: seconds, ..self.taken(&spec) };
-            match won(self.replace(&Lease { spec: Some(spec), ..lease }).await) {
-                Ok(true) => break,
-                Ok(false) => {}
-                Err(error) => anyhow::bail!(self.explained(&error)),
+            let answer = went_through(self.replace(&Lease { spec: Some(spec), ..lease }).await);
+            if answer.map_err(|error| anyhow::anyhow!(self.explained(&error)))? {
+                break;
             }
         }
         // Until then the one who held it may not have noticed.
-        tokio::time::sleep(RENEW + TIMEOUT).await;
+        tokio::time::sleep(RENEW_DEADLINE).await;
         Ok(true)
     }
 
     /// Takes or renews the Lease where that is right, and says whether it is ours now.
     async fn try_once(&self, observed: &mut Option<Observed>) -> kube::Result<bool> {
-        let Some(lease) = self.api().get_opt(&self.lease).await? else {
-            let metadata = ObjectMeta { name: Some(self.lease.clone()), ..ObjectMeta::default() };
-            let lease = Lease { metadata, spec: Some(self.taken(&LeaseSpec::default())) };
-            return won(self.api().create(&by_us(), &lease).await);
-        };
-        let spec = lease.spec.clone().unwrap_or_default();
-        let now = Instant::now();
-        let seen = Observed::next(observed.take(), spec, now);
-        let decision = decide(&seen, &self.identity, now);
-        let next = match decision {
-            Decision::Wait => None,
-            Decision::Renew => Some(LeaseSpec { renew_time: Some(this_moment()), ..seen.spec.clone() }),
-            Decision::Take => Some(self.taken(&seen.spec)),
-        };
-        *observed = Some(seen);
-        match next {
+        loop {
+            let Some(lease) = self.api().get_opt(&self.lease).await? else {
+                let metadata = ObjectMeta { name: Some(self.lease.clone()), ..ObjectMeta::default() };
+                let lease = Lease { metadata, spec: Some(self.taken(&LeaseSpec::default())) };
+                if went_through(self.api().create(&by_us(), &lease).await)? {
+                    return Ok(true);
+                }
+                continue;
+            };
+            let spec = lease.spec.clone().unwrap_or_default();
+            let now = Instant::now();
+            let seen = Observed::next(observed.take(), spec, now);
+            let decision = decide(&seen, &self.identity, now);
+            let next = match decision {
+                Decision::Wait => None,
+                Decision::Renew => Some(LeaseSpec { renew_time: Some(this_moment()), ..seen.spec.clone() }),
+                Decision::Take => Some(self.taken(&seen.spec)),
+            };
+            *observed = Some(seen);
+            let Some(spec) = next else { return Ok(false) };
             // With the resourceVersion of what was read: only one of several wins.
-            Some(spec) => won(self.replace(&Lease { spec: Some(spec), ..lease }).await),
-            None => Ok(false),
+            if went_through(self.replace(&Lease { spec: Some(spec), ..lease }).await)? {
+                return Ok(true);
+            }
         }
     }
 
@@ -229,8 +261,14 @@ fn this_moment() -> MicroTime {
     MicroTime(Timestamp::now())
 }
 
-/// Whether a write of the Lease made it ours; a conflict means that somebody else was faster.
-fn won(answer: kube::Result<Lease>) -> kube::Result<bool> {
+/// The earlier of the two.
+fn no_later_than(until: Option<Instant>, at: Instant) -> Instant {
+    until.map_or(at, |until| until.min(at))
+}
+
+/// Whether a write of the Lease went through. A conflict means that it changed since it was read: because somebody else was
+/// faster, or because a footprint was recorded on it. So one has to look again.
+fn went_through(answer: kube::Result<Lease>) -> kube::Result<bool> {
     match answer {
         Ok(_) => Ok(true),
         Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
@@ -241,7 +279,117 @@ fn won(answer: kube::Result<Lease>) -> kube::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fake_api::{client, refusal};
+    use hyper::Method;
     use rstest::rstest;
+    use serde_json::{Value, json};
+    use std::future::pending;
+    use std::sync::{Arc, Mutex};
+
+    /// A Lease on an API server that takes its time, and what is in its way.
+    #[derive(Default)]
+    struct Fake {
+        lease: Value,
+        takes: Duration,
+        /// How many writes it refuses because of somebody else's.
+        conflicts: u32,
+        hangs: bool,
+        /// When the last try that wrote was begun; and the last one at all.
+        written: Option<Instant>,
+        asked: Option<Instant>,
+    }
+
+    type Shared = Arc<Mutex<Fake>>;
+
+    async fn answer(fake: Shared, method: Method, document: Value) -> (u16, Value) {
+        let takes = {
+            let mut fake = fake.lock().unwrap();
+            if method == Method::GET {
+                fake.asked = Some(Instant::now());
+            }
+            fake.takes
+        };
+        tokio::time::sleep(takes).await;
+        if fake.lock().unwrap().hangs {
+            return pending().await;
+        }
+        let mut fake = fake.lock().unwrap();
+        if method == Method::GET {
+            return if fake.lease.is_null() { refusal(404) } else { (200, fake.lease.clone()) };
+        }
+        if fake.conflicts > 0 {
+            fake.conflicts -= 1;
+            return refusal(409);
+        }
+        fake.lease = document;
+        fake.written = fake.asked;
+        (200, fake.lease.clone())
+    }
+
+    /// A replica that takes part, and what it says that it is.
+    fn start(fake: &Shared) -> watch::Receiver<Role> {
+        let shared = fake.clone();
+        let election = Election {
+            client: client(move |method, document| answer(shared.clone(), method, document)),
+            namespace: "default".to_owned(),
+            lease: "lease".to_owned(),
+            identity: "me".to_owned(),
+        };
+        let (sender, role) = watch::channel(Role::Unknown);
+        tokio::spawn(election.run(sender, CancellationToken::new()));
+        role
+    }
+
+    async fn leads(fake: &Shared) -> watch::Receiver<Role> {
+        let mut role = start(fake);
+        tokio::time::timeout(TIMEOUT, role.wait_for(|role| *role == Role::Leader)).await.unwrap().unwrap();
+        role
+    }
+
+    #[rstest]
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_that_hears_nothing_stops_before_its_lease_runs_out(
+        #[values(0, 300, 600, 950, 1_200, 1_450)] takes: u64,
+        #[values(20, 23, 25)] hangs_after: u64,
+    ) {
+        let takes = Duration::from_millis(takes);
+        let fake = Shared::new(Mutex::new(Fake { takes, ..Fake::default() }));
+        let mut role = leads(&fake).await;
+        tokio::time::sleep(Duration::from_secs(hangs_after)).await;
+        assert_eq!(*role.borrow(), Role::Leader);
+        fake.lock().unwrap().hangs = true;
+        role.wait_for(|role| *role != Role::Leader).await.unwrap();
+        assert_eq!(*role.borrow(), Role::Unknown);
+        let since_renewal = fake.lock().unwrap().written.unwrap().elapsed();
+        assert!(since_renewal <= RENEW_DEADLINE + Duration::from_millis(2), "{since_renewal:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_stays_one_where_the_lease_changed_between_its_look_and_its_write() {
+        let fake = Shared::default();
+        let mut role = leads(&fake).await;
+        fake.lock().unwrap().conflicts = 1;
+        let changes = tokio::time::timeout(Duration::from_secs(30), role.changed()).await;
+        assert!(changes.is_err(), "{:?}", *role.borrow());
+        assert_eq!(fake.lock().unwrap().conflicts, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_replica_says_what_it_is_only_once_it_knows() {
+        let fake = Shared::new(Mutex::new(Fake { hangs: true, ..Fake::default() }));
+        let mut role = start(&fake);
+        assert!(tokio::time::timeout(Duration::from_secs(60), role.changed()).await.is_err());
+        assert_eq!(*role.borrow(), Role::Unknown);
+        {
+            let mut fake = fake.lock().unwrap();
+            fake.lease = json!({"metadata": {"name": "lease"}, "spec": {"holderIdentity": "other"}});
+            fake.hangs = false;
+        }
+        role.changed().await.unwrap();
+        assert_eq!(*role.borrow_and_update(), Role::Standby);
+        role.changed().await.unwrap();
+        assert_eq!(*role.borrow(), Role::Leader, "the other did not renew it");
+    }
 
     fn held_by(holder: Option<&str>, renewed: i64) -> LeaseSpec {
         LeaseSpec {
@@ -277,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leader_stops_before_another_may_begin_and_a_kill_is_noticed_within_20_seconds() {
+    fn the_times_leave_room_for_each_other_and_a_kill_is_noticed_within_20_seconds() {
         assert!(RENEW + TIMEOUT < RENEW_DEADLINE && RENEW_DEADLINE + TIMEOUT <= DURATION);
         assert!(DURATION + RETRY + TIMEOUT < Duration::from_secs(20));
     }

@@ -118,6 +118,12 @@ impl Metrics {
         }
     }
 
+    /// Shows nothing of the cluster any more: what is shown is no longer kept up to date.
+    pub fn forget(&self) {
+        self.copies.clear();
+        self.source_versions.clear();
+    }
+
     /// Shows the version of a source.
     pub fn show_source(&self, secret: &str, version: Option<u64>) {
         let label = SecretLabel { secret: secret.to_owned() };

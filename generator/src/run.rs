@@ -4,7 +4,7 @@ use crate::cli::{CommonArgs, RunArgs};
 use crate::connect;
 use crate::events::Reporter;
 use crate::footprint::{Footprint, Record};
-use crate::leader::Election;
+use crate::leader::{Election, Role};
 use crate::plan;
 use crate::server::{Health, serve};
 use crate::session::{Context, Session};
@@ -121,7 +121,7 @@ async fn forever(args: &RunArgs, surroundings: Surroundings, source: SettingsSou
     let client = surroundings.context.client.clone();
     let following = tokio::spawn(source.follow(client, sender));
 
-    let (leads, mut leading) = watch::channel(args.no_leader_elect);
+    let (sender, mut role) = watch::channel(if args.no_leader_elect { Role::Leader } else { Role::Unknown });
     let election = Election {
         client: surroundings.context.client.clone(),
         namespace: surroundings.record.namespace.clone(),
@@ -129,19 +129,21 @@ async fn forever(args: &RunArgs, surroundings: Surroundings, source: SettingsSou
         identity: surroundings.identity.clone(),
     };
     let campaign = CancellationToken::new();
-    let electing = (!args.no_leader_elect).then(|| tokio::spawn(election.clone().run(leads, campaign.clone())));
+    let electing = (!args.no_leader_elect).then(|| tokio::spawn(election.clone().run(sender, campaign.clone())));
 
     while !stop.is_cancelled() {
-        let now_leading = *leading.borrow_and_update();
-        surroundings.health.metrics.leader.set(now_leading.into());
+        let now = *role.borrow_and_update();
+        surroundings.health.metrics.leader.set((now == Role::Leader).into());
+        // Another replica counts now, or other settings.
+        surroundings.health.metrics.forget();
         let current = configuration.borrow_and_update().clone();
         let ended = CancellationToken::new();
         let work = async {
             match current {
-                Some(current) if now_leading => work(&surroundings, &current, ended.clone()).await,
+                Some(current) if now == Role::Leader => work(&surroundings, &current, ended.clone()).await,
                 _ => {
-                    if !now_leading {
-                        // Standing by is its work.
+                    if now == Role::Standby {
+                        // That is its work.
                         surroundings.health.set_ready();
                     }
                     ended.cancelled().await;
@@ -152,7 +154,7 @@ async fn forever(args: &RunArgs, surroundings: Surroundings, source: SettingsSou
         let change = async {
             tokio::select! {
                 () = stop.cancelled() => {}
-                _ = leading.changed(), if electing.is_some() => {}
+                _ = role.changed(), if electing.is_some() => {}
                 _ = configuration.changed() => {}
                 () = tokio::time::sleep(interval) => {}
             }

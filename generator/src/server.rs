@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 pub struct Health {
     /// The metrics.
     pub metrics: Arc<Metrics>,
-    /// Whether this replica does its work: it has made everything as it should be once, or stands by.
+    /// Whether this replica does its work: it has made everything as it should be once, or has seen that another one leads.
     pub ready: Arc<AtomicBool>,
 }
 

@@ -1,7 +1,8 @@
 //! Replicas: one writes, and another takes over, whatever the one was doing when it was killed.
 
 use crate::admission::refuse_by_webhook;
-use crate::harness::{Corner, Generator, content_of, docker_config, eventually};
+use crate::harness::{Corner, Generator, content_of, docker_config, eventually, stays};
+use crate::proxy::Mood;
 use futures::future::join_all;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Secret;
@@ -66,6 +67,58 @@ async fn a_lease_of_a_replica_whose_clock_is_wrong_is_neither_stolen_nor_stuck()
     assert!(corner.copy(&namespace).await.is_none());
     corner.settled(&namespace, "1").await;
     leases.delete(&corner.name, &DeleteParams::default()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_is_ready_only_once_it_knows_who_leads() {
+    let corner = Corner::new("knows").await;
+    let (proxy, kubeconfig) = corner.proxy().await;
+    proxy.change(Mood::Down);
+    corner.put_source("1").await;
+    let namespace = corner.namespace("a").await;
+    let settings = corner.write_settings(&corner.settings());
+    let args = ["run", "--settings", settings.to_str().unwrap()];
+    let _leader = corner.start(&args);
+    corner.settled(&namespace, "1").await;
+    let cut_off = corner.start_as(&args, &kubeconfig, &[]);
+    cut_off.logs("cannot take the Lease").await;
+    stays("it is not ready", || async { cut_off.get("/readyz").await.is_some_and(|(status, _)| status == 503) }).await;
+    assert_eq!(cut_off.get("/healthz").await.unwrap().0, 200);
+    proxy.change(Mood::Fine);
+    cut_off.ready().await;
+    assert_eq!(cut_off.metric("image_pull_secrets_leader").await, Some(0.0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_counts_only_while_it_leads_and_only_what_its_settings_name() {
+    let corner = Corner::new("counts").await;
+    let namespace = corner.namespace("a").await;
+    corner.put_source("1").await;
+    let mut settings = corner.settings();
+    let path = corner.write_settings(&settings);
+    let generator = corner.start(&["run", "--settings", path.to_str().unwrap()]);
+    corner.settled(&namespace, "1").await;
+    let version = |secret: &str| format!("image_pull_secrets_source_resource_version{{secret=\"{secret}\"}}");
+    let in_sync = |secret: &str| format!("image_pull_secrets_copies{{secret=\"{secret}\",state=\"in-sync\"}}");
+    let shows = async |secret: &str| {
+        (generator.metric(&version(secret)).await.is_some(), generator.metric(&in_sync(secret)).await.is_some())
+    };
+    let seconds = Duration::from_secs;
+    eventually("it counts", seconds(10), || async { shows(&corner.name).await == (true, true) }).await;
+
+    // The same source, under another name.
+    let renamed = format!("{}-renamed", corner.name);
+    settings["secrets"][0]["source"]["name"] = json!(corner.name);
+    settings["secrets"][0]["name"] = json!(renamed);
+    corner.write_settings(&settings);
+    eventually("it counts the other", seconds(10), || async { shows(&renamed).await == (true, true) }).await;
+    assert_eq!(shows(&corner.name).await, (false, false));
+
+    let leases = Api::<Lease>::namespaced(corner.client.clone(), "default");
+    let other = Patch::Merge(json!({"spec": {"holderIdentity": "other"}}));
+    leases.patch(&corner.name, &PatchParams::default(), &other).await.unwrap();
+    eventually("it counts no more", seconds(10), || async { shows(&renamed).await == (false, false) }).await;
+    assert_eq!(generator.metric("image_pull_secrets_leader").await, Some(0.0));
 }
 
 /// Two replicas, and namespaces whose ServiceAccounts have entries of somebody else's.
