@@ -307,6 +307,7 @@ mod tests {
             add: owned(add),
             remove: remove.iter().map(|&(position, name)| (position, name.to_owned())).collect(),
             added: owned(added),
+            forgotten: vec![],
             has_record: false,
             has_list: true,
             has_annotations: true,

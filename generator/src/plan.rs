@@ -81,7 +81,7 @@ pub enum State {
     Foreign,
     /// The source is missing or unusable; a copy that is there stays as it is.
     Waiting,
-    /// The copy is still there and is not to be: its namespace is not selected any more, or its secret not configured.
+    /// The copy, or a reference to it, is still there and is not to be: its namespace is not selected any more, or its secret not configured.
     Leftover,
     /// The namespace is not selected.
     Excluded,

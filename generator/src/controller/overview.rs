@@ -17,9 +17,10 @@ impl Controller {
                 || secrets.iter().filter(|secret| secret.source.is_some()).all(|secret| read(&secret.name)))
     }
 
-    /// Whether nothing can be left over that has not been seen.
-    pub fn sees_leftovers(&self) -> bool {
-        self.setup.leftovers.is_subset(&self.listed)
+    /// Why something may be left over that has not been seen, in sentences.
+    pub fn unseen(&self) -> Vec<String> {
+        let troubles = self.setup.leftovers.difference(&self.listed).filter_map(|watched| self.troubles.get(watched));
+        troubles.map(|trouble| trouble.message.clone()).collect()
     }
 
     pub(super) fn has_asked_for_leftovers(&self) -> bool {
@@ -47,7 +48,7 @@ impl Controller {
         }
         self.setup.writer.metrics.show_copies(&counts);
         self.setup.reporter.foreign(foreign);
-        let sees_all = self.is_complete() && self.sees_leftovers();
+        let sees_all = self.is_complete() && self.setup.leftovers.is_subset(&self.listed);
         if sees_all && nothing_to_do && self.failures.is_empty() && self.troubles.is_empty() {
             let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
             self.setup.writer.metrics.last_full_sync.set(i64::try_from(now.as_secs()).unwrap_or_default());

@@ -23,6 +23,8 @@ pub struct ReferenceChange {
     pub remove: Vec<(usize, String)>,
     /// The names that the generator added, after this change.
     pub added: Vec<String>,
+    /// The names that it added as well, before this change.
+    pub forgotten: Vec<String>,
     /// Whether an annotation says so already, rightly or wrongly.
     pub has_record: bool,
     /// Whether there is a list to append to.
@@ -32,6 +34,12 @@ pub struct ReferenceChange {
 }
 
 impl ReferenceChange {
+    /// The secrets that it is about: references to them come or go, or are no longer known as the generator's.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let removed = self.remove.iter().map(|(_, name)| name);
+        self.add.iter().chain(removed).chain(&self.forgotten).map(String::as_str)
+    }
+
     /// The names to remove.
     pub fn removed(&self) -> Vec<&str> {
         self.remove.iter().map(|(_, name)| name.as_str()).collect()
@@ -94,16 +102,18 @@ fn change(
         .filter(|(_, name)| (is_ours(name) || points_to_ours(name)) && !stays(name))
         .map(|(position, name)| (position, name.to_string()))
         .collect();
-    let mut added: Vec<String> = account.added.iter().filter(|name| stays(name)).map(|name| name.to_string()).collect();
+    let (mut added, forgotten): (Vec<String>, Vec<String>) =
+        account.added.iter().map(ToString::to_string).partition(|name| stays(name));
     added.extend(add.iter().filter(|name| !is_ours(name)).cloned());
-    let record_changes = added.len() != account.added.len() || added.iter().any(|name| !is_ours(name));
-    (record_changes || !add.is_empty() || !remove.is_empty()).then(|| ReferenceChange {
+    let has_change = !(add.is_empty() && remove.is_empty() && forgotten.is_empty());
+    has_change.then(|| ReferenceChange {
         namespace: namespace.to_owned(),
         service_account: name.to_owned(),
         version: account.version.clone(),
         add,
         remove,
         added,
+        forgotten,
         has_record: !account.added.is_empty(),
         has_list: account.references.is_some(),
         has_annotations: account.has_annotations,

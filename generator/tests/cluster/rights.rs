@@ -131,7 +131,10 @@ fn may_not_see_the_former_secret(corner: &str, rule: &mut Value) {
     }
 }
 
-fn may_not_read_the_record(_: &str, rule: &mut Value) {
+fn may_not_read_the_record(corner: &str, rule: &mut Value) {
+    if rule["resources"][0] == "secrets" && rule["resourceNames"][0] == corner {
+        rule["resourceNames"] = json!([corner, format!("{corner}-next")]);
+    }
     if rule["resources"][0] == "leases" {
         rule["verbs"] = json!(["patch"]);
     }
@@ -163,7 +166,12 @@ async fn what_left_the_settings_is_not_forgotten_by_one_who_may_not_see(
     let finished = corner.start_as(&args, &kubeconfig, &[]).finish();
     assert!(finished.log.contains(told) && finished.log.contains("the RBAC rule is missing"), "{}", finished.log);
     assert!(corner.copy(&namespace).await.is_some());
+    let status = ["status", "--settings", settings.to_str().unwrap()];
+    let told = corner.start_as(&status, &kubeconfig, &[]).finish();
+    assert!(told.out.contains("something may be left over: cannot "), "{}", told.out);
+    assert_eq!(told.status.code(), Some(1));
 
     assert!(corner.once(&next, &[]).status.success());
     assert!(corner.copy(&namespace).await.is_none() && corner.references(&namespace).await.is_empty());
+    assert_eq!(corner.finish(&status).status.code(), Some(0));
 }

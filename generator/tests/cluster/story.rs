@@ -5,6 +5,7 @@ use futures::future::join_all;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
 use kube::api::DeleteParams;
+use serde_json::json;
 use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -136,4 +137,15 @@ async fn status_says_whether_all_is_well() {
     let document: serde_json::Value = serde_json::from_str(&after.out).unwrap();
     let row = document["secrets"].as_array().unwrap().iter().find(|row| row["namespace"] == *namespace).unwrap();
     assert_eq!(row["state"], "in-sync");
+    assert!(document["unseen"].as_array().unwrap().is_empty());
+    // Nothing is left of it but the reference.
+    corner.write_settings(&json!({"secrets": [{"name": "another"}], "serviceAccounts": []}));
+    corner.delete_secret(&namespace).await;
+    let former = status();
+    assert_eq!(former.status.code(), Some(1), "{}", former.out);
+    let document: serde_json::Value = serde_json::from_str(&former.out).unwrap();
+    let expected = json!({
+        "namespace": namespace, "secret": corner.name, "state": "leftover", "serviceAccountsToChange": ["default"],
+    });
+    assert!(document["secrets"].as_array().unwrap().contains(&expected), "{document:#}");
 }
