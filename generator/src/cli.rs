@@ -139,16 +139,13 @@ pub struct RunArgs {
     #[arg(long, value_name = "NUMBER", env = "GENERATOR_CONCURRENCY", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..))]
     pub concurrency: u16,
 
-    /// Writes only while holding the Lease, so that several replicas can run. This is the default.
-    #[arg(long, overrides_with = "no_leader_elect")]
-    pub leader_elect: bool,
-
-    /// Writes without holding the Lease: for a single process only.
+    /// Writes without holding the Lease: for a single process only. By default only the replica that holds it writes.
     #[arg(long, env = "GENERATOR_NO_LEADER_ELECT")]
     pub no_leader_elect: bool,
 
-    /// Serves /healthz, /readyz and /metrics at this address. Not served with --once and --dry-run.
-    #[arg(long, value_name = "ADDRESS", env = "GENERATOR_LISTEN", default_value = "0.0.0.0:8080")]
+    /// Serves /healthz, /readyz and /metrics at this address. [::] means all addresses, those of IPv4 included; where the
+    /// kernel has no IPv6, it means 0.0.0.0. Not served with --once and --dry-run.
+    #[arg(long, value_name = "ADDRESS", env = "GENERATOR_LISTEN", default_value = "[::]:8080")]
     pub listen: SocketAddr,
 }
 

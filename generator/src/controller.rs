@@ -16,6 +16,7 @@ use crate::restart_stuck_pods::StuckPods;
 use crate::watch::{Report, Trouble, Watched};
 use anyhow::{Result, bail};
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::watch;
@@ -39,7 +40,7 @@ pub struct Setup {
     /// Carries out actions.
     pub writer: Writer,
     /// What the plan follows from; its sources come with the reports.
-    pub rules: Rules,
+    pub rules: Arc<Rules>,
     /// What has to be listed before everything is known.
     pub required: BTreeSet<Watched>,
     /// What has to be listed as well before it can be said that nothing is left over. It may be forbidden.
@@ -345,7 +346,7 @@ impl Controller {
             }
             SourceState::Unread => {}
         }
-        self.setup.rules.sources.insert(secret, state);
+        Arc::make_mut(&mut self.setup.rules).sources.insert(secret, state);
         // Also where there is no namespace to look at.
         self.settled = false;
         self.enqueue_all();

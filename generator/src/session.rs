@@ -117,7 +117,7 @@ impl Session {
         let setup = Setup {
             stuck_pods: context.restart_stuck_pods.then(|| StuckPods::new(client, metrics)),
             writer: Writer { client: context.client.clone(), metrics: context.metrics.clone() },
-            rules,
+            rules: Arc::new(rules),
             required,
             leftovers,
             sources_matter,
