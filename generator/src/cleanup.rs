@@ -7,17 +7,27 @@ use crate::cli::CleanupArgs;
 use crate::footprint::Footprint;
 use crate::leader::Election;
 use crate::plan::{self, Removal};
-use crate::run::Surroundings;
-use crate::session::Session;
+use crate::run::{Surroundings, interrupted, stop_on_signal};
+use crate::session::{Context, Session};
 use crate::settings_source::SettingsSource;
 use anyhow::{Result, bail};
 use image_pull_secrets::settings::Settings;
 use serde_json::json;
 use std::io::{IsTerminal as _, Write as _, stdin, stdout};
+use std::ops::ControlFlow;
 use std::process::ExitCode;
 use std::sync::Arc;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
-/// Removes what there is. The exit code is 1 when something could not be removed.
+/// What is to be removed.
+struct Job {
+    settings: Arc<Settings>,
+    removal: Removal,
+    footprint: Footprint,
+}
+
+/// Removes what there is. The exit code is 1 when something could not be removed, and 3 when a signal came before the end.
 ///
 /// # Errors
 /// It is not known what to remove, or not everything could be read.
@@ -25,7 +35,19 @@ pub async fn cleanup(args: CleanupArgs) -> Result<ExitCode> {
     if !args.dry_run && !args.yes && !stdin().is_terminal() {
         bail!("standard input is no terminal to ask at: give --yes to remove everything, or --dry-run to see it");
     }
+    let stop = stop_on_signal()?;
     let surroundings = Surroundings::of(&args.common).await?;
+    let prepared = stop.run_until_cancelled(prepare(&args, &surroundings)).await;
+    match prepared.transpose()? {
+        Some(ControlFlow::Continue(job)) => remove(&surroundings, &job, &stop).await,
+        Some(ControlFlow::Break(code)) => Ok(code),
+        None => Ok(interrupted()),
+    }
+}
+
+/// Finds out what is to be removed, shows it, and asks; breaks off with an exit code where nothing is to be removed. Writes
+/// nothing.
+async fn prepare(args: &CleanupArgs, surroundings: &Surroundings) -> Result<ControlFlow<ExitCode, Job>> {
     let recorded = surroundings.record.read().await;
     let settings = match SettingsSource::of(&args.common.settings) {
         Some(source) => match source.read(&surroundings.context.client).await {
@@ -50,53 +72,68 @@ pub async fn cleanup(args: CleanupArgs) -> Result<ExitCode> {
     let Some(settings) = settings.or_else(|| settings_of(&footprint)) else {
         let lease = format!("{}/{}", surroundings.record.namespace, surroundings.record.lease);
         println!("There is nothing to remove: no settings were given, and no Lease {lease} records any.");
-        return Ok(ExitCode::SUCCESS);
+        return Ok(ControlFlow::Break(ExitCode::SUCCESS));
     };
     let removal = if args.all_references { Removal::All } else { Removal::Recorded };
-    let looking = surroundings.context.clone().only_looking();
-
+    let job = Job { settings, removal, footprint };
     if args.dry_run || !args.yes {
-        let mut session = Session::removing(&looking, &settings, removal, &footprint);
+        let looking = surroundings.context.clone().only_looking();
+        let mut session = job.session(&looking);
         let (index, rules) = session.controller.snapshot().await?;
         let actions: Vec<_> = plan::plan(index, rules).flat_map(|(_, plan)| plan.actions).collect();
         actions.iter().for_each(|action| println!("{action}"));
-        if args.dry_run || actions.is_empty() {
-            return Ok(ExitCode::SUCCESS);
+        if actions.is_empty() {
+            println!("There is nothing to remove.");
         }
-        if !confirmed(actions.len())? {
+        if args.dry_run || actions.is_empty() {
+            return Ok(ControlFlow::Break(ExitCode::SUCCESS));
+        }
+        if !confirmed(actions.len()).await? {
             println!("Nothing was removed.");
-            return Ok(ExitCode::FAILURE);
+            return Ok(ControlFlow::Break(ExitCode::FAILURE));
         }
     }
+    Ok(ControlFlow::Continue(job))
+}
 
+async fn remove(surroundings: &Surroundings, job: &Job, stop: &CancellationToken) -> Result<ExitCode> {
     let election = Election {
         client: surroundings.context.client.clone(),
         namespace: surroundings.record.namespace.clone(),
         lease: surroundings.record.lease.clone(),
         identity: surroundings.identity.clone(),
     };
-    let taken_over = match election.take_over().await {
-        Ok(taken_over) => taken_over,
-        Err(error) => {
+    let taken_over = match stop.run_until_cancelled(election.take_over()).await {
+        Some(Ok(taken_over)) => taken_over,
+        Some(Err(error)) => {
             tracing::warn!("a generator that still runs would put everything back: {error:#}");
             false
         }
+        None => return Ok(interrupted()),
     };
-    let summary =
-        Session::removing(&surroundings.context, &settings, removal, &footprint).controller.run_once().await?;
+    let summary = job.session(&surroundings.context).controller.run_once(stop).await?;
     for failure in &summary.failures {
         tracing::error!("{failure}");
     }
     println!("{} objects changed, {} failures.", summary.writes, summary.failures.len());
+    if summary.interrupted {
+        return Ok(interrupted());
+    }
     if !summary.failures.is_empty() {
         return Ok(ExitCode::FAILURE);
     }
     if taken_over {
         println!("A generator holds no Lease for the next minutes: remove its Deployment now, or it will begin again.");
-    } else if let Err(error) = surroundings.record.delete().await {
+    } else if let Some(Err(error)) = stop.run_until_cancelled(surroundings.record.delete()).await {
         tracing::warn!("{error:#}");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+impl Job {
+    fn session(&self, context: &Context) -> Session {
+        Session::removing(context, &self.settings, self.removal, &self.footprint)
+    }
 }
 
 /// Settings that stand for what was recorded.
@@ -106,10 +143,14 @@ fn settings_of(footprint: &Footprint) -> Option<Arc<Settings>> {
     Settings::from_value(&document).ok().map(Arc::new)
 }
 
-fn confirmed(count: usize) -> Result<bool> {
+async fn confirmed(count: usize) -> Result<bool> {
     print!("Do these {count} things? [y/N] ");
     stdout().flush()?;
-    let mut answer = String::new();
-    stdin().read_line(&mut answer)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+    let (sender, answer) = oneshot::channel();
+    // A thread of its own, because nothing can end this wait, and the process may end before it.
+    std::thread::spawn(move || {
+        let mut answer = String::new();
+        let _ = sender.send(stdin().read_line(&mut answer).map(|_| answer));
+    });
+    Ok(matches!(answer.await??.trim(), "y" | "Y" | "yes"))
 }

@@ -120,6 +120,8 @@ pub struct Summary {
     pub writes: usize,
     /// What did not succeed, in sentences.
     pub failures: Vec<String>,
+    /// Whether it was told to stop before it was done.
+    pub interrupted: bool,
 }
 
 impl Controller {
@@ -166,16 +168,24 @@ impl Controller {
         Ok((&self.index, &self.setup.rules))
     }
 
-    /// Makes everything as it should be, once.
+    /// Makes everything as it should be, once, or until `stop`; then finishes what is in flight.
     ///
     /// # Errors
     /// What the API server forbids to watch; or that it cannot be reached.
-    pub async fn run_once(&mut self) -> Result<Summary> {
-        self.snapshot().await?;
-        let mut last_success = Instant::now();
+    pub async fn run_once(&mut self, stop: &CancellationToken) -> Result<Summary> {
         let mut summary = Summary::default();
+        let Some(snapshot) = stop.run_until_cancelled(self.snapshot()).await else {
+            return Ok(Summary { interrupted: true, ..summary });
+        };
+        snapshot?;
+        let mut last_success = Instant::now();
         loop {
-            self.dispatch(&CancellationToken::new());
+            if stop.is_cancelled() {
+                summary.writes += self.finish().await;
+                summary.interrupted = true;
+                break;
+            }
+            self.dispatch(stop);
             if self.is_idle() && self.paces.next_wake().is_none() {
                 break;
             }
@@ -183,7 +193,7 @@ impl Controller {
             if self.is_idle() && (only_refused && !self.failures.is_empty() || last_success.elapsed() > PATIENCE) {
                 break;
             }
-            let successes = self.step(None).await;
+            let successes = stop.run_until_cancelled(self.step(None)).await.unwrap_or_default();
             if successes > 0 {
                 last_success = Instant::now();
             }
@@ -213,17 +223,22 @@ impl Controller {
                 () = stop.cancelled() => {}
             }
         }
+        self.finish().await;
+        self.setup.reporter.flush().await;
+    }
+
+    /// Finishes what is in flight, and gives the number of writes that succeeded.
+    async fn finish(&mut self) -> usize {
+        let mut successes = 0;
         let last_writes = async {
             while let Some(done) = self.tasks.join_next().await {
-                if let Ok(done) = done {
-                    self.take_in_done(done);
-                }
+                successes += done.map_or(0, |done| self.take_in_done(done));
             }
         };
         if tokio::time::timeout(LAST_WRITES, last_writes).await.is_err() {
             tracing::warn!("{} namespaces were being written to when it stopped", self.busy.len());
         }
-        self.setup.reporter.flush().await;
+        successes
     }
 
     /// Waits for the next thing to happen, until `wake_at` if that is given, and takes it in. Gives the number of writes that succeeded meanwhile.

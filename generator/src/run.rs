@@ -2,6 +2,7 @@
 
 use crate::cli::{CommonArgs, RunArgs};
 use crate::connect;
+use crate::controller::Summary;
 use crate::events::Reporter;
 use crate::footprint::{Footprint, Record};
 use crate::leader::{Election, Role};
@@ -74,13 +75,16 @@ pub async fn run(args: RunArgs) -> Result<ExitCode> {
     surroundings.context.delete_with_source = args.delete_with_source;
     surroundings.context.concurrency = args.concurrency.into();
     surroundings.context.restart_stuck_pods = args.restart_stuck_pods;
-    if args.dry_run {
-        return dry_run(&surroundings, &source.read(&surroundings.context.client).await?).await;
+    let stop = stop_on_signal()?;
+    if !args.dry_run && !args.once {
+        return forever(&args, surroundings, source, stop).await;
     }
-    if args.once {
-        return once(&surroundings, &source.read(&surroundings.context.client).await?).await;
+    let read = stop.run_until_cancelled(source.read(&surroundings.context.client)).await;
+    let Some(configuration) = read.transpose()? else { return Ok(interrupted()) };
+    if args.once && !args.dry_run {
+        return once(&surroundings, &configuration, &stop).await;
     }
-    forever(&args, surroundings, source).await
+    stop.run_until_cancelled(dry_run(&surroundings, &configuration)).await.unwrap_or_else(|| Ok(interrupted()))
 }
 
 async fn dry_run(surroundings: &Surroundings, configuration: &Configuration) -> Result<ExitCode> {
@@ -94,29 +98,48 @@ async fn dry_run(surroundings: &Surroundings, configuration: &Configuration) -> 
     Ok(ExitCode::SUCCESS)
 }
 
-async fn once(surroundings: &Surroundings, configuration: &Configuration) -> Result<ExitCode> {
-    let sought = begin(&surroundings.record, configuration).await;
+async fn once(
+    surroundings: &Surroundings,
+    configuration: &Configuration,
+    stop: &CancellationToken,
+) -> Result<ExitCode> {
+    let begun = stop.run_until_cancelled(begin(&surroundings.record, configuration)).await;
+    let Some(sought) = begun else { return Ok(interrupted()) };
     let (sender, left) = watch::channel(None);
     let mut session = Session::start(&surroundings.context, configuration, &sought, sender);
-    let summary = session.controller.run_once().await?;
+    let summary = session.controller.run_once(stop).await?;
     let left = left.borrow().clone();
     if let Some(left) = left {
-        end(&surroundings.record, &sought, left).await;
+        stop.run_until_cancelled(end(&surroundings.record, &sought, left)).await;
     }
     for failure in &summary.failures {
         tracing::error!("{failure}");
     }
     tracing::info!("{} writes, {} failures", summary.writes, summary.failures.len());
-    Ok(if summary.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(match summary {
+        Summary { interrupted: true, .. } => interrupted(),
+        Summary { failures, .. } if failures.is_empty() => ExitCode::SUCCESS,
+        Summary { .. } => ExitCode::FAILURE,
+    })
 }
 
-async fn forever(args: &RunArgs, surroundings: Surroundings, source: SettingsSource) -> Result<ExitCode> {
+/// Says that not everything was done because of a signal, and gives the exit code for that.
+pub fn interrupted() -> ExitCode {
+    tracing::error!("interrupted by a signal: not everything was done");
+    ExitCode::from(3)
+}
+
+async fn forever(
+    args: &RunArgs,
+    surroundings: Surroundings,
+    source: SettingsSource,
+    stop: CancellationToken,
+) -> Result<ExitCode> {
     if let SettingsSource::File(_) = &source {
         // A file that cannot be used is told at once; a policy may be created later.
         source.read(&surroundings.context.client).await?;
     }
     serve(args.listen, surroundings.health.clone()).await?;
-    let stop = stop_on_signal()?;
     let (sender, mut configuration) = watch::channel(None);
     let client = surroundings.context.client.clone();
     let following = tokio::spawn(source.follow(client, sender));
@@ -219,7 +242,11 @@ async fn recorded(record: &Record) -> Option<Footprint> {
     recorded.inspect_err(|error| tracing::warn!("what left the settings before now is not known: {error:#}")).ok()
 }
 
-fn stop_on_signal() -> Result<CancellationToken> {
+/// A token that SIGTERM and SIGINT cancel, which from now on have no other effect. (They have none on process 1 anyway.)
+///
+/// # Errors
+/// The process cannot listen for signals.
+pub fn stop_on_signal() -> Result<CancellationToken> {
     let stop = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;

@@ -173,4 +173,8 @@ async fn at_a_terminal_it_shows_what_would_go_and_asks() {
     assert_eq!((code, corner.copy(&namespace).await.is_some()), (Some(1), true));
     let (code, shown) = answered("y\n");
     assert_eq!((code, corner.copy(&namespace).await.is_some()), (Some(0), false), "{shown}");
+    let nothing = json!({"secrets": [{"name": corner.name}], "serviceAccounts": []});
+    assert!(corner.once(&nothing, &[]).status.success());
+    let (code, shown) = answered("");
+    assert_eq!((code, shown.trim()), (Some(0), "There is nothing to remove."));
 }

@@ -2,6 +2,8 @@
 
 use crate::admission::webhook;
 use crate::harness::{Corner, eventually, stays};
+use crate::proxy::Mood;
+use futures::future::join_all;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
@@ -48,6 +50,44 @@ async fn sigterm_ends_it_while_its_record_cannot_be_written() {
     assert!(told.elapsed() < Duration::from_secs(5), "{:?}", told.elapsed());
     assert_eq!(finished.status.code(), Some(0), "{}", finished.log);
     webhook.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_amid_a_single_run_lets_what_was_begun_finish() {
+    let corner = Corner::new("sigterm-once").await;
+    let names = corner.namespaces(12).await;
+    corner.put_source("1").await;
+    let (proxy, kubeconfig) = corner.proxy().await;
+    proxy.change(Mood::Slow);
+    let settings = corner.write_settings(&corner.settings());
+    let args = ["run", "--once", "--concurrency", "2", "--settings", settings.to_str().unwrap()];
+    let generator = corner.start_as(&args, &kubeconfig, &[]);
+    generator.logs("create Secret").await;
+    let finished = generator.terminate();
+    assert_eq!(finished.status.code(), Some(3), "{}", finished.log);
+    assert!(finished.log.contains("interrupted by a signal: not everything was done"), "{}", finished.log);
+    let copies = join_all(names.iter().map(|name| corner.copy(name))).await.into_iter().flatten().count();
+    assert!(copies < names.len(), "{copies}");
+    assert_eq!(finished.log.matches("create Secret").count(), copies, "it knows of each: {}", finished.log);
+}
+
+#[rstest]
+#[case::run_once(&["run", "--once"])]
+#[case::dry_run(&["run", "--dry-run"])]
+#[case::cleanup(&["cleanup", "--yes"])]
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_ends_what_waits_for_the_api_server(#[case] args: &[&str]) {
+    let corner = Corner::new("sigterm-waits").await;
+    let (proxy, kubeconfig) = corner.proxy().await;
+    proxy.change(Mood::Stalled);
+    let settings = corner.write_settings(&corner.settings());
+    let args = [args, &["--settings", settings.to_str().unwrap()]].concat();
+    let generator = corner.start_as(&args, &kubeconfig, &[]);
+    eventually("it asks", Duration::from_secs(10), || async { proxy.connections() > 0 }).await;
+    let told = Instant::now();
+    let finished = generator.terminate();
+    assert_eq!(finished.status.code(), Some(3), "{}", finished.log);
+    assert!(told.elapsed() < Duration::from_secs(3), "{:?}", told.elapsed());
 }
 
 #[rstest]
