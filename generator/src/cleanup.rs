@@ -5,7 +5,6 @@
 
 use crate::cli::CleanupArgs;
 use crate::footprint::Footprint;
-use crate::leader::Election;
 use crate::plan::{self, Removal};
 use crate::run::{Surroundings, interrupted, stop_on_signal};
 use crate::session::{Context, Session};
@@ -97,13 +96,7 @@ async fn prepare(args: &CleanupArgs, surroundings: &Surroundings) -> Result<Cont
 }
 
 async fn remove(surroundings: &Surroundings, job: &Job, stop: &CancellationToken) -> Result<ExitCode> {
-    let election = Election {
-        client: surroundings.context.client.clone(),
-        namespace: surroundings.record.namespace.clone(),
-        lease: surroundings.record.lease.clone(),
-        identity: surroundings.identity.clone(),
-    };
-    let taken_over = match stop.run_until_cancelled(election.take_over()).await {
+    let taken_over = match stop.run_until_cancelled(surroundings.election().take_over()).await {
         Some(Ok(taken_over)) => taken_over,
         Some(Err(error)) => {
             tracing::warn!("a generator that still runs would put everything back: {error:#}");

@@ -61,6 +61,16 @@ impl Surroundings {
         };
         Ok(Self { context, health, record, identity })
     }
+
+    /// This replica's part in the leader election.
+    pub fn election(&self) -> Election {
+        Election {
+            client: self.context.client.clone(),
+            namespace: self.record.namespace.clone(),
+            lease: self.record.lease.clone(),
+            identity: self.identity.clone(),
+        }
+    }
 }
 
 /// Runs until it is done, or told to stop.
@@ -145,12 +155,7 @@ async fn forever(
     let following = tokio::spawn(source.follow(client, sender));
 
     let (sender, mut role) = watch::channel(if args.no_leader_elect { Role::Leader } else { Role::Unknown });
-    let election = Election {
-        client: surroundings.context.client.clone(),
-        namespace: surroundings.record.namespace.clone(),
-        lease: surroundings.record.lease.clone(),
-        identity: surroundings.identity.clone(),
-    };
+    let election = surroundings.election();
     let campaign = CancellationToken::new();
     let electing = (!args.no_leader_elect).then(|| tokio::spawn(election.clone().run(sender, campaign.clone())));
 
