@@ -1,4 +1,5 @@
-//! An API server for what takes too long, or is too rare, for a real one. (What is told to one is told to it in `tests/cluster`.)
+//! An API server for what takes too long, or is too rare, for a real one. Everything else is tested against a real one, in
+//! `tests/cluster`.
 
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;

@@ -210,6 +210,16 @@ mod tests {
         assert!(answers.lock().unwrap().is_empty());
     }
 
+    #[test]
+    fn what_was_sought_and_is_not_left_goes_and_what_was_not_sought_stays() {
+        let recorded = footprint("gone").and(footprint("left")).and(footprint("not-sought"));
+        let sought = footprint("gone").and(footprint("left"));
+        let left = Footprint::default().with_copies([("left", "source/left")].into_iter());
+        let after = recorded.without(&sought).and(left);
+        assert_eq!(after.secrets, ["left", "not-sought"].map(str::to_owned).into());
+        assert_eq!(after.sources, BTreeSet::from(["source/left".to_owned()]));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_write_that_is_forbidden_is_told_at_once() {
         let client = client(|method, _| {
