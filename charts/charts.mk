@@ -44,8 +44,9 @@ e2e-registry: $(TOOLS)/registry ## Push the module to a registry on loopback, pu
 deploy: $(HELM) ## Write deploy/ anew from the chart
 	scripts/render-deploy
 
+.PHONY: e2e-tests/cluster/bin/cluster
 e2e-tests/cluster/bin/cluster:
-	e2e-tests/cluster/build.sh cluster
+	@e2e-tests/cluster/build.sh cluster
 
 $(TOOLS)/helm:
 	@command -v go >/dev/null || { echo "helm is not installed, and neither is Go to build it with: https://helm.sh/docs/intro/install"; exit 1; }

@@ -5,6 +5,7 @@ use crate::proxy::Mood;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use serde_json::json;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -12,9 +13,10 @@ async fn a_writer_that_appends_as_fast_as_it_can_loses_nothing() {
     let corner = Corner::new("appender").await;
     let namespace = corner.namespace("a").await;
     corner.put_source("1").await;
-    let _generator = corner.run(&corner.settings(), &[]);
+    let generator = corner.run(&corner.settings(), &[]);
     corner.settled(&namespace, "1").await;
     let accounts = corner.accounts(&namespace);
+    let done = AtomicBool::new(false);
     let appending = async {
         for n in 0..150 {
             // As the OpenShift controller and client-go's users do: read, append, update, and again after a conflict.
@@ -31,11 +33,13 @@ async fn a_writer_that_appends_as_fast_as_it_can_loses_nothing() {
                 }
             }
         }
+        done.store(true, Ordering::Relaxed);
     };
     let removing = async {
         // Takes our reference out again and again, so that the generator has something to write meanwhile.
-        for _ in 0..15 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+        let mut removed = 0;
+        while !done.load(Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
             let account = accounts.get("default").await.unwrap();
             let position = account.image_pull_secrets.iter().flatten().position(|r| r.name == corner.name);
             let Some(position) = position else { continue };
@@ -44,10 +48,13 @@ async fn a_writer_that_appends_as_fast_as_it_can_loses_nothing() {
                 {"op": "remove", "path": format!("/imagePullSecrets/{position}")},
             ]);
             let patch: Patch<()> = Patch::Json(serde_json::from_value(patch).unwrap());
-            let _ = accounts.patch("default", &PatchParams::default(), &patch).await;
+            removed += usize::from(accounts.patch("default", &PatchParams::default(), &patch).await.is_ok());
         }
+        removed
     };
-    tokio::join!(appending, removing);
+    let ((), removed) = tokio::join!(appending, removing);
+    let added = generator.log().matches("update ServiceAccount").count();
+    assert!(removed >= 5 && added >= 5, "removed {removed} times, added {added} times: {}", generator.log());
     eventually("our reference is back", Duration::from_secs(30), || async {
         corner.references(&namespace).await.contains(&corner.name)
     })
