@@ -12,6 +12,8 @@ CHART = ROOT / "charts/image-pull-secrets"
 HELM = os.environ.get("HELM") or shutil.which("helm") or str(ROOT / "target/tools/helm")
 RELEASE = NAMESPACE = "image-pull-secrets"
 
+REGISTRY = {"registry": "ghcr.io/acme"}
+
 SECRET = {"name": "registry-credentials", "source": {"namespace": "image-pull-secrets"}}
 
 # Values that together use every branch of every template, by what they are about.
@@ -71,10 +73,10 @@ MATRIX = {
 
 
 def helm(*arguments, values=None, env=None):
-    """Runs helm with values on standard input; gives the finished process."""
+    """Runs helm with values on standard input, and a registry where they have none; gives the finished process."""
     if values is not None:
         arguments += ("--values", "-")
-    return subprocess.run([HELM, *arguments], input=yaml.safe_dump(values or {}), text=True, capture_output=True,
+    return subprocess.run([HELM, *arguments], input=yaml.safe_dump(REGISTRY | (values or {})), text=True, capture_output=True,
                           env=env and os.environ | env)
 
 

@@ -2,8 +2,11 @@
 
 import base64
 import json
+import pathlib
 import re
+import shutil
 import subprocess
+import tempfile
 import unittest
 
 import yaml
@@ -264,6 +267,7 @@ class Refusals(unittest.TestCase):
             {"sourceSecrets": [{"name": "other", "dockerconfigjson": "{}"}]},
             "no entry of settings.secrets has image-pull-secrets/other as its source; they have: "
             "image-pull-secrets/registry-credentials"),
+        "no registry": ({"registry": ""}, "registry is empty: say where module and image are"),
         "nothing to install": (
             {"policy": {"enabled": False}, "generator": {"mode": "disabled"}}, "nothing is left to install"),
         "a selector without a policy": (
@@ -286,6 +290,13 @@ class Refusals(unittest.TestCase):
         self.assertNotIn("hunter2", rendered.stderr)
 
 
+def kustomize(directory):
+    """Gives what `kubectl kustomize` prints."""
+    built = subprocess.run(["kubectl", "kustomize", str(directory)], text=True, capture_output=True)
+    assert built.returncode == 0, built.stderr
+    return built.stdout
+
+
 class Kustomization(unittest.TestCase):
     """deploy/ holds the same objects as the chart with its default values."""
 
@@ -298,18 +309,33 @@ class Kustomization(unittest.TestCase):
                 return [visit(item) for item in node] if isinstance(node, list) else node
             return visit(document)
 
-        built = subprocess.run(["kubectl", "kustomize", str(chart.ROOT / "deploy")], text=True, capture_output=True)
-        self.assertEqual(built.returncode, 0, built.stderr)
+        built = kustomize(chart.ROOT / "deploy")
 
         def by_identity(documents):
             return {(d["kind"], d["metadata"]["name"]): d for d in documents if d}
 
-        of_deploy = by_identity(yaml.safe_load_all(built.stdout))
+        of_deploy = by_identity(yaml.safe_load_all(built))
         namespace = of_deploy.pop(("Namespace", "image-pull-secrets"))
         self.assertEqual(namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"], "restricted")
-        of_chart = by_identity(without_helm(d) for d in render({}) if not is_hook(d))
+        of_chart = by_identity(without_helm(d) for d in render({"registry": "registry.invalid"}) if not is_hook(d))
         self.maxDiff = None
         self.assertEqual(of_deploy, of_chart, "run `make deploy`")
+
+    def test_the_sample_of_the_documentation_replaces_the_placeholder_everywhere(self):
+        documentation = (chart.ROOT / "docs/install.md").read_text()
+        sample = next(yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", documentation, re.S)
+                      if "kind: Kustomization" in block)
+        sample["resources"] = ["deploy"]
+        with tempfile.TemporaryDirectory() as directory:
+            shutil.copytree(chart.ROOT / "deploy", f"{directory}/deploy")
+            pathlib.Path(directory, "kustomization.yaml").write_text(yaml.safe_dump(sample))
+            documents = list(yaml.safe_load_all(kustomize(directory)))
+        self.assertNotIn("registry.invalid", yaml.safe_dump_all(documents))
+        version = yaml.safe_load((chart.CHART / "Chart.yaml").read_text())["appVersion"]
+        self.assertEqual(find(documents, "ClusterAdmissionPolicy")["spec"]["module"],
+                         f"registry://ghcr.io/OWNER/policies/image-pull-secrets:v{version}")
+        [(_, pod)] = pod_specs(documents)
+        self.assertEqual(pod["containers"][0]["image"], f"ghcr.io/OWNER/image-pull-secrets-generator:v{version}")
 
 
 class Documentation(unittest.TestCase):

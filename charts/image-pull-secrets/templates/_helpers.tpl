@@ -11,12 +11,18 @@
 {{ .Values.generator.serviceAccount.name | default (include "ips.generator" .) }}
 {{- end }}
 
+{{- define "ips.registry" -}}
+{{ .Values.registry | required "registry is empty: say where module and image are, as in --set registry=ghcr.io/OWNER" }}
+{{- end }}
+
 {{- define "ips.module" -}}
-{{ .Values.policy.module | default (printf "registry://%s/policies/image-pull-secrets:v%s" .Values.registry .Chart.AppVersion) }}
+{{- with .Values.policy.module }}{{ . }}
+{{- else }}registry://{{ include "ips.registry" . }}/policies/image-pull-secrets:v{{ .Chart.AppVersion }}{{ end }}
 {{- end }}
 
 {{- define "ips.image" -}}
-{{- $repository := .Values.generator.image.repository | default (printf "%s/image-pull-secrets-generator" .Values.registry) }}
+{{- $repository := .Values.generator.image.repository }}
+{{- if not $repository }}{{ $repository = printf "%s/image-pull-secrets-generator" (include "ips.registry" .) }}{{ end }}
 {{- if .Values.generator.image.digest }}{{ $repository }}@{{ .Values.generator.image.digest }}
 {{- else }}{{ $repository }}:{{ .Values.generator.image.tag | default (printf "v%s" .Chart.AppVersion) }}{{ end }}
 {{- end }}
