@@ -61,6 +61,12 @@ MATRIX = {
             "former": {"secrets": ["old"], "serviceAccounts": ["builder"]},
         },
     },
+    "patterns of every form": {"settings": {
+        "secrets": [{"name": "a", "matchImages": [
+            "*.dkr.ecr.*.amazonaws.com", "[::1]:5000/x", "localhost:5000", "docker.io/acme/", "my_registry.local/a b"]}],
+        "serviceAccounts": ["[a-z]*", "[^a-cx]?", "a\\*", "b[\\]*]"],
+        "exclude": {"namespaces": ["*-system", "[[]", "]"]}}},
+    "no admission policy": {"generator": {"admissionPolicy": {"enabled": False}}},
     "one replica": {"generator": {"replicas": 1}},
     "the source from values": {"sourceSecrets": [
         {"name": "registry-credentials",
@@ -80,14 +86,14 @@ def helm(*arguments, values=None, env=None):
                           env=env and os.environ | env)
 
 
-def template(values, release=RELEASE):
+def template(values, release=RELEASE, kubernetes="1.36"):
     """Runs `helm template`; gives the finished process."""
-    return helm("template", release, str(CHART), "--namespace", NAMESPACE, "--kube-version", "1.36", values=values)
+    return helm("template", release, str(CHART), "--namespace", NAMESPACE, "--kube-version", kubernetes, values=values)
 
 
-def render(values, release=RELEASE):
+def render(values, release=RELEASE, kubernetes="1.36"):
     """Gives the objects that the chart renders, hooks and tests included."""
-    rendered = template(values, release)
+    rendered = template(values, release, kubernetes)
     assert rendered.returncode == 0, rendered.stderr
     return [document for document in yaml.safe_load_all(rendered.stdout) if document]
 

@@ -92,6 +92,7 @@ class OnARealApiServer(unittest.TestCase):
                         f"helm uninstall {RELEASE} --namespace {NAMESPACE}"]:
             self.assertIn(command, notes)
         self.check_rights()
+        self.check_what_the_generators_token_is_good_for()
         generator = cluster.generator(self.deployment())
         try:
             self.assertTrue(eventually(lambda: self.has("team-a", "registry-credentials")), cluster.log())
@@ -150,6 +151,23 @@ class OnARealApiServer(unittest.TestCase):
                            ("patch", "serviceaccount/other"), ("create", "pods"), ("get", "configmaps")]:
             self.assertFalse(generator(verb, what), f"generator: {verb} {what}")
 
+    def check_what_the_generators_token_is_good_for(self):
+        """RBAC lets the generator create any Secret, and read those of a name: together a way to every ServiceAccount's
+        token, were it not for the ValidatingAdmissionPolicy."""
+        def create(name, kind, key, *flags):
+            secret = {"apiVersion": "v1", "kind": "Secret", "type": kind, "stringData": {key: '{"auths": {}}'},
+                      "metadata": {"name": name, "annotations": {"kubernetes.io/service-account.name": "default"}}}
+            return self.cluster.kubectl("create", "--filename=-", "--namespace=kube-system", "--dry-run=server", *flags,
+                                        input=json.dumps(secret), check=False).stderr
+
+        pull, token = ("kubernetes.io/dockerconfigjson", ".dockerconfigjson"), ("kubernetes.io/service-account-token", "extra")
+        generator = f"--as=system:serviceaccount:{NAMESPACE}:{RELEASE}-generator"
+        # A policy that was made just now takes a moment.
+        self.assertTrue(eventually(lambda: "for pulling images only" in create("registry-credentials", *token, generator)))
+        self.assertIn("of the configured names only", create("other", *pull, generator))
+        self.assertEqual(create("registry-credentials", *pull, generator), "")
+        self.assertEqual(create("other", *token), "", "it is about the generator alone")
+
     def deployment(self):
         return self.cluster.get("deployment", f"{RELEASE}-generator", "--namespace", NAMESPACE)
 
@@ -166,7 +184,8 @@ class OnARealApiServer(unittest.TestCase):
     def everything(self):
         """The names of all objects that the chart or the generator could leave behind."""
         kinds = ("secrets,serviceaccounts,roles,rolebindings,clusterroles,clusterrolebindings,deployments,services,"
-                 "endpointslices,poddisruptionbudgets,jobs,configmaps,leases,clusteradmissionpolicies,pods,replicasets")
+                 "endpointslices,poddisruptionbudgets,jobs,configmaps,leases,clusteradmissionpolicies,pods,replicasets,"
+                 "validatingadmissionpolicies,validatingadmissionpolicybindings")
 
         def names():
             return {(d["kind"], d["metadata"].get("namespace"), d["metadata"]["name"])

@@ -75,9 +75,23 @@ class Policy(unittest.TestCase):
         for key in ["rules", "mutating", "backgroundAudit", "contextAwareResources"]:
             self.assertEqual(spec[key], metadata[key], key)
 
-    def test_namespaces_are_selected_by_expressions_only(self):
-        spec = find(render(MATRIX["namespaces are selected and excluded"]), "ClusterAdmissionPolicy")["spec"]
-        self.assertEqual(list(spec["namespaceSelector"]), ["matchExpressions"])
+    def test_namespaces_are_selected_by_expressions_and_excluded_by_whole_names(self):
+        team = {"key": "team", "operator": "In", "values": ["a", "b"]}
+
+        def but(*names):
+            return {"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": list(names)}
+
+        for selector, excluded, expected in [
+            ([], ["kube-system", "kube-*", "ci", "a[b]", "No-Namespace"], [but("kube-system", "ci")]),
+            ([team], ["kube-system"], [team, but("kube-system")]),
+            ([team], ["kube-*"], [team]),
+            ([], [], None),
+        ]:
+            with self.subTest(excluded):
+                spec = find(render({"policy": {"namespaceSelector": selector},
+                                    "settings": {"exclude": {"namespaces": excluded}}}), "ClusterAdmissionPolicy")["spec"]
+                self.assertEqual(spec.get("namespaceSelector"), expected and {"matchExpressions": expected})
+                self.assertEqual(spec["settings"]["exclude"]["namespaces"], excluded)
 
     def test_the_generator_can_start_before_there_is_a_secret(self):
         documents = render(MATRIX["pods are rejected"])
@@ -166,6 +180,39 @@ class Rights(unittest.TestCase):
             self.assertEqual(flat(ours), flat(role["rules"], [lease]), name)
 
 
+class AdmissionPolicy(unittest.TestCase):
+    """What the API server lets the generator write; charts/tests/cluster_chart.py has it do so."""
+
+    def test_it_is_about_the_generator_and_the_names_that_it_may_read(self):
+        values = {"settings": {"secrets": [SECRET, {"name": "hub"}]},
+                  "generator": {"former": {"secrets": ["old"]}, "serviceAccount": {"name": "own"}}}
+        documents = render(values)
+        spec = find(documents, "ValidatingAdmissionPolicy")["spec"]
+        self.assertEqual(spec["failurePolicy"], "Fail")
+        self.assertEqual([condition["expression"] for condition in spec["matchConditions"]],
+                         ['request.userInfo.username == "system:serviceaccount:image-pull-secrets:own"'])
+        names = json.loads(spec["variables"][0]["expression"])
+        self.assertEqual(names, ["registry-credentials", "hub", "old"])
+        self.assertEqual(names, rule(documents, "image-pull-secrets-generator", "secrets", "patch")["resourceNames"])
+        binding = find(documents, "ValidatingAdmissionPolicyBinding")
+        self.assertEqual(binding["spec"]["policyName"], find(documents, "ValidatingAdmissionPolicy")["metadata"]["name"])
+
+    def test_it_is_there_wherever_it_can_be(self):
+        for values, kubernetes, expected in [
+            ({}, "1.36", True),
+            ({}, "v1.30.4-eks-036c24b", True),
+            ({}, "1.29", False),
+            (MATRIX["a cron job"], "1.36", True),
+            (MATRIX["no policy"], "1.36", True),
+            (MATRIX["no admission policy"], "1.36", False),
+            (MATRIX["no generator"], "1.36", False),
+        ]:
+            with self.subTest(f"{values} {kubernetes}"):
+                kinds = {document["kind"] for document in render(values, kubernetes=kubernetes)}
+                for kind in ["ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"]:
+                    self.assertEqual(kind in kinds, expected)
+
+
 class Pods(unittest.TestCase):
     def test_they_keep_to_the_restricted_profile_and_have_resources(self):
         for name, values in MATRIX.items():
@@ -249,6 +296,22 @@ class Refusals(unittest.TestCase):
         "a glob in a path": ({"settings": {"secrets": [{"name": "a", "matchImages": ["r.io/*"]}]}}, "/matchImages/0"),
         "Docker Hub by the name that never matches": (
             {"settings": {"secrets": [{"name": "a", "matchImages": ["index.docker.io/acme"]}]}}, "/matchImages/0"),
+        "a port that is a pattern": ({"settings": {"secrets": [{"name": "a", "matchImages": ["*.io:*"]}]}}, "/matchImages/0"),
+        "an open class in matchImages": ({"settings": {"secrets": [{"name": "a", "matchImages": ["[.io"]}]}}, "/matchImages/0"),
+        "a class in matchImages": ({"settings": {"secrets": [{"name": "a", "matchImages": ["x.[ab]"]}]}}, "/matchImages/0"),
+        "a space in matchImages": ({"settings": {"secrets": [{"name": "a", "matchImages": [" ghcr.io"]}]}}, "/matchImages/0"),
+        "a path alone": ({"settings": {"secrets": [{"name": "a", "matchImages": ["/x"]}]}}, "/matchImages/0"),
+        "a tag": ({"settings": {"secrets": [{"name": "a", "matchImages": ["r.io/app:1"]}]}}, "/matchImages/0"),
+        "one name twice": (
+            {"settings": {"secrets": [{"name": "a"}, {"name": "b"}, {"name": "a"}]}},
+            'settings.secrets[2].name: "a" is configured already'),
+        "an open class": ({"settings": {"serviceAccounts": ["[a"]}}, "/settings/serviceAccounts/0"),
+        "an empty class": ({"settings": {"serviceAccounts": ["[]a]"]}}, "/settings/serviceAccounts/0"),
+        "a negated class of nothing": ({"settings": {"serviceAccounts": ["[^]"]}}, "/settings/serviceAccounts/0"),
+        "a range without its start": ({"settings": {"serviceAccounts": ["[^-x]"]}}, "/settings/serviceAccounts/0"),
+        "a range without its end": ({"settings": {"exclude": {"namespaces": ["[z-"]}}}, "/settings/exclude/namespaces/0"),
+        "a trailing backslash": ({"settings": {"exclude": {"namespaces": ["a\\"]}}}, "/settings/exclude/namespaces/0"),
+        "an empty pattern": ({"settings": {"exclude": {"namespaces": [""]}}}, "/settings/exclude/namespaces/0"),
         "another word for a missing secret": ({"settings": {"onMissingSecret": "deny"}}, "/settings/onMissingSecret"),
         "matchLabels, which would be lost": (
             {"policy": {"namespaceSelector": [{"matchLabels": {"a": "b"}}]}}, "/policy/namespaceSelector/0"),

@@ -232,8 +232,24 @@ securityContext:
     drop: [ALL]
 {{- end }}
 
+{{/* The namespaces that are excluded by their whole name, as a JSON list: a label selector knows no patterns. */}}
+{{- define "ips.excludedNames" -}}
+{{- $names := list }}
+{{- range (.Values.settings.exclude | default dict).namespaces }}
+{{- if regexMatch "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$" . }}{{ $names = append $names . }}{{ end }}
+{{- end }}
+{{- $names | toJson }}
+{{- end }}
+
 {{/* Refuses what the schema cannot express. */}}
 {{- define "ips.check" -}}
+{{- $names := list }}
+{{- range $i, $secret := .Values.settings.secrets }}
+{{- if has .name $names }}
+{{- fail (printf "settings.secrets[%d].name: %q is configured already" $i .name) }}
+{{- end }}
+{{- $names = append $names .name }}
+{{- end }}
 {{- $sources := dict }}
 {{- range .Values.settings.secrets }}
 {{- if and .source (hasKey .source "namespace") }}{{ $_ := set $sources (printf "%s/%s" .source.namespace (.source.name | default .name)) true }}{{ end }}
