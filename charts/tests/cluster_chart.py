@@ -45,8 +45,13 @@ class OnARealApiServer(unittest.TestCase):
             ("no generator", ["PolicyUniquelyReachable"], ["helm test", "removes all copies"]),
             ("no policy", ["helm test"], ["clusteradmissionpolicy"]),
             ("a cron job", ["helm test"], ["kubectl exec"]),
-            ("pods are rejected", ["failurePolicy is Fail"], []),
-            ("several secrets with every form of source", ["docker-registry docker-hub --namespace vault"], [" ecr "]),
+            ("pods are rejected", ["failurePolicy is Fail"], ["kube-system is NOT"]),
+            ("pods are rejected in kube-system too", ["failurePolicy is Fail", "kube-system is NOT"], []),
+            ("several secrets with every form of source",
+             ["docker-registry docker-hub --namespace vault", "--namespace=default --image=example.com/check"], [" ecr "]),
+            ("patterns of every form", ["--image=x.dkr.ecr.x.amazonaws.com/check"], []),
+            ("namespaces are selected and excluded", ["--namespace=NAMESPACE"], []),
+            ("only watching", ["PolicyUniquelyReachable"], ["kubectl run check"]),
         ]:
             with self.subTest(name):
                 notes = self.cluster.helm("install", RELEASE, str(chart.CHART), "--namespace", NAMESPACE, "--dry-run=server",

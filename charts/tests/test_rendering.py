@@ -46,6 +46,24 @@ class Helm(unittest.TestCase):
         self.assertFalse(one & other)
 
 
+    def test_names_that_look_like_numbers_stay_names(self):
+        """Kubernetes takes 123 for the name of a Secret or of a namespace; YAML takes it for a number."""
+        values = MATRIX["names that look like numbers"]
+        rendered = chart.helm("template", "123", str(chart.CHART), "--namespace", "1234", "--kube-version", "1.36", values=values)
+        self.assertEqual(rendered.returncode, 0, rendered.stderr)
+        names = {"name", "namespace", "serviceAccountName", "priorityClassName", "policyServer", "policyName",
+                 "app.kubernetes.io/instance"}
+
+        def check(node, where):
+            for key, value in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
+                if key in names:
+                    self.assertIsInstance(value, str, where)
+                check(value, f"{where}.{key}")
+
+        for document in yaml.safe_load_all(rendered.stdout):
+            check(document, document["kind"])
+
+
 class Policy(unittest.TestCase):
     def test_its_settings_are_those_of_the_values(self):
         for name, values in MATRIX.items():
@@ -107,12 +125,14 @@ class Rights(unittest.TestCase):
     def test_no_secret_is_readable_that_is_not_named(self):
         for name, values in MATRIX.items():
             documents = render(values)
-            named = {s["name"] for s in values.get("settings", {}).get("secrets", [SECRET])}
+            secrets = values.get("settings", {}).get("secrets", [SECRET])
+            of_others = {s["source"]["name"] for s in secrets if "name" in s.get("source", {})}
+            named = {s["name"] for s in secrets}
             named |= set(values.get("generator", {}).get("former", {}).get("secrets", []))
             for document in documents:
                 if document["kind"] not in ("ClusterRole", "Role"):
                     continue
-                sources = {"docker-hub"} if document["kind"] == "Role" else set()
+                sources = of_others if document["kind"] == "Role" else set()
                 for r in document["rules"]:
                     self.assertNotIn("*", r["verbs"] + r["resources"] + r["apiGroups"])
                     if "secrets" in r["resources"] and r["verbs"] != ["create"]:
@@ -180,6 +200,18 @@ class Rights(unittest.TestCase):
             self.assertEqual(flat(ours), flat(role["rules"], [lease]), name)
 
 
+class Alerts(unittest.TestCase):
+    def test_they_are_about_the_policy_by_its_name(self):
+        for values, release, name in [({}, "image-pull-secrets", "image-pull-secrets"), ({}, "second", "second-image-pull-secrets"),
+                                      ({"policy": {"name": "pull"}}, "second", "pull")]:
+            with self.subTest(name):
+                documents = render(values | {"prometheusRule": {"enabled": True}}, release=release)
+                self.assertEqual(find(documents, "ClusterAdmissionPolicy")["metadata"]["name"], name)
+                expressions = " ".join(rule["expr"] for group in find(documents, "PrometheusRule")["spec"]["groups"]
+                                       for rule in group["rules"])
+                self.assertEqual(set(re.findall(r'policy_name="([^"]*)"', expressions)), {f"clusterwide-{name}"})
+
+
 class AdmissionPolicy(unittest.TestCase):
     """What the API server lets the generator write; charts/tests/cluster_chart.py has it do so."""
 
@@ -226,6 +258,17 @@ class Pods(unittest.TestCase):
                             "capabilities": {"drop": ["ALL"]}})
                         self.assertIn("memory", container["resources"]["limits"])
                         self.assertIn("cpu", container["resources"]["requests"])
+
+    def test_labels_and_annotations_from_values_reach_every_one(self):
+        for mode in ["controller", "cronjob"]:
+            documents = render({"generator": {"mode": mode, "podLabels": {"sidecar.istio.io/inject": "false"},
+                                              "podAnnotations": {"example.com/a": "b"}}})
+            pods = list(chart.pods(documents))
+            self.assertEqual(len(pods), 3)
+            for name, pod in pods:
+                with self.subTest(name):
+                    self.assertEqual(pod["metadata"]["labels"]["sidecar.istio.io/inject"], "false")
+                    self.assertEqual(pod["metadata"]["annotations"]["example.com/a"], "b")
 
     def test_no_variable_is_set_twice(self):
         for name, values in MATRIX.items():
@@ -330,6 +373,7 @@ class Refusals(unittest.TestCase):
             {"sourceSecrets": [{"name": "other", "dockerconfigjson": "{}"}]},
             "no entry of settings.secrets has image-pull-secrets/other as its source; they have: "
             "image-pull-secrets/registry-credentials"),
+        "a part of the values taken away": ({"generator": {"former": None}}, "former"),
         "no registry": ({"registry": ""}, "registry is empty: say where module and image are"),
         "nothing to install": (
             {"policy": {"enabled": False}, "generator": {"mode": "disabled"}}, "nothing is left to install"),
