@@ -21,22 +21,23 @@ class OnARealApiServer(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.cluster = cls.enterClassContext(Cluster())
-        for namespace in ["kubewarden", "policies", "vault", "team-a", "team-b", NAMESPACE]:
+        for namespace in ["kubewarden", "policies", "vault", "team-a", "team-b", "1", "1234", NAMESPACE]:
             cls.cluster.kubectl("create", "namespace", namespace)
         # Every Pod of the chart has to pass it, and what makes Pods has to pass without a warning.
         cls.cluster.kubectl("label", "namespace", NAMESPACE, RESTRICTED, RESTRICTED.replace("enforce", "warn"))
         cls.cluster.kubectl("create", "serviceaccount", "policy-server", "--namespace", "kubewarden")
+        cls.cluster.kubectl("create", "priorityclass", "7", "--value=1")
 
     def test_every_object_is_accepted(self):
         # A Pod by itself is refused, even in a dry run, where its ServiceAccount is not there.
-        for account in [f"{RELEASE}-generator", "own"]:
+        for account in [f"{RELEASE}-generator", "own", "8"]:
             self.cluster.kubectl("create", "serviceaccount", account, "--namespace", NAMESPACE)
             self.addCleanup(self.cluster.kubectl, "delete", "serviceaccount", account, "--namespace", NAMESPACE)
         for name, values in MATRIX.items():
             with self.subTest(name):
                 documents = [d for d in render(values) if d["kind"] != "ServiceAccount"]
-                applied = self.cluster.kubectl("apply", "--dry-run=server", "--validate=strict", "-f", "-",
-                                               input=yaml.safe_dump_all(documents), check=False)
+                applied = self.cluster.kubectl("apply", "--dry-run=server", "--validate=strict", "-f", "-", check=False,
+                                               input=json.dumps({"apiVersion": "v1", "kind": "List", "items": documents}))
                 self.assertEqual(applied.returncode, 0, applied.stderr)
                 self.assertEqual(applied.stderr, "")
 
