@@ -30,7 +30,7 @@ KWCTL_FLAGS ?=
 version      = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 
 .PHONY: push
-push: annotated-policy.wasm ## Push the module to a registry (REGISTRY=ghcr.io/owner; needs kwctl)
+push: annotated-policy.wasm ## Push the module to a registry (REGISTRY=ghcr.io/OWNER; needs kwctl)
 	@test -n "$(REGISTRY)" || { echo "say where to: make push REGISTRY=localhost:5000"; exit 1; }
 	kwctl push $(KWCTL_FLAGS) annotated-policy.wasm registry://$(REGISTRY)/policies/image-pull-secrets:v$(version)
 
