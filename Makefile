@@ -58,6 +58,8 @@ CLUSTER_TESTS = --locked -p image-pull-secrets-e2e -p image-pull-secrets-generat
 .PHONY: e2e
 e2e: policy.wasm ## Prove it on a real API server, and core/ against the kubelet's code (needs Go; see docs/testing.md)
 	@e2e-tests/cluster/build.sh
+	@# -trimpath, as the programs are built: Kubernetes is compiled once.
+	cd e2e-tests/cluster && GOTOOLCHAIN=local $${GO:-go} test -trimpath -count=1 ./oracle ./smoke
 	cargo clippy $(CLUSTER_TESTS) --all-targets -- -D warnings
 	cargo test $(CLUSTER_TESTS) --no-run
 	@# Most of a test is waiting for the API server, so that more run at a time than there are processors.

@@ -30,7 +30,7 @@ KWCTL_FLAGS ?=
 version      = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 
 .PHONY: push
-push: annotated-policy.wasm ## Push the module to a registry (REGISTRY=ghcr.io/owner; needs kwctl)
+push: annotated-policy.wasm ## Push the module to a registry (REGISTRY=ghcr.io/OWNER; needs kwctl)
 	@test -n "$(REGISTRY)" || { echo "say where to: make push REGISTRY=localhost:5000"; exit 1; }
 	kwctl push $(KWCTL_FLAGS) annotated-policy.wasm registry://$(REGISTRY)/policies/image-pull-secrets:v$(version)
 
@@ -44,8 +44,9 @@ e2e-registry: $(TOOLS)/registry ## Push the module to a registry on loopback, pu
 deploy: $(HELM) ## Write deploy/ anew from the chart
 	scripts/render-deploy
 
+.PHONY: e2e-tests/cluster/bin/cluster
 e2e-tests/cluster/bin/cluster:
-	e2e-tests/cluster/build.sh cluster
+	@e2e-tests/cluster/build.sh cluster
 
 $(TOOLS)/helm:
 	@command -v go >/dev/null || { echo "helm is not installed, and neither is Go to build it with: https://helm.sh/docs/intro/install"; exit 1; }

@@ -17,14 +17,14 @@ pub struct Want<'s> {
 pub fn wanted<'s>(settings: &'s Settings, subject: &Subject<'_>, references: &References<'_>) -> Vec<Want<'s>> {
     let mut listed: Vec<&str> = references.names.iter().map(AsRef::as_ref).collect();
     listed.sort_unstable();
-    let candidates = |secret: &&ConfiguredSecret| listed.binary_search(&secret.name.as_str()).is_err();
+    let is_not_listed = |secret: &&ConfiguredSecret| listed.binary_search(&secret.name.as_str()).is_err();
     if subject.kind == Kind::ServiceAccount {
-        let secrets = settings.service_account_secrets().filter(candidates);
+        let secrets = settings.service_account_secrets().filter(is_not_listed);
         return secrets.map(|secret| Want { name: &secret.name, if_it_covers: None }).collect();
     }
     let mut images = None;
     let mut wants = Vec::new();
-    for secret in settings.secrets.iter().filter(candidates) {
+    for secret in settings.secrets.iter().filter(is_not_listed) {
         let if_it_covers = if secret.scope == Scope::Everything {
             None
         } else {

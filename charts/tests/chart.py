@@ -1,5 +1,6 @@
 """What the chart renders, for the tests beside this file."""
 
+import json
 import os
 import pathlib
 import shutil
@@ -11,6 +12,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 CHART = ROOT / "charts/image-pull-secrets"
 HELM = os.environ.get("HELM") or shutil.which("helm") or str(ROOT / "target/tools/helm")
 RELEASE = NAMESPACE = "image-pull-secrets"
+
+REGISTRY = {"registry": "ghcr.io/acme"}
 
 SECRET = {"name": "registry-credentials", "source": {"namespace": "image-pull-secrets"}}
 
@@ -37,6 +40,15 @@ MATRIX = {
     "no policy": {"policy": {"enabled": False}, "generator": {"namespaceSelector": "team,env notin (prod)"}},
     "no policy, a cron job": {"policy": {"enabled": False}, "generator": {"mode": "cronjob"}},
     "pods are rejected": {"settings": {"onMissingSecret": "reject", "conflicts": "adopt"}},
+    "pods are rejected in kube-system too": {"settings": {"onMissingSecret": "reject", "exclude": {"namespaces": ["kube-*"]}}},
+    "only watching": {"policy": {"mode": "monitor"}},
+    "names that look like numbers": {
+        "settings": {"secrets": [{"name": "123", "source": {"namespace": "1234", "name": "1e3"}},
+                                 {"name": "0", "source": {"namespace": "1"}}],
+                     "serviceAccounts": ["5"], "exclude": {"namespaces": ["6"]}},
+        "sourceSecrets": [{"name": "0", "namespace": "1", "dockerconfigjson": "{}"}],
+        "policy": {"name": "2"}, "policyServer": {"name": "3", "serviceAccount": {"name": "4", "namespace": "1"}},
+        "generator": {"priorityClassName": "7", "serviceAccount": {"name": "8"}, "former": {"secrets": ["9"]}}},
     "namespaces are selected and excluded": {
         "policy": {"namespaceSelector": [{"key": "team", "operator": "In", "values": ["a", "b"]}]},
         "settings": {"exclude": {"namespaces": ["kube-*"], "annotation": "example.com/exclude"}},
@@ -59,6 +71,12 @@ MATRIX = {
             "former": {"secrets": ["old"], "serviceAccounts": ["builder"]},
         },
     },
+    "patterns of every form": {"settings": {
+        "secrets": [{"name": "a", "matchImages": [
+            "*.dkr.ecr.*.amazonaws.com", "[::1]:5000/x", "localhost:5000", "docker.io/acme/", "my_registry.local/a b"]}],
+        "serviceAccounts": ["[a-z]*", "[^a-cx]?", "a\\*", "b[\\]*]"],
+        "exclude": {"namespaces": ["*-system", "[[]", "]"]}}},
+    "no admission policy": {"generator": {"admissionPolicy": {"enabled": False}}},
     "one replica": {"generator": {"replicas": 1}},
     "the source from values": {"sourceSecrets": [
         {"name": "registry-credentials",
@@ -71,21 +89,21 @@ MATRIX = {
 
 
 def helm(*arguments, values=None, env=None):
-    """Runs helm with values on standard input; gives the finished process."""
+    """Runs helm with values on standard input, and a registry where they have none; gives the finished process."""
     if values is not None:
         arguments += ("--values", "-")
-    return subprocess.run([HELM, *arguments], input=yaml.safe_dump(values or {}), text=True, capture_output=True,
+    return subprocess.run([HELM, *arguments], input=json.dumps(REGISTRY | (values or {})), text=True, capture_output=True,
                           env=env and os.environ | env)
 
 
-def template(values, release=RELEASE):
+def template(values, release=RELEASE, kubernetes="1.36"):
     """Runs `helm template`; gives the finished process."""
-    return helm("template", release, str(CHART), "--namespace", NAMESPACE, "--kube-version", "1.36", values=values)
+    return helm("template", release, str(CHART), "--namespace", NAMESPACE, "--kube-version", kubernetes, values=values)
 
 
-def render(values, release=RELEASE):
+def render(values, release=RELEASE, kubernetes="1.36"):
     """Gives the objects that the chart renders, hooks and tests included."""
-    rendered = template(values, release)
+    rendered = template(values, release, kubernetes)
     assert rendered.returncode == 0, rendered.stderr
     return [document for document in yaml.safe_load_all(rendered.stdout) if document]
 
@@ -102,14 +120,18 @@ def find(documents, kind, name=None):
     return found[0]
 
 
-def pod_specs(documents):
-    """Gives (name, Pod spec) of everything that makes Pods."""
+def pods(documents):
+    """Gives (name, Pod or template of one) of everything that makes Pods."""
     for document in documents:
-        spec = document.get("spec", {})
         match document["kind"]:
             case "Pod":
-                yield document["metadata"]["name"], spec
+                yield document["metadata"]["name"], document
             case "Deployment" | "Job":
-                yield document["metadata"]["name"], spec["template"]["spec"]
+                yield document["metadata"]["name"], document["spec"]["template"]
             case "CronJob":
-                yield document["metadata"]["name"], spec["jobTemplate"]["spec"]["template"]["spec"]
+                yield document["metadata"]["name"], document["spec"]["jobTemplate"]["spec"]["template"]
+
+
+def pod_specs(documents):
+    """Gives (name, Pod spec) of everything that makes Pods."""
+    return ((name, pod["spec"]) for name, pod in pods(documents))

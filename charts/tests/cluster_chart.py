@@ -21,22 +21,23 @@ class OnARealApiServer(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.cluster = cls.enterClassContext(Cluster())
-        for namespace in ["kubewarden", "policies", "vault", "team-a", "team-b", NAMESPACE]:
+        for namespace in ["kubewarden", "policies", "vault", "team-a", "team-b", "1", "1234", NAMESPACE]:
             cls.cluster.kubectl("create", "namespace", namespace)
         # Every Pod of the chart has to pass it, and what makes Pods has to pass without a warning.
         cls.cluster.kubectl("label", "namespace", NAMESPACE, RESTRICTED, RESTRICTED.replace("enforce", "warn"))
         cls.cluster.kubectl("create", "serviceaccount", "policy-server", "--namespace", "kubewarden")
+        cls.cluster.kubectl("create", "priorityclass", "7", "--value=1")
 
     def test_every_object_is_accepted(self):
         # A Pod by itself is refused, even in a dry run, where its ServiceAccount is not there.
-        for account in [f"{RELEASE}-generator", "own"]:
+        for account in [f"{RELEASE}-generator", "own", "8"]:
             self.cluster.kubectl("create", "serviceaccount", account, "--namespace", NAMESPACE)
             self.addCleanup(self.cluster.kubectl, "delete", "serviceaccount", account, "--namespace", NAMESPACE)
         for name, values in MATRIX.items():
             with self.subTest(name):
                 documents = [d for d in render(values) if d["kind"] != "ServiceAccount"]
-                applied = self.cluster.kubectl("apply", "--dry-run=server", "--validate=strict", "-f", "-",
-                                               input=yaml.safe_dump_all(documents), check=False)
+                applied = self.cluster.kubectl("apply", "--dry-run=server", "--validate=strict", "-f", "-", check=False,
+                                               input=json.dumps({"apiVersion": "v1", "kind": "List", "items": documents}))
                 self.assertEqual(applied.returncode, 0, applied.stderr)
                 self.assertEqual(applied.stderr, "")
 
@@ -45,8 +46,13 @@ class OnARealApiServer(unittest.TestCase):
             ("no generator", ["PolicyUniquelyReachable"], ["helm test", "removes all copies"]),
             ("no policy", ["helm test"], ["clusteradmissionpolicy"]),
             ("a cron job", ["helm test"], ["kubectl exec"]),
-            ("pods are rejected", ["failurePolicy is Fail"], []),
-            ("several secrets with every form of source", ["docker-registry docker-hub --namespace vault"], [" ecr "]),
+            ("pods are rejected", ["failurePolicy is Fail"], ["kube-system is NOT"]),
+            ("pods are rejected in kube-system too", ["failurePolicy is Fail", "kube-system is NOT"], []),
+            ("several secrets with every form of source",
+             ["docker-registry docker-hub --namespace vault", "--namespace=default --image=example.com/check"], [" ecr "]),
+            ("patterns of every form", ["--image=x.dkr.ecr.x.amazonaws.com/check"], []),
+            ("namespaces are selected and excluded", ["--namespace=NAMESPACE"], []),
+            ("only watching", ["PolicyUniquelyReachable"], ["kubectl run check"]),
         ]:
             with self.subTest(name):
                 notes = self.cluster.helm("install", RELEASE, str(chart.CHART), "--namespace", NAMESPACE, "--dry-run=server",
@@ -92,6 +98,7 @@ class OnARealApiServer(unittest.TestCase):
                         f"helm uninstall {RELEASE} --namespace {NAMESPACE}"]:
             self.assertIn(command, notes)
         self.check_rights()
+        self.check_what_the_generators_token_is_good_for()
         generator = cluster.generator(self.deployment())
         try:
             self.assertTrue(eventually(lambda: self.has("team-a", "registry-credentials")), cluster.log())
@@ -150,6 +157,23 @@ class OnARealApiServer(unittest.TestCase):
                            ("patch", "serviceaccount/other"), ("create", "pods"), ("get", "configmaps")]:
             self.assertFalse(generator(verb, what), f"generator: {verb} {what}")
 
+    def check_what_the_generators_token_is_good_for(self):
+        """RBAC lets the generator create any Secret, and read those of a name: together a way to every ServiceAccount's
+        token, were it not for the ValidatingAdmissionPolicy."""
+        def create(name, kind, key, *flags):
+            secret = {"apiVersion": "v1", "kind": "Secret", "type": kind, "stringData": {key: '{"auths": {}}'},
+                      "metadata": {"name": name, "annotations": {"kubernetes.io/service-account.name": "default"}}}
+            return self.cluster.kubectl("create", "--filename=-", "--namespace=kube-system", "--dry-run=server", *flags,
+                                        input=json.dumps(secret), check=False).stderr
+
+        pull, token = ("kubernetes.io/dockerconfigjson", ".dockerconfigjson"), ("kubernetes.io/service-account-token", "extra")
+        generator = f"--as=system:serviceaccount:{NAMESPACE}:{RELEASE}-generator"
+        # A policy that was made just now takes a moment.
+        self.assertTrue(eventually(lambda: "for pulling images only" in create("registry-credentials", *token, generator)))
+        self.assertIn("of the configured names only", create("other", *pull, generator))
+        self.assertEqual(create("registry-credentials", *pull, generator), "")
+        self.assertEqual(create("other", *token), "", "it is about the generator alone")
+
     def deployment(self):
         return self.cluster.get("deployment", f"{RELEASE}-generator", "--namespace", NAMESPACE)
 
@@ -166,7 +190,8 @@ class OnARealApiServer(unittest.TestCase):
     def everything(self):
         """The names of all objects that the chart or the generator could leave behind."""
         kinds = ("secrets,serviceaccounts,roles,rolebindings,clusterroles,clusterrolebindings,deployments,services,"
-                 "endpointslices,poddisruptionbudgets,jobs,configmaps,leases,clusteradmissionpolicies,pods,replicasets")
+                 "endpointslices,poddisruptionbudgets,jobs,configmaps,leases,clusteradmissionpolicies,pods,replicasets,"
+                 "validatingadmissionpolicies,validatingadmissionpolicybindings")
 
         def names():
             return {(d["kind"], d["metadata"].get("namespace"), d["metadata"]["name"])

@@ -101,24 +101,28 @@ class Questions(unittest.TestCase):
         self.assertEqual(asked, known - {"conflicts"} | {"description"})
 
 
-class Owner(unittest.TestCase):
-    def test_the_owner_is_put_in_everywhere_that_is_published(self):
+class Repository(unittest.TestCase):
+    def test_it_is_put_in_everywhere_that_is_published(self):
         with tempfile.TemporaryDirectory() as directory:
             copy = pathlib.Path(directory)
-            for name in ["metadata.yml", "artifacthub-pkg.yml", "artifacthub-repo.yml", "charts", "deploy", "scripts"]:
+            for name in ["metadata.yml", "artifacthub-pkg.yml", "artifacthub-repo.yml", "charts", "scripts"]:
                 source = ROOT / name
                 (shutil.copytree if source.is_dir() else shutil.copy)(source, copy / name)
-            subprocess.run([copy / "scripts/set-owner", "Acme-Labs"], check=True)
+            subprocess.run([copy / "scripts/set-repository", "Acme-Labs/pull-secrets"], check=True)
             published = ["metadata.yml", "artifacthub-pkg.yml", "artifacthub-repo.yml",
-                         "charts/image-pull-secrets/Chart.yaml", "charts/image-pull-secrets/values.yaml",
-                         "deploy/policy.yaml", "deploy/generator.yaml"]
+                         "charts/image-pull-secrets/Chart.yaml", "charts/image-pull-secrets/values.yaml"]
             for name in published:
                 with self.subTest(name):
                     text = (copy / name).read_text()
-                    self.assertIn("acme-labs", text)
+                    self.assertIn("acme-labs", text.lower())
+                    self.assertNotIn("Acme-Labs/image-pull-secrets", text)
                     self.assertIsNone(re.search(r"\bowner\b(?!s:| of)", text.replace("owners:", "")), text)
-            self.assertEqual(yaml.safe_load((copy / "metadata.yml").read_text())["annotations"]["io.kubewarden.policy.author"],
-                             "acme-labs <acme-labs@users.noreply.github.com>")
+            said = yaml.safe_load((copy / "metadata.yml").read_text())["annotations"]
+            self.assertEqual(said["io.kubewarden.policy.author"], "Acme-Labs <Acme-Labs@users.noreply.github.com>")
+            self.assertEqual(said["io.kubewarden.policy.source"], "https://github.com/Acme-Labs/pull-secrets")
+            self.assertEqual(said["io.kubewarden.policy.ociUrl"], "ghcr.io/acme-labs/policies/image-pull-secrets")
+            values = yaml.safe_load((copy / "charts/image-pull-secrets/values.yaml").read_text())
+            self.assertEqual(values["registry"], "ghcr.io/acme-labs")
 
 
 class Workflows(unittest.TestCase):
@@ -149,9 +153,22 @@ class Workflows(unittest.TestCase):
             for expression in re.findall(r"\$\{\{\s*(.*?)\s*\}\}", step.get("run", "")):
                 self.assertTrue(expression.startswith("matrix."), f"{where}: {expression}")
 
-    def test_what_is_published_is_signed(self):
-        release = self.WORKFLOWS["release.yml"].read_text()
-        self.assertEqual(len(re.findall(r"cosign sign --yes", release)), 3)
+    def test_what_is_published_is_signed_and_has_its_provenance(self):
+        jobs = yaml.safe_load(self.WORKFLOWS["release.yml"].read_text())["jobs"]
+        for job in ["module", "manifest", "chart"]:
+            with self.subTest(job):
+                steps = jobs[job]["steps"]
+                self.assertEqual(sum("cosign sign --yes " in step.get("run", "") for step in steps), 1)
+                self.assertEqual(sum("attest-build-provenance@" in step.get("uses", "") for step in steps), 1)
+                self.assertEqual(jobs[job]["permissions"]["attestations"], "write")
+
+    def test_kubewarden_can_read_the_signature_of_the_module(self):
+        # It looks for the tag sha256-….sig, which cosign 3 writes only when told to.
+        script = "".join(step.get("run", "") for step in
+                         yaml.safe_load(self.WORKFLOWS["release.yml"].read_text())["jobs"]["module"]["steps"])
+        self.assertIn("cosign sign --yes --new-bundle-format=false --use-signing-config=false ", script)
+
+    def test_every_workflow_says_what_it_may(self):
         for path in self.WORKFLOWS.values():
             self.assertIn("permissions", yaml.safe_load(path.read_text()), path.name)
 

@@ -2,8 +2,11 @@
 
 import base64
 import json
+import pathlib
 import re
+import shutil
 import subprocess
+import tempfile
 import unittest
 
 import yaml
@@ -43,6 +46,24 @@ class Helm(unittest.TestCase):
         self.assertFalse(one & other)
 
 
+    def test_names_that_look_like_numbers_stay_names(self):
+        """Kubernetes takes 123 for the name of a Secret or of a namespace; YAML takes it for a number."""
+        values = MATRIX["names that look like numbers"]
+        rendered = chart.helm("template", "123", str(chart.CHART), "--namespace", "1234", "--kube-version", "1.36", values=values)
+        self.assertEqual(rendered.returncode, 0, rendered.stderr)
+        names = {"name", "namespace", "serviceAccountName", "priorityClassName", "policyServer", "policyName",
+                 "app.kubernetes.io/instance"}
+
+        def check(node, where):
+            for key, value in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
+                if key in names:
+                    self.assertIsInstance(value, str, where)
+                check(value, f"{where}.{key}")
+
+        for document in yaml.safe_load_all(rendered.stdout):
+            check(document, document["kind"])
+
+
 class Policy(unittest.TestCase):
     def test_its_settings_are_those_of_the_values(self):
         for name, values in MATRIX.items():
@@ -72,9 +93,23 @@ class Policy(unittest.TestCase):
         for key in ["rules", "mutating", "backgroundAudit", "contextAwareResources"]:
             self.assertEqual(spec[key], metadata[key], key)
 
-    def test_namespaces_are_selected_by_expressions_only(self):
-        spec = find(render(MATRIX["namespaces are selected and excluded"]), "ClusterAdmissionPolicy")["spec"]
-        self.assertEqual(list(spec["namespaceSelector"]), ["matchExpressions"])
+    def test_namespaces_are_selected_by_expressions_and_excluded_by_whole_names(self):
+        team = {"key": "team", "operator": "In", "values": ["a", "b"]}
+
+        def but(*names):
+            return {"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": list(names)}
+
+        for selector, excluded, expected in [
+            ([], ["kube-system", "kube-*", "ci", "a[b]", "No-Namespace"], [but("kube-system", "ci")]),
+            ([team], ["kube-system"], [team, but("kube-system")]),
+            ([team], ["kube-*"], [team]),
+            ([], [], None),
+        ]:
+            with self.subTest(excluded):
+                spec = find(render({"policy": {"namespaceSelector": selector},
+                                    "settings": {"exclude": {"namespaces": excluded}}}), "ClusterAdmissionPolicy")["spec"]
+                self.assertEqual(spec.get("namespaceSelector"), expected and {"matchExpressions": expected})
+                self.assertEqual(spec["settings"]["exclude"]["namespaces"], excluded)
 
     def test_the_generator_can_start_before_there_is_a_secret(self):
         documents = render(MATRIX["pods are rejected"])
@@ -90,12 +125,14 @@ class Rights(unittest.TestCase):
     def test_no_secret_is_readable_that_is_not_named(self):
         for name, values in MATRIX.items():
             documents = render(values)
-            named = {s["name"] for s in values.get("settings", {}).get("secrets", [SECRET])}
+            secrets = values.get("settings", {}).get("secrets", [SECRET])
+            of_others = {s["source"]["name"] for s in secrets if "name" in s.get("source", {})}
+            named = {s["name"] for s in secrets}
             named |= set(values.get("generator", {}).get("former", {}).get("secrets", []))
             for document in documents:
                 if document["kind"] not in ("ClusterRole", "Role"):
                     continue
-                sources = {"docker-hub"} if document["kind"] == "Role" else set()
+                sources = of_others if document["kind"] == "Role" else set()
                 for r in document["rules"]:
                     self.assertNotIn("*", r["verbs"] + r["resources"] + r["apiGroups"])
                     if "secrets" in r["resources"] and r["verbs"] != ["create"]:
@@ -163,6 +200,51 @@ class Rights(unittest.TestCase):
             self.assertEqual(flat(ours), flat(role["rules"], [lease]), name)
 
 
+class Alerts(unittest.TestCase):
+    def test_they_are_about_the_policy_by_its_name(self):
+        for values, release, name in [({}, "image-pull-secrets", "image-pull-secrets"), ({}, "second", "second-image-pull-secrets"),
+                                      ({"policy": {"name": "pull"}}, "second", "pull")]:
+            with self.subTest(name):
+                documents = render(values | {"prometheusRule": {"enabled": True}}, release=release)
+                self.assertEqual(find(documents, "ClusterAdmissionPolicy")["metadata"]["name"], name)
+                expressions = " ".join(rule["expr"] for group in find(documents, "PrometheusRule")["spec"]["groups"]
+                                       for rule in group["rules"])
+                self.assertEqual(set(re.findall(r'policy_name="([^"]*)"', expressions)), {f"clusterwide-{name}"})
+
+
+class AdmissionPolicy(unittest.TestCase):
+    """What the API server lets the generator write; charts/tests/cluster_chart.py has it do so."""
+
+    def test_it_is_about_the_generator_and_the_names_that_it_may_read(self):
+        values = {"settings": {"secrets": [SECRET, {"name": "hub"}]},
+                  "generator": {"former": {"secrets": ["old"]}, "serviceAccount": {"name": "own"}}}
+        documents = render(values)
+        spec = find(documents, "ValidatingAdmissionPolicy")["spec"]
+        self.assertEqual(spec["failurePolicy"], "Fail")
+        self.assertEqual([condition["expression"] for condition in spec["matchConditions"]],
+                         ['request.userInfo.username == "system:serviceaccount:image-pull-secrets:own"'])
+        names = json.loads(spec["variables"][0]["expression"])
+        self.assertEqual(names, ["registry-credentials", "hub", "old"])
+        self.assertEqual(names, rule(documents, "image-pull-secrets-generator", "secrets", "patch")["resourceNames"])
+        binding = find(documents, "ValidatingAdmissionPolicyBinding")
+        self.assertEqual(binding["spec"]["policyName"], find(documents, "ValidatingAdmissionPolicy")["metadata"]["name"])
+
+    def test_it_is_there_wherever_it_can_be(self):
+        for values, kubernetes, expected in [
+            ({}, "1.36", True),
+            ({}, "v1.30.4-eks-036c24b", True),
+            ({}, "1.29", False),
+            (MATRIX["a cron job"], "1.36", True),
+            (MATRIX["no policy"], "1.36", True),
+            (MATRIX["no admission policy"], "1.36", False),
+            (MATRIX["no generator"], "1.36", False),
+        ]:
+            with self.subTest(f"{values} {kubernetes}"):
+                kinds = {document["kind"] for document in render(values, kubernetes=kubernetes)}
+                for kind in ["ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"]:
+                    self.assertEqual(kind in kinds, expected)
+
+
 class Pods(unittest.TestCase):
     def test_they_keep_to_the_restricted_profile_and_have_resources(self):
         for name, values in MATRIX.items():
@@ -176,6 +258,17 @@ class Pods(unittest.TestCase):
                             "capabilities": {"drop": ["ALL"]}})
                         self.assertIn("memory", container["resources"]["limits"])
                         self.assertIn("cpu", container["resources"]["requests"])
+
+    def test_labels_and_annotations_from_values_reach_every_one(self):
+        for mode in ["controller", "cronjob"]:
+            documents = render({"generator": {"mode": mode, "podLabels": {"sidecar.istio.io/inject": "false"},
+                                              "podAnnotations": {"example.com/a": "b"}}})
+            pods = list(chart.pods(documents))
+            self.assertEqual(len(pods), 3)
+            for name, pod in pods:
+                with self.subTest(name):
+                    self.assertEqual(pod["metadata"]["labels"]["sidecar.istio.io/inject"], "false")
+                    self.assertEqual(pod["metadata"]["annotations"]["example.com/a"], "b")
 
     def test_no_variable_is_set_twice(self):
         for name, values in MATRIX.items():
@@ -246,6 +339,22 @@ class Refusals(unittest.TestCase):
         "a glob in a path": ({"settings": {"secrets": [{"name": "a", "matchImages": ["r.io/*"]}]}}, "/matchImages/0"),
         "Docker Hub by the name that never matches": (
             {"settings": {"secrets": [{"name": "a", "matchImages": ["index.docker.io/acme"]}]}}, "/matchImages/0"),
+        "a port that is a pattern": ({"settings": {"secrets": [{"name": "a", "matchImages": ["*.io:*"]}]}}, "/matchImages/0"),
+        "an open class in matchImages": ({"settings": {"secrets": [{"name": "a", "matchImages": ["[.io"]}]}}, "/matchImages/0"),
+        "a class in matchImages": ({"settings": {"secrets": [{"name": "a", "matchImages": ["x.[ab]"]}]}}, "/matchImages/0"),
+        "a space in matchImages": ({"settings": {"secrets": [{"name": "a", "matchImages": [" ghcr.io"]}]}}, "/matchImages/0"),
+        "a path alone": ({"settings": {"secrets": [{"name": "a", "matchImages": ["/x"]}]}}, "/matchImages/0"),
+        "a tag": ({"settings": {"secrets": [{"name": "a", "matchImages": ["r.io/app:1"]}]}}, "/matchImages/0"),
+        "one name twice": (
+            {"settings": {"secrets": [{"name": "a"}, {"name": "b"}, {"name": "a"}]}},
+            'settings.secrets[2].name: "a" is configured already'),
+        "an open class": ({"settings": {"serviceAccounts": ["[a"]}}, "/settings/serviceAccounts/0"),
+        "an empty class": ({"settings": {"serviceAccounts": ["[]a]"]}}, "/settings/serviceAccounts/0"),
+        "a negated class of nothing": ({"settings": {"serviceAccounts": ["[^]"]}}, "/settings/serviceAccounts/0"),
+        "a range without its start": ({"settings": {"serviceAccounts": ["[^-x]"]}}, "/settings/serviceAccounts/0"),
+        "a range without its end": ({"settings": {"exclude": {"namespaces": ["[z-"]}}}, "/settings/exclude/namespaces/0"),
+        "a trailing backslash": ({"settings": {"exclude": {"namespaces": ["a\\"]}}}, "/settings/exclude/namespaces/0"),
+        "an empty pattern": ({"settings": {"exclude": {"namespaces": [""]}}}, "/settings/exclude/namespaces/0"),
         "another word for a missing secret": ({"settings": {"onMissingSecret": "deny"}}, "/settings/onMissingSecret"),
         "matchLabels, which would be lost": (
             {"policy": {"namespaceSelector": [{"matchLabels": {"a": "b"}}]}}, "/policy/namespaceSelector/0"),
@@ -264,6 +373,8 @@ class Refusals(unittest.TestCase):
             {"sourceSecrets": [{"name": "other", "dockerconfigjson": "{}"}]},
             "no entry of settings.secrets has image-pull-secrets/other as its source; they have: "
             "image-pull-secrets/registry-credentials"),
+        "a part of the values taken away": ({"generator": {"former": None}}, "former"),
+        "no registry": ({"registry": ""}, "registry is empty: say where module and image are"),
         "nothing to install": (
             {"policy": {"enabled": False}, "generator": {"mode": "disabled"}}, "nothing is left to install"),
         "a selector without a policy": (
@@ -286,6 +397,13 @@ class Refusals(unittest.TestCase):
         self.assertNotIn("hunter2", rendered.stderr)
 
 
+def kustomize(directory):
+    """Gives what `kubectl kustomize` prints."""
+    built = subprocess.run(["kubectl", "kustomize", str(directory)], text=True, capture_output=True)
+    assert built.returncode == 0, built.stderr
+    return built.stdout
+
+
 class Kustomization(unittest.TestCase):
     """deploy/ holds the same objects as the chart with its default values."""
 
@@ -298,18 +416,33 @@ class Kustomization(unittest.TestCase):
                 return [visit(item) for item in node] if isinstance(node, list) else node
             return visit(document)
 
-        built = subprocess.run(["kubectl", "kustomize", str(chart.ROOT / "deploy")], text=True, capture_output=True)
-        self.assertEqual(built.returncode, 0, built.stderr)
+        built = kustomize(chart.ROOT / "deploy")
 
         def by_identity(documents):
             return {(d["kind"], d["metadata"]["name"]): d for d in documents if d}
 
-        of_deploy = by_identity(yaml.safe_load_all(built.stdout))
+        of_deploy = by_identity(yaml.safe_load_all(built))
         namespace = of_deploy.pop(("Namespace", "image-pull-secrets"))
         self.assertEqual(namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"], "restricted")
-        of_chart = by_identity(without_helm(d) for d in render({}) if not is_hook(d))
+        of_chart = by_identity(without_helm(d) for d in render({"registry": "registry.invalid"}) if not is_hook(d))
         self.maxDiff = None
         self.assertEqual(of_deploy, of_chart, "run `make deploy`")
+
+    def test_the_sample_of_the_documentation_replaces_the_placeholder_everywhere(self):
+        documentation = (chart.ROOT / "docs/install.md").read_text()
+        sample = next(yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", documentation, re.S)
+                      if "kind: Kustomization" in block)
+        sample["resources"] = ["deploy"]
+        with tempfile.TemporaryDirectory() as directory:
+            shutil.copytree(chart.ROOT / "deploy", f"{directory}/deploy")
+            pathlib.Path(directory, "kustomization.yaml").write_text(yaml.safe_dump(sample))
+            documents = list(yaml.safe_load_all(kustomize(directory)))
+        self.assertNotIn("registry.invalid", yaml.safe_dump_all(documents))
+        version = yaml.safe_load((chart.CHART / "Chart.yaml").read_text())["appVersion"]
+        self.assertEqual(find(documents, "ClusterAdmissionPolicy")["spec"]["module"],
+                         f"registry://ghcr.io/OWNER/policies/image-pull-secrets:v{version}")
+        [(_, pod)] = pod_specs(documents)
+        self.assertEqual(pod["containers"][0]["image"], f"ghcr.io/OWNER/image-pull-secrets-generator:v{version}")
 
 
 class Documentation(unittest.TestCase):

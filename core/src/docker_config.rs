@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn the_most_specific_server_comes_first_and_all_matches_count() {
+    fn servers_come_in_descending_order_of_their_bytes_and_all_matches_count() {
         let document = br#"{"auths":{"ghcr.io":{},"ghcr.io/acme":{},"*.io":{},"quay.io":{}}}"#;
         let config = DockerConfig::parse(document).unwrap();
         assert_eq!(config.servers_for(&image("ghcr.io/acme/app")), ["ghcr.io/acme", "ghcr.io", "*.io"]);

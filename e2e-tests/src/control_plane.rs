@@ -9,10 +9,14 @@ use std::{
     io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    thread,
 };
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
+
+/// How much of each log is printed.
+const LINES: usize = 20;
 
 /// A running cluster.
 pub struct ControlPlane {
@@ -62,7 +66,7 @@ impl ControlPlane {
                 }
                 Ok(Self { kubeconfig, own: None })
             }
-            _ => Self::start_own(),
+            _ => Self::start_own().context("KUBECONFIG_E2E is not set, so that a cluster of our own is needed"),
         }
     }
 
@@ -71,12 +75,11 @@ impl ControlPlane {
     /// # Errors
     /// It does not start, with what to do about it.
     pub fn start_own() -> Result<Self> {
-        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster/bin/cluster");
+        // The generator's tests include this file.
+        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../e2e-tests/cluster/bin/cluster");
         if !program.is_file() {
             bail!(
-                "there is no cluster to test with: KUBECONFIG_E2E is not set, and e2e-tests/cluster/bin/cluster is not \
-                 built. Run e2e-tests/cluster/build.sh (it needs Go, and says which), or point KUBECONFIG_E2E at a \
-                 disposable cluster"
+                "e2e-tests/cluster/bin/cluster is not built. Run e2e-tests/cluster/build.sh (it needs Go, and says which)"
             );
         }
         let mut child = Command::new(&program)
@@ -120,10 +123,34 @@ impl ControlPlane {
         Ok(())
     }
 
-    /// The logs of the parts, by name; empty where they are not ours.
-    pub fn logs(&self) -> Vec<(&str, String)> {
-        let parts = self.own.iter().flat_map(|supervisor| &supervisor.parts);
-        parts.map(|part| (part.name.as_str(), fs::read_to_string(&part.log).unwrap_or_default())).collect()
+    /// Prints the end of the logs of the parts, and keeps all of them in this directory; nothing where they are not ours.
+    ///
+    /// # Errors
+    /// They cannot be written there.
+    pub fn keep_logs(&self, directory: &Path) -> Result<()> {
+        fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
+        for part in self.own.iter().flat_map(|supervisor| &supervisor.parts) {
+            let log = fs::read_to_string(&part.log).unwrap_or_default();
+            let path = directory.join(format!("{}.log", part.name));
+            fs::write(&path, &log).with_context(|| format!("cannot write {}", path.display()))?;
+            let lines: Vec<_> = log.lines().collect();
+            eprintln!("--- the end of {}", path.display());
+            lines.iter().skip(lines.len().saturating_sub(LINES)).for_each(|line| eprintln!("{line}"));
+        }
+        Ok(())
+    }
+}
+
+/// A test that fails shows the logs of a cluster of its own.
+impl Drop for ControlPlane {
+    fn drop(&mut self) {
+        if thread::panicking() && self.own.is_some() {
+            let name = self.kubeconfig.parent().and_then(Path::file_name).unwrap_or_default();
+            let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/e2e-logs").join(name);
+            if let Err(error) = self.keep_logs(&directory) {
+                eprintln!("{error:#}");
+            }
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! Policies as an admission webhook: `/validate/<policy>` over HTTPS and `/readiness`, as policy-server has them.
+//! Policies as an admission webhook: `/validate/<policy>` over HTTPS and `/readiness`, the paths of policy-server (whose
+//! readiness has a port of its own).
 
 use std::{
     collections::BTreeMap,

@@ -1,16 +1,12 @@
 //! `with-cluster`: one cluster for everything that a command does.
 
 use std::{
-    fs,
     path::PathBuf,
     process::{Command, ExitCode},
 };
 
 use anyhow::{Context, Result};
 use image_pull_secrets_e2e::control_plane::ControlPlane;
-
-/// How much of each log is printed when the command fails.
-const LINES: usize = 20;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -35,13 +31,6 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     if status.success() {
         return Ok(ExitCode::SUCCESS);
     }
-    fs::create_dir_all(&args.logs).with_context(|| format!("cannot make {}", args.logs.display()))?;
-    for (part, log) in cluster.logs() {
-        let path = args.logs.join(format!("{part}.log"));
-        fs::write(&path, &log).with_context(|| format!("cannot write {}", path.display()))?;
-        let lines: Vec<_> = log.lines().collect();
-        eprintln!("--- the end of {}", path.display());
-        lines.iter().skip(lines.len().saturating_sub(LINES)).for_each(|line| eprintln!("{line}"));
-    }
+    cluster.keep_logs(&args.logs)?;
     Ok(ExitCode::FAILURE)
 }

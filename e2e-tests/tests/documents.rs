@@ -80,7 +80,7 @@ fn the_readmes_policy_is_what_metadata_yml_asks_for() {
 #[test]
 fn every_page_that_is_linked_is_there() {
     let readme = read("README.md");
-    for link in readme.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+    for link in readme.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()) {
         if !link.starts_with("http") {
             assert!(modules::root().join(link).exists(), "{link}");
         }

@@ -11,12 +11,18 @@
 {{ .Values.generator.serviceAccount.name | default (include "ips.generator" .) }}
 {{- end }}
 
+{{- define "ips.registry" -}}
+{{ .Values.registry | required "registry is empty: say where module and image are, as in --set registry=ghcr.io/OWNER" }}
+{{- end }}
+
 {{- define "ips.module" -}}
-{{ .Values.policy.module | default (printf "registry://%s/policies/image-pull-secrets:v%s" .Values.registry .Chart.AppVersion) }}
+{{- with .Values.policy.module }}{{ . }}
+{{- else }}registry://{{ include "ips.registry" . }}/policies/image-pull-secrets:v{{ .Chart.AppVersion }}{{ end }}
 {{- end }}
 
 {{- define "ips.image" -}}
-{{- $repository := .Values.generator.image.repository | default (printf "%s/image-pull-secrets-generator" .Values.registry) }}
+{{- $repository := .Values.generator.image.repository }}
+{{- if not $repository }}{{ $repository = printf "%s/image-pull-secrets-generator" (include "ips.registry" .) }}{{ end }}
 {{- if .Values.generator.image.digest }}{{ $repository }}@{{ .Values.generator.image.digest }}
 {{- else }}{{ $repository }}:{{ .Values.generator.image.tag | default (printf "v%s" .Chart.AppVersion) }}{{ end }}
 {{- end }}
@@ -34,18 +40,26 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 
 {{- define "ips.policyLabels" -}}
 app.kubernetes.io/name: image-pull-secrets-policy
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | toYaml }}
 {{ include "ips.labels" . }}
 {{- end }}
 
 {{- define "ips.generatorSelector" -}}
 app.kubernetes.io/name: image-pull-secrets-generator
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | toYaml }}
 {{- end }}
 
 {{- define "ips.generatorLabels" -}}
 {{ include "ips.generatorSelector" . }}
 {{ include "ips.labels" . }}
+{{- end }}
+
+{{/* Every Pod of the generator has these, those of Jobs and tests included: a mesh's side-car would keep a Job from ending. */}}
+{{- define "ips.podLabels" -}}
+{{ include "ips.generatorLabels" . }}
+{{- with .Values.generator.podLabels }}
+{{ toYaml . }}
+{{- end }}
 {{- end }}
 
 {{/* The Pods that run all the time: those of Service and PodDisruptionBudget, unlike those of Jobs. */}}
@@ -66,14 +80,14 @@ app.kubernetes.io/component: controller
 {{- $names := list }}
 {{- range .Values.settings.secrets }}{{ $names = append $names .name }}{{ end }}
 {{- $recorded := include "ips.footprint" . | fromJson }}
-{{- concat $names .Values.generator.former.secrets ($recorded.secrets | default list) | uniq | toJson }}
+{{- concat $names (.Values.generator.former.secrets | default list) ($recorded.secrets | default list) | uniq | toJson }}
 {{- end }}
 
 {{/* The same for the patterns of ServiceAccounts. */}}
 {{- define "ips.serviceAccountPatterns" -}}
 {{- $patterns := ternary .Values.settings.serviceAccounts (list "default") (kindIs "slice" .Values.settings.serviceAccounts) }}
 {{- $recorded := include "ips.footprint" . | fromJson }}
-{{- concat $patterns .Values.generator.former.serviceAccounts ($recorded.serviceAccounts | default list) | uniq | toJson }}
+{{- concat $patterns (.Values.generator.former.serviceAccounts | default list) ($recorded.serviceAccounts | default list) | uniq | toJson }}
 {{- end }}
 
 {{/* What cleanup may do in all namespaces, and the generator as well. */}}
@@ -201,7 +215,7 @@ securityContext:
   seccompProfile:
     type: RuntimeDefault
 {{- with .Values.generator.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | toYaml }}
 {{- end }}
 {{- with .Values.generator.nodeSelector }}
 nodeSelector: {{- toYaml . | nindent 2 }}
@@ -226,8 +240,40 @@ securityContext:
     drop: [ALL]
 {{- end }}
 
+{{/* The namespaces that are excluded by their whole name, as a JSON list: a label selector knows no patterns. */}}
+{{- define "ips.excludedNames" -}}
+{{- $names := list }}
+{{- range (.Values.settings.exclude | default dict).namespaces }}
+{{- if regexMatch "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$" . }}{{ $names = append $names . }}{{ end }}
+{{- end }}
+{{- $names | toJson }}
+{{- end }}
+
+{{/* A namespace to try the policy in: default, unless it may be left out. */}}
+{{- define "ips.checkNamespace" -}}
+{{- if or .Values.policy.namespaceSelector (has "default" (include "ips.excludedNames" . | fromJsonArray)) }}NAMESPACE{{ else }}default{{ end }}
+{{- end }}
+
+{{/* An image that has the policy add a secret: any, unless every secret is for some only. */}}
+{{- define "ips.checkImage" -}}
+{{- $image := "" }}
+{{- range .Values.settings.secrets }}
+{{- if not (or .matchImages .matchCredentials) }}{{ $image = "example.com/check" }}
+{{- else if and .matchImages (not $image) }}{{ $image = printf "%s/check" (first .matchImages | replace "*" "x" | trimSuffix "/") }}
+{{- end }}
+{{- end }}
+{{- $image | default "IMAGE" }}
+{{- end }}
+
 {{/* Refuses what the schema cannot express. */}}
 {{- define "ips.check" -}}
+{{- $names := list }}
+{{- range $i, $secret := .Values.settings.secrets }}
+{{- if has .name $names }}
+{{- fail (printf "settings.secrets[%d].name: %q is configured already" $i .name) }}
+{{- end }}
+{{- $names = append $names .name }}
+{{- end }}
 {{- $sources := dict }}
 {{- range .Values.settings.secrets }}
 {{- if and .source (hasKey .source "namespace") }}{{ $_ := set $sources (printf "%s/%s" .source.namespace (.source.name | default .name)) true }}{{ end }}

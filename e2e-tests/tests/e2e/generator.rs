@@ -5,6 +5,7 @@ use serde_json::Value;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// A generator that runs until it is dropped.
@@ -41,7 +42,21 @@ impl Generator {
     /// Ends it as the kubelet does at first.
     pub fn terminate(mut self) {
         Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
-        assert!(self.child.wait().unwrap().success(), "{}", self.log());
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let status = loop {
+            match self.child.try_wait().unwrap() {
+                Some(status) => break status,
+                None => assert!(Instant::now() < deadline, "it does not end: {}", self.log()),
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        assert!(status.success(), "{}", self.log());
+    }
+
+    /// How often it put a reference into ServiceAccount `default` of this namespace, so far.
+    pub fn references_added(&self, namespace: &str) -> usize {
+        let line = format!("update ServiceAccount namespace=\"{namespace}\"");
+        self.log().lines().filter(|said| said.contains(&line)).count()
     }
 
     /// What it logged so far.

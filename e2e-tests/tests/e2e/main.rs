@@ -4,6 +4,7 @@
 //! Every test has namespaces, a webhook and rights of its own, so that all can run at the same time.
 
 mod chaos;
+mod ends;
 mod faults;
 mod generator;
 mod harness;

@@ -198,9 +198,19 @@ async fn a_pod_of_a_mebibyte_is_changed_in_nothing_else() {
         }]}}),
     );
     assert!(big.to_string().len() > 1 << 20);
-    let created = stage.create_pod(big).await.ok();
+    let created = stage.create_pod(big.clone()).await.ok();
     assert_eq!(created.listed(), ["creds"]);
-    assert_eq!(created.body["spec"]["containers"][0]["env"][0]["value"], json!(large));
+    // The same Pod where nobody is asked.
+    let other = Stage::empty(settings("warn")).await;
+    let mut expected = other.create_pod(big).await.ok().body["spec"].clone();
+    expected["imagePullSecrets"] = json!([{"name": "creds"}]);
+    let mut spec = created.body["spec"].clone();
+    for spec in [&mut expected, &mut spec] {
+        // The volume of the ServiceAccount's token has a name at random.
+        let token = spec["volumes"][0]["name"].as_str().unwrap().to_owned();
+        *spec = serde_json::from_str(&spec.to_string().replace(&token, "token")).unwrap();
+    }
+    assert_eq!(spec, expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -217,6 +227,9 @@ async fn what_another_manager_applies_stays_its_own() {
     applied["metadata"]["labels"] = json!({"a": "b"});
     let labelled = stage.apply(&path, "gitops", applied).await.ok();
     assert_eq!((labelled.listed(), &labelled.body["metadata"]["labels"]["a"]), (vec!["theirs", "creds"], &json!("b")));
+    let owned = &labelled.body["metadata"]["managedFields"][0];
+    assert_eq!(owned["manager"], "gitops");
+    assert!(!owned["fieldsV1"]["f:spec"]["f:imagePullSecrets"]["k:{\"name\":\"theirs\"}"].is_null(), "{owned}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,7 +12,8 @@ pub struct Product {
     pub stage: Stage,
     pub settings: Value,
     pub secret: String,
-    source: String,
+    /// The source's namespace.
+    pub source: String,
 }
 
 impl Product {

@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 /// How late a slow network is with each piece.
-const LATE: Duration = Duration::from_millis(700);
+pub const LATE: Duration = Duration::from_millis(700);
 
 /// A proxy in front of a server, with a mood.
 pub struct Proxy {

@@ -51,6 +51,8 @@ async fn no_other_secret_can_be_read_and_nothing_written() {
         ("GET", "/api/v1/secrets".to_owned()),
         ("GET", format!("{secrets}?fieldSelector=metadata.name%3Dcreds")),
         ("DELETE", format!("{secrets}/creds")),
+        ("PUT", format!("{secrets}/creds")),
+        ("PATCH", format!("{secrets}/creds")),
         ("POST", secrets.clone()),
         ("GET", "/api/v1/namespaces".to_owned()),
         ("DELETE", namespace.clone()),

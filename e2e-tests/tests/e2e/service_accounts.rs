@@ -86,3 +86,21 @@ async fn an_account_that_enforces_mountable_secrets_and_is_selected_lets_the_pod
     assert_eq!(created.listed(), ["creds"]);
     assert_eq!(stage.create_pod(pod("other")).await.ok().listed(), ["creds"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_enforces_mountable_secrets_needs_a_reference_of_its_own_to_a_secret_for_some_images() {
+    let settings = json!({"secrets": [{"name": "creds", "matchImages": ["ghcr.io/acme"]}], "serviceAccounts": ["*"]});
+    let stage = Stage::new(settings).await;
+    stage.create_secret("creds").await;
+    let strict = json!({"metadata": {"name": "strict", "annotations": {ENFORCE: "true"}}});
+    assert_eq!(stage.post(&stage.accounts(), strict).await.ok().listed(), [""; 0]);
+    let web = pod_with("web", json!({"spec": {"serviceAccountName": "strict"}}));
+    let refused = stage.create_pod(web.clone()).await;
+    assert!(
+        refused.status == 403 && refused.message().contains("does not reference that imagePullSecret"),
+        "{refused:?}"
+    );
+    let by_hand = json!({"imagePullSecrets": [{"name": "creds"}]});
+    stage.merge(&format!("{}/strict", stage.accounts()), by_hand).await.ok();
+    assert_eq!(stage.create_pod(web).await.ok().listed(), ["creds"]);
+}

@@ -155,7 +155,8 @@ async fn uninstalling_names_the_policy_that_is_at_work_and_without_it_leaves_the
         let has_one = || async { stage.get(&path).await.body["items"].as_array().is_some_and(|all| !all.is_empty()) };
         eventually("the controllers are done with it", has_one).await;
     }
-    let before = dump(stage, &namespaces).await;
+    let and_the_source = [namespaces.as_slice(), std::slice::from_ref(&product.source)].concat();
+    let before = dump(stage, &and_the_source).await;
 
     product.stage.register(Registration::default()).await;
     let generator = product.start_generator();
@@ -167,7 +168,7 @@ async fn uninstalling_names_the_policy_that_is_at_work_and_without_it_leaves_the
     let late = stage.create_namespace("late").await;
     product.settled(&late, "0").await;
     drop(generator);
-    assert_ne!(dump(stage, &namespaces).await, before);
+    assert_ne!(dump(stage, &and_the_source).await, before);
 
     let (succeeded, said) = cleanup(stage, &product.settings, &[]);
     assert!(
@@ -185,7 +186,9 @@ async fn uninstalling_names_the_policy_that_is_at_work_and_without_it_leaves_the
     // What the policy added goes as well, where it refers to a copy.
     let (succeeded, said) = cleanup(stage, &product.settings, &["--all-references"]);
     assert!(succeeded, "{said}");
-    assert_eq!(dump(stage, &namespaces).await, before);
+    assert_eq!(dump(stage, &and_the_source).await, before);
     assert_eq!(product.references(&late).await, [""; 0]);
     assert_eq!(stage.get(&product.path_in(&late)).await.status, 404);
+    let lease = format!("/apis/coordination.k8s.io/v1/namespaces/default/leases/{}", stage.id);
+    assert_eq!(stage.get(&lease).await.status, 404);
 }

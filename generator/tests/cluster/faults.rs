@@ -1,11 +1,12 @@
 //! An API server that goes away, cuts off or delays what it says, says nothing any more, or has forgotten where a watch was.
 
+use crate::control_plane::ControlPlane;
 use crate::harness::{Corner, docker_config, eventually, stays};
-use crate::own_cluster::OwnCluster;
 use crate::proxy::Mood;
-use futures::future::join_all;
+use futures::{StreamExt as _, future::join_all};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
+use kube::api::{ListParams, WatchEvent, WatchParams};
 use serde_json::json;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -64,17 +65,21 @@ async fn answers_that_are_cut_off_delete_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_api_server_that_forgot_everything_is_listed_anew() {
-    let mut cluster = OwnCluster::up();
-    let corner = Corner::on("forgot", cluster.kubeconfig.clone()).await;
+    let mut cluster = ControlPlane::start_own().unwrap_or_else(|error| panic!("{error:#}"));
+    let corner = Corner::on("forgot", cluster.kubeconfig().to_owned()).await;
     let names = corner.namespaces(5).await;
     corner.put_source("1").await;
     let settings = corner.write_settings(&corner.settings());
     let generator = corner.start(&args(&settings));
     join_all(names.iter().map(|name| corner.settled(name, "1"))).await;
-    // Afterwards every watch that is resumed gets a 410.
-    cluster.command("stop apiserver");
-    cluster.command("compact");
-    cluster.command("start apiserver");
+    let secrets = corner.secrets(&names[0]);
+    let version = secrets.list(&ListParams::default()).await.unwrap().metadata.resource_version.unwrap();
+    cluster.command("stop apiserver").unwrap();
+    cluster.command("compact").unwrap();
+    cluster.command("start apiserver").unwrap();
+    // So it is for every watch that is resumed.
+    let watched = secrets.watch(&WatchParams::default(), &version).await.unwrap().boxed().next().await;
+    assert!(matches!(&watched, Some(Ok(WatchEvent::Error(status))) if status.code == 410), "{watched:?}");
     corner.put_source("2").await;
     corner.delete_secret(&names[0]).await;
     eventually("everything is as it should be", Duration::from_secs(60), || async {
@@ -133,8 +138,8 @@ async fn connections_that_died_without_a_word_are_given_up_within_a_minute() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_api_server_that_is_stopped_for_a_minute_finds_everything_as_it_was() {
-    let mut cluster = OwnCluster::up();
-    let corner = Corner::on("stopped", cluster.kubeconfig.clone()).await;
+    let mut cluster = ControlPlane::start_own().unwrap_or_else(|error| panic!("{error:#}"));
+    let corner = Corner::on("stopped", cluster.kubeconfig().to_owned()).await;
     let names = corner.namespaces(5).await;
     corner.put_source("1").await;
     let settings = corner.write_settings(&corner.settings());
@@ -142,7 +147,7 @@ async fn an_api_server_that_is_stopped_for_a_minute_finds_everything_as_it_was()
     join_all(names.iter().map(|name| corner.settled(name, "1"))).await;
     generator.ready().await;
 
-    cluster.command("stop apiserver");
+    cluster.command("stop apiserver").unwrap();
     let stopped = Instant::now();
     while stopped.elapsed() < Duration::from_secs(60) {
         for path in ["/healthz", "/readyz"] {
@@ -151,10 +156,10 @@ async fn an_api_server_that_is_stopped_for_a_minute_finds_everything_as_it_was()
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     assert_eq!(generator.metric("image_pull_secrets_leader").await, Some(0.0), "its Lease ran out");
-    cluster.command("start apiserver");
+    cluster.command("start apiserver").unwrap();
     // It would come back by itself, after its own longest wait.
-    cluster.command("kill controller-manager");
-    cluster.command("start controller-manager");
+    cluster.command("kill controller-manager").unwrap();
+    cluster.command("start controller-manager").unwrap();
 
     let back = Instant::now();
     corner.delete_secret(&names[0]).await;

@@ -5,13 +5,15 @@
 mod admission;
 mod cleanup;
 mod conflicts;
+#[path = "../../../e2e-tests/src/control_plane.rs"]
+#[allow(dead_code)]
+mod control_plane;
 mod drift;
 mod failover;
 mod faults;
 mod harness;
 mod operations;
 mod overload;
-mod own_cluster;
 mod policy;
 #[path = "../../../e2e-tests/tests/e2e/proxy.rs"]
 mod proxy;
