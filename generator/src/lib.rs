@@ -12,6 +12,8 @@ pub mod content;
 pub mod controller;
 pub mod error;
 pub mod events;
+#[cfg(test)]
+mod fake;
 pub mod file;
 pub mod footprint;
 pub mod index;

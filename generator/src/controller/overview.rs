@@ -43,7 +43,9 @@ impl Controller {
             }
         }
         self.setup.writer.metrics.show_copies(&counts);
-        self.setup.reporter.foreign(foreign);
+        if self.counted_all {
+            self.setup.reporter.foreign(foreign);
+        }
         let sees_all = self.is_complete() && self.sees_leftovers();
         if sees_all && self.failures.is_empty() && self.troubles.is_empty() {
             let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
