@@ -232,6 +232,7 @@ impl Controller {
         if tokio::time::timeout(LAST_WRITES, last_writes).await.is_err() {
             tracing::warn!("{} namespaces were being written to when it stopped", self.busy.len());
         }
+        self.progress.report_all(&self.setup.rules.settings, &self.setup.reporter);
         self.setup.reporter.flush().await;
     }
 

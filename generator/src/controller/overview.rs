@@ -52,7 +52,7 @@ impl Controller {
             self.setup.writer.metrics.last_full_sync.set(i64::try_from(now.as_secs()).unwrap_or_default());
             self.setup.done.cancel();
         }
-        self.progress.report(&self.setup.rules.settings, &self.setup.reporter);
+        self.progress.report(&self.setup.rules.settings, &self.setup.reporter, Instant::now());
     }
 
     pub(super) fn required_trouble(&self) -> Option<&str> {
