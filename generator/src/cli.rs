@@ -71,8 +71,8 @@ pub struct CommonArgs {
     #[arg(long, value_name = "NAME", env = "GENERATOR_CONTEXT")]
     pub context: Option<String>,
 
-    /// Limits everything to namespaces with these labels, written as for `kubectl --selector`. With --policy, the
-    /// namespaceSelector of the policy counts as well.
+    /// Limits everything to namespaces with these labels, written as for `kubectl --selector`: cleanup removes nothing from
+    /// others. With --policy, the namespaceSelector of the policy counts as well, but for cleanup.
     #[arg(long, value_name = "SELECTOR", env = "GENERATOR_NAMESPACE_SELECTOR", value_parser = parse_selector)]
     pub namespace_selector: Option<Selector>,
 

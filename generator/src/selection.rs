@@ -16,6 +16,8 @@ pub enum Selection {
     Matching(Vec<Selector>),
     /// None at all: what `cleanup` wants.
     Nothing,
+    /// None at all, and only those that match this are any business of ours: what a `cleanup` of some namespaces wants.
+    NothingIn(Selector),
 }
 
 impl Selection {
@@ -23,13 +25,30 @@ impl Selection {
     pub fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
         match self {
             Self::Matching(selectors) => selectors.iter().all(|selector| selector.matches(labels)),
-            Self::Nothing => false,
+            Self::Nothing | Self::NothingIn(_) => false,
         }
+    }
+
+    /// Whether anything may be done in a namespace with these labels.
+    pub fn concerns(&self, labels: &BTreeMap<String, String>) -> bool {
+        match self {
+            Self::Matching(_) | Self::Nothing => true,
+            Self::NothingIn(selector) => selector.matches(labels),
+        }
+    }
+
+    /// Whether no namespace is for copies, whatever its labels.
+    pub fn selects_nothing(&self) -> bool {
+        matches!(self, Self::Nothing | Self::NothingIn(_))
     }
 
     /// Whether labels matter at all.
     pub fn looks_at_labels(&self) -> bool {
-        matches!(self, Self::Matching(selectors) if selectors.iter().any(|selector| !selector.selects_all()))
+        match self {
+            Self::Matching(selectors) => selectors.iter().any(|selector| !selector.selects_all()),
+            Self::Nothing => false,
+            Self::NothingIn(_) => true,
+        }
     }
 }
 

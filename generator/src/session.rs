@@ -67,9 +67,11 @@ impl Session {
         Self::new(context, &configuration.settings, Selection::Matching(selectors), Removal::Recorded, footprint, done)
     }
 
-    /// Begins to remove everything that `footprint` says there may be.
+    /// Begins to remove everything that `footprint` says there may be; only from namespaces that the command line selects,
+    /// where it selects any.
     pub fn removing(context: &Context, settings: &Arc<Settings>, removal: Removal, footprint: &Footprint) -> Self {
-        Self::new(context, settings, Selection::Nothing, removal, footprint, CancellationToken::new())
+        let selection = context.selector.clone().map_or(Selection::Nothing, Selection::NothingIn);
+        Self::new(context, settings, selection, removal, footprint, CancellationToken::new())
     }
 
     fn new(
@@ -81,7 +83,7 @@ impl Session {
         done: CancellationToken,
     ) -> Self {
         // What has to be seen before it can be said that all is well. What is only left over may be forbidden to watch.
-        let removes_all = selection == Selection::Nothing;
+        let removes_all = selection.selects_nothing();
         let everything = Footprint::of(settings).and(footprint.clone());
         let required = if removes_all { everything.watches() } else { Footprint::of(settings).watches() };
         // Room for a page of objects.

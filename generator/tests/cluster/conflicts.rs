@@ -15,14 +15,18 @@ async fn a_foreign_secret_is_kept_and_told() {
     corner.put_secret(&namespace, "kubernetes.io/dockerconfigjson", &theirs).await;
     let before = corner.copy(&namespace).await.unwrap();
     corner.put_source("1").await;
-    let generator = corner.run(&corner.settings(), &[]);
+    // Also where everything is looked at anew again and again.
+    let generator = corner.run(&corner.settings(), &["--interval", "1s"]);
     generator.ready().await;
     corner.put_source("2").await;
     stays("the foreign Secret is as it was", || async { corner.copy(&namespace).await.as_ref() == Some(&before) })
         .await;
     generator.logs("was not made by the generator").await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(generator.log().matches("was not made by the generator").count(), 1, "{}", generator.log());
     let foreign = format!("image_pull_secrets_copies{{secret=\"{}\",state=\"foreign\"}}", corner.name);
-    assert_eq!(generator.metric(&foreign).await, Some(1.0));
+    eventually("it is counted", Duration::from_secs(10), || async { generator.metric(&foreign).await == Some(1.0) })
+        .await;
     let events = Api::<Event>::namespaced(corner.client.clone(), &namespace);
     eventually("there is one Event on it", Duration::from_secs(10), || async {
         let events = events.list(&ListParams::default()).await.unwrap();
