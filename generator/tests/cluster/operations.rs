@@ -2,17 +2,13 @@
 
 use crate::admission::refuse_by_webhook;
 use crate::harness::{Corner, docker_config, eventually, stays};
-use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
-use kube::{Api, Resource};
 use rstest::rstest;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use std::fmt::Debug;
 use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -25,22 +21,16 @@ async fn sigterm_ends_it_with_0() {
     assert!(finished.log.trim_end().ends_with("stopped"), "{}", finished.log);
 }
 
-/// A Deployment or StatefulSet with one Pod, which cannot pull.
+/// One Pod of a controller, which cannot pull.
 struct Stuck {
     pods: Api<Pod>,
     first: Pod,
 }
 
 impl Stuck {
-    async fn new<K>(corner: &Corner, namespace: &str, spec: Value) -> Self
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize,
-    {
-        eventually("there is a ServiceAccount", Duration::from_secs(20), || async {
-            corner.accounts(namespace).get_opt("default").await.unwrap().is_some()
-        })
-        .await;
-        let mut document = json!({
+    /// Of a Deployment, which makes another in its place.
+    async fn of_deployment(corner: &Corner, namespace: &str) -> Self {
+        let deployment: Deployment = serde_json::from_value(json!({
             "metadata": {"name": "web"},
             "spec": {
                 "replicas": 1, "selector": {"matchLabels": {"app": "web"}},
@@ -49,11 +39,15 @@ impl Stuck {
                     "spec": {"containers": [{"name": "app", "image": "ghcr.io/acme/app"}]},
                 },
             },
-        });
-        document["spec"].as_object_mut().unwrap().append(&mut spec.as_object().unwrap().clone());
-        let workload: K = serde_json::from_value(document).unwrap();
-        Api::namespaced(corner.client.clone(), namespace).create(&PostParams::default(), &workload).await.unwrap();
-        let pods = Api::<Pod>::namespaced(corner.client.clone(), namespace);
+        }))
+        .unwrap();
+        has_account(corner, namespace).await;
+        Api::namespaced(corner.client.clone(), namespace).create(&PostParams::default(), &deployment).await.unwrap();
+        Self::first(Api::namespaced(corner.client.clone(), namespace)).await
+    }
+
+    /// The first Pod that there is.
+    async fn first(pods: Api<Pod>) -> Self {
         eventually("there is a Pod", Duration::from_secs(20), || async { only(&pods).await.is_some() }).await;
         let first = only(&pods).await.unwrap();
         let stuck = Self { pods, first };
@@ -93,6 +87,13 @@ impl Stuck {
     }
 }
 
+async fn has_account(corner: &Corner, namespace: &str) {
+    eventually("there is a ServiceAccount", Duration::from_secs(20), || async {
+        corner.accounts(namespace).get_opt("default").await.unwrap().is_some()
+    })
+    .await;
+}
+
 async fn only(pods: &Api<Pod>) -> Option<Pod> {
     let pods = pods.list(&ListParams::default()).await.unwrap().items;
     pods.into_iter().find(|pod| pod.metadata.deletion_timestamp.is_none())
@@ -112,10 +113,7 @@ async fn a_pod_that_is_older_than_its_reference_is_evicted_once(
 ) {
     let corner = Corner::new(corner).await;
     let namespace = corner.namespace("a").await;
-    eventually("there is a ServiceAccount", Duration::from_secs(20), || async {
-        corner.accounts(&namespace).get_opt("default").await.unwrap().is_some()
-    })
-    .await;
+    has_account(&corner, &namespace).await;
     let list: Vec<_> = inherited.iter().map(|name| json!({"name": name})).collect();
     corner.patch_account(&namespace, json!({"imagePullSecrets": list})).await;
     if has_budget {
@@ -125,7 +123,7 @@ async fn a_pod_that_is_older_than_its_reference_is_evicted_once(
         .unwrap();
         Api::namespaced(corner.client.clone(), &namespace).create(&PostParams::default(), &budget).await.unwrap();
     }
-    let stuck = Stuck::new::<Deployment>(&corner, &namespace, json!({})).await;
+    let stuck = Stuck::of_deployment(&corner, &namespace).await;
     // Ages are told in whole seconds.
     tokio::time::sleep(Duration::from_secs(1)).await;
     corner.put_source("1").await;
@@ -143,16 +141,28 @@ async fn a_pod_that_is_older_than_its_reference_is_evicted_once(
 async fn a_pod_that_took_the_place_of_a_stuck_one_is_not_evicted_for_it() {
     let corner = Corner::new("successor").await;
     let namespace = corner.namespace("a").await;
-    let stuck = Stuck::new::<StatefulSet>(&corner, &namespace, json!({"serviceName": "web"})).await;
+    has_account(&corner, &namespace).await;
+    // As of a StatefulSet: the next one has the same name.
+    let owner: ConfigMap = serde_json::from_value(json!({"metadata": {"name": "web"}})).unwrap();
+    let owners = Api::<ConfigMap>::namespaced(corner.client.clone(), &namespace);
+    let owner = owners.create(&PostParams::default(), &owner).await.unwrap().metadata.uid;
+    let pod: Pod = serde_json::from_value(json!({
+        "metadata": {"name": "web-0", "ownerReferences": [
+            {"apiVersion": "v1", "kind": "ConfigMap", "name": "web", "uid": owner, "controller": true},
+        ]},
+        "spec": {"containers": [{"name": "app", "image": "ghcr.io/acme/app"}]},
+    }))
+    .unwrap();
+    let pods = Api::<Pod>::namespaced(corner.client.clone(), &namespace);
+    pods.create(&PostParams::default(), &pod).await.unwrap();
+    let stuck = Stuck::first(pods).await;
     corner.label_namespace(&namespace, json!({"labels": {"refuses": corner.name}})).await;
     let webhook = refuse_by_webhook(&corner, "CREATE", "pods/eviction", &json!({"refuses": corner.name})).await;
     corner.put_source("1").await;
     let generator = corner.run(&corner.settings(), &["--restart-stuck-pods"]);
     generator.logs("and will try again: Internal error occurred: failed calling webhook").await;
-    let name = stuck.first.metadata.name.as_ref().unwrap();
-    stuck.pods.delete(name, &DeleteParams::default().grace_period(0)).await.unwrap();
-    let successor = stuck.next().await;
-    assert_eq!(successor.metadata.name, stuck.first.metadata.name);
+    stuck.pods.delete("web-0", &DeleteParams::default().grace_period(0)).await.unwrap();
+    let successor = stuck.pods.create(&PostParams::default(), &pod).await.unwrap();
     stuck.becomes(&successor, "Running", json!({"running": {}})).await;
     webhook.remove().await;
     // The next try would be within 4 s.
@@ -166,7 +176,7 @@ async fn a_pod_that_took_the_place_of_a_stuck_one_is_not_evicted_for_it() {
 async fn a_stuck_pod_in_an_excluded_namespace_is_left_alone() {
     let corner = Corner::new("left-alone").await;
     let namespace = corner.namespace("a").await;
-    let stuck = Stuck::new::<Deployment>(&corner, &namespace, json!({})).await;
+    let stuck = Stuck::of_deployment(&corner, &namespace).await;
     // What the administrators of that namespace made themselves.
     corner.put_secret(&namespace, "kubernetes.io/dockerconfigjson", &docker_config("theirs")).await;
     corner.patch_account(&namespace, json!({"imagePullSecrets": [{"name": corner.name}]})).await;
