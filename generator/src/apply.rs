@@ -298,6 +298,9 @@ fn reference_operations(change: &ReferenceChange) -> Vec<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::Removal;
+    use crate::selection::Selection;
+    use image_pull_secrets::settings::Settings;
     use rstest::rstest;
 
     fn change(add: &[&str], remove: &[(usize, &str)], added: &[&str]) -> ReferenceChange {
@@ -339,6 +342,31 @@ mod tests {
         json_patch::patch(&mut account, &patch).unwrap();
         expected["metadata"]["resourceVersion"] = json!("7");
         assert_eq!(account, expected);
+    }
+
+    #[rstest]
+    #[case::is_forbidden(
+        json!({"code": 403, "message": "serviceaccounts \"default\" is forbidden: User \"u\" cannot get resource \"serviceaccounts\""}),
+        Reason::Refused,
+        "verbs: [\"get\"], resourceNames: [\"default\"]}"
+    )]
+    #[case::fails(json!({"code": 500, "message": "broken"}), Reason::Outdated, "changed meanwhile (409)")]
+    #[tokio::test]
+    async fn where_the_look_after_a_conflict(#[case] answer: Value, #[case] reason: Reason, #[case] told: &str) {
+        let conflict = json!({"code": 409, "message": "changed meanwhile"});
+        let (_, client) = crate::fake::api_server(&[conflict, answer]);
+        let writer = Writer { client, metrics: Arc::default() };
+        let rules = Rules {
+            settings: Arc::new(Settings::from_value(&json!({"secrets": [{"name": "a"}]})).unwrap()),
+            selection: Selection::Matching(vec![]),
+            removal: Removal::Recorded,
+            delete_with_source: false,
+            sources: BTreeMap::new(),
+            own_sources: Default::default(),
+        };
+        let failure = writer.apply(&Action::Refer(change(&["a"], &[], &["a"])), &rules).await.failure.unwrap();
+        assert_eq!(failure.reason, reason);
+        assert!(failure.message.contains(told), "{failure}");
     }
 
     #[test]
