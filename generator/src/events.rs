@@ -34,7 +34,7 @@ pub struct Reporter {
 }
 
 enum Message {
-    Publish(Event, ObjectReference),
+    Publish(Box<(Event, ObjectReference)>),
     /// Everything before it has been published.
     Flush(oneshot::Sender<()>),
 }
@@ -122,7 +122,7 @@ impl Reporter {
             action: "Copy".to_owned(),
             secondary: None,
         };
-        if queue.try_send(Message::Publish(event, about)).is_err() {
+        if queue.try_send(Message::Publish(Box::new((event, about)))).is_err() {
             tracing::debug!("an Event {reason} is not published: {QUEUE} others wait for it");
         }
     }
@@ -132,7 +132,7 @@ async fn publish_all(client: Client, instance: Instance, mut messages: Receiver<
     let mut was_forbidden = false;
     while let Some(message) = messages.recv().await {
         let (event, about) = match message {
-            Message::Publish(event, about) => (event, about),
+            Message::Publish(publication) => *publication,
             Message::Flush(done) => {
                 let _ = done.send(());
                 continue;
