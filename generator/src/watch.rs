@@ -139,7 +139,7 @@ fn told(status: &Status) -> String {
 impl Watcher {
     /// Watches until nobody wants the reports any more.
     pub async fn watch(self, watched: Watched) {
-        // It ends when nobody does.
+        // `None` then.
         let _ = match &watched {
             Watched::Namespaces => {
                 let stream = watcher(Api::<PartialObjectMeta<Namespace>>::all(self.client.clone()), config(None));
@@ -257,7 +257,7 @@ impl Watcher {
         };
     }
 
-    /// Reports what the events mean, until nobody wants the reports any more.
+    /// Reports what the events mean. `None` once nobody wants the reports any more.
     async fn follow<K>(
         &self,
         watched: &Watched,

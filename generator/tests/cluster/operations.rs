@@ -160,7 +160,7 @@ async fn a_pod_that_took_the_place_of_a_stuck_one_is_not_evicted_for_it() {
     let webhook = refuse_by_webhook(&corner, "CREATE", "pods/eviction", &json!({"refuses": corner.name})).await;
     corner.put_source("1").await;
     let generator = corner.run(&corner.settings(), &["--restart-stuck-pods"]);
-    generator.logs("and will try again: Internal error occurred: failed calling webhook").await;
+    generator.logs("cannot evict Pod").await;
     stuck.pods.delete("web-0", &DeleteParams::default().grace_period(0)).await.unwrap();
     let successor = stuck.pods.create(&PostParams::default(), &pod).await.unwrap();
     stuck.becomes(&successor, "Running", json!({"running": {}})).await;
