@@ -4,6 +4,7 @@ mod names;
 mod parse;
 mod pattern;
 
+pub use names::is_qualified_name;
 pub use parse::{Fault, Faults};
 pub use pattern::ImagePattern;
 

@@ -43,7 +43,7 @@ impl Writer {
     /// Carries out one action.
     pub async fn apply(&self, action: &Action, rules: &Rules) -> Outcome {
         let mut news = Vec::new();
-        let result = match action {
+        let mut result = match action {
             Action::Create(target) => self.create(target, rules, &mut news).await,
             Action::Update(target, seen) => self.update(target, seen, rules, &mut news).await,
             Action::Recreate(target, version) => match self.delete(target, version, &mut news).await {
@@ -55,7 +55,9 @@ impl Writer {
         };
         if let Err(Failure { reason: Reason::Outdated, .. }) = &result {
             // What the plan saw is no longer so, and the watch may be late: look, so that the next plan is right.
-            self.look(action, rules, &mut news).await;
+            if let Err(refused @ Failure { reason: Reason::Refused, .. }) = self.look(action, rules, &mut news).await {
+                result = Err(refused);
+            }
         }
         Outcome { news, failure: result.err() }
     }
@@ -163,8 +165,8 @@ impl Writer {
         }
     }
 
-    /// Reads what an action was about, for the index.
-    async fn look(&self, action: &Action, rules: &Rules, news: &mut Vec<News>) {
+    /// Reads what an action was about, for the index. Where that fails, the watch will tell.
+    async fn look(&self, action: &Action, rules: &Rules, news: &mut Vec<News>) -> Result<(), Failure> {
         match action {
             Action::Create(target)
             | Action::Update(target, _)
@@ -182,8 +184,7 @@ impl Writer {
                             news.push(News::NoSecret(namespace, name, version.clone()));
                         }
                     }
-                    // The watch will tell.
-                    Err(_) => {}
+                    Err(failure) => return Err(failure),
                 }
             }
             Action::Refer(change) => {
@@ -197,10 +198,11 @@ impl Writer {
                     Err(Failure { reason: Reason::NotFound, .. }) => {
                         news.push(News::NoServiceAccount(namespace, name, change.version.clone()));
                     }
-                    Err(_) => {}
+                    Err(failure) => return Err(failure),
                 }
             }
         }
+        Ok(())
     }
 
     fn secrets(&self, target: &Target) -> Api<Secret> {
@@ -296,6 +298,9 @@ fn reference_operations(change: &ReferenceChange) -> Vec<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::Removal;
+    use crate::selection::Selection;
+    use image_pull_secrets::settings::Settings;
     use rstest::rstest;
 
     fn change(add: &[&str], remove: &[(usize, &str)], added: &[&str]) -> ReferenceChange {
@@ -338,6 +343,31 @@ mod tests {
         json_patch::patch(&mut account, &patch).unwrap();
         expected["metadata"]["resourceVersion"] = json!("7");
         assert_eq!(account, expected);
+    }
+
+    #[rstest]
+    #[case::is_forbidden(
+        json!({"code": 403, "message": "serviceaccounts \"default\" is forbidden: User \"u\" cannot get resource \"serviceaccounts\""}),
+        Reason::Refused,
+        "verbs: [\"get\"], resourceNames: [\"default\"]}"
+    )]
+    #[case::fails(json!({"code": 500, "message": "broken"}), Reason::Outdated, "changed meanwhile (409)")]
+    #[tokio::test]
+    async fn where_the_look_after_a_conflict(#[case] answer: Value, #[case] reason: Reason, #[case] told: &str) {
+        let conflict = json!({"code": 409, "message": "changed meanwhile"});
+        let (_, client) = crate::fake_api::answering(&[conflict, answer]);
+        let writer = Writer { client, metrics: Arc::default() };
+        let rules = Rules {
+            settings: Arc::new(Settings::from_value(&json!({"secrets": [{"name": "a"}]})).unwrap()),
+            selection: Selection::Matching(vec![]),
+            removal: Removal::Recorded,
+            delete_with_source: false,
+            sources: BTreeMap::new(),
+            own_sources: Default::default(),
+        };
+        let failure = writer.apply(&Action::Refer(change(&["a"], &[], &["a"])), &rules).await.failure.unwrap();
+        assert_eq!(failure.reason, reason);
+        assert!(failure.message.contains(told), "{failure}");
     }
 
     #[test]

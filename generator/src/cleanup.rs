@@ -1,7 +1,7 @@
 //! `cleanup`: removes every copy and every reference that the generator made.
 //!
-//! It is the same plan as ever, with no namespace selected. It takes the Lease first, so that a generator that still runs does
-//! not put everything back meanwhile.
+//! It is the same plan as ever, with no namespace selected; with a selector, other namespaces are left as they are. It takes
+//! the Lease first, so that a generator that still runs does not put everything back meanwhile.
 
 use crate::cli::CleanupArgs;
 use crate::footprint::Footprint;
@@ -117,7 +117,12 @@ async fn remove(surroundings: &Surroundings, job: &Job, stop: &CancellationToken
     }
     if taken_over {
         println!("A generator holds no Lease for the next minutes: remove its Deployment now, or it will begin again.");
-    } else if let Some(Err(error)) = stop.run_until_cancelled(surroundings.record.delete()).await {
+    }
+    if surroundings.context.selector.is_some() {
+        println!(
+            "Only namespaces that the selector matches were looked at: the Lease still records what others may have."
+        );
+    } else if !taken_over && let Some(Err(error)) = stop.run_until_cancelled(surroundings.record.delete()).await {
         tracing::warn!("{error:#}");
     }
     Ok(ExitCode::SUCCESS)

@@ -71,8 +71,8 @@ pub struct CommonArgs {
     #[arg(long, value_name = "NAME", env = "GENERATOR_CONTEXT")]
     pub context: Option<String>,
 
-    /// Limits everything to namespaces with these labels, written as for `kubectl --selector`. With --policy, the
-    /// namespaceSelector of the policy counts as well.
+    /// Limits everything to namespaces with these labels, written as for `kubectl --selector`: cleanup removes nothing from
+    /// others. With --policy, the namespaceSelector of the policy counts as well, but for cleanup.
     #[arg(long, value_name = "SELECTOR", env = "GENERATOR_NAMESPACE_SELECTOR", value_parser = parse_selector)]
     pub namespace_selector: Option<Selector>,
 
@@ -130,9 +130,10 @@ pub struct RunArgs {
     #[arg(long, env = "GENERATOR_DELETE_WITH_SOURCE")]
     pub delete_with_source: bool,
 
-    /// Evicts Pods that cannot pull an image because they are older than the reference to the secret, once each, as far as
-    /// their PodDisruptionBudgets allow. Only Pods with a controller are evicted. By default they are left alone.
-    #[arg(long, env = "GENERATOR_RESTART_STUCK_PODS")]
+    /// Evicts Pods that have not started because they cannot pull an image, and are older than the reference to the secret,
+    /// once each. Only Pods with a controller are evicted, and no PodDisruptionBudget is asked about a Pod that has not
+    /// started. By default they are left alone.
+    #[arg(long, env = "GENERATOR_RESTART_STUCK_PODS", conflicts_with = "once")]
     pub restart_stuck_pods: bool,
 
     /// Writes to at most this many namespaces at the same time.
@@ -250,6 +251,12 @@ mod tests {
     #[case::the_past("-1m", Err("must not be negative"))]
     fn durations(#[case] text: &str, #[case] expected: Result<u64, &str>) {
         assert_eq!(parse_duration(text), expected.map(Duration::from_secs).map_err(str::to_owned));
+    }
+
+    #[test]
+    fn pods_are_restarted_only_by_what_goes_on_watching_them() {
+        let error = Cli::try_parse_from(["generator", "run", "--once", "--restart-stuck-pods"]).unwrap_err();
+        assert!(error.to_string().contains("'--once' cannot be used with '--restart-stuck-pods'"), "{error}");
     }
 
     #[test]

@@ -29,6 +29,9 @@ use progress::Progress;
 /// How often the metrics of all namespaces are counted anew, at most: it takes some milliseconds for thousands of them.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
 
+/// How often it is said that everything still is as it should be.
+const QUIET: Duration = Duration::from_secs(15);
+
 /// How long what is in flight may take once it is to stop.
 const LAST_WRITES: Duration = Duration::from_secs(10);
 
@@ -210,10 +213,16 @@ impl Controller {
     pub async fn run(&mut self, stop: CancellationToken) {
         while !stop.is_cancelled() {
             self.dispatch(&stop);
-            // At once when everything is known for the first time; then every while.
-            let count_at =
-                if self.is_complete() && !self.counted_all { Instant::now() } else { self.last_count + COUNT_EVERY };
-            let report_at = (self.is_idle() && !self.settled).then_some(count_at);
+            if let Some(stuck) = &mut self.setup.stuck_pods {
+                stuck.evict(&self.index, &self.setup.rules);
+            }
+            // At once when everything is known for the first time; then every while, also where nothing happens.
+            let count_at = match self.settled {
+                true => self.last_count + QUIET,
+                false if self.is_complete() && !self.counted_all => Instant::now(),
+                false => self.last_count + COUNT_EVERY,
+            };
+            let report_at = self.is_idle().then_some(count_at);
             if report_at.is_some_and(|at| at <= Instant::now()) {
                 self.report_settled();
                 continue;
@@ -224,6 +233,7 @@ impl Controller {
             }
         }
         self.finish().await;
+        self.progress.report_all(&self.setup.rules.settings, &self.setup.reporter);
         self.setup.reporter.flush().await;
     }
 
@@ -233,6 +243,9 @@ impl Controller {
         let last_writes = async {
             while let Some(done) = self.tasks.join_next().await {
                 successes += done.map_or(0, |done| self.take_in_done(done));
+            }
+            if let Some(stuck) = &mut self.setup.stuck_pods {
+                stuck.finish().await;
             }
         };
         if tokio::time::timeout(LAST_WRITES, last_writes).await.is_err() {
@@ -245,6 +258,12 @@ impl Controller {
     async fn step(&mut self, wake_at: Option<Instant>) -> usize {
         let wake = self.paces.next_wake().into_iter().chain(wake_at).min();
         let sleep = tokio::time::sleep_until(wake.unwrap_or_else(|| Instant::now() + PATIENCE).into());
+        let stuck_pods = async {
+            match &mut self.setup.stuck_pods {
+                Some(stuck) => stuck.changed().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             Some(done) = self.tasks.join_next() => done.map_or(0, |done| self.take_in_done(done)),
             Some(report) = self.reports.recv() => {
@@ -255,6 +274,7 @@ impl Controller {
                 }
                 0
             }
+            () = stuck_pods => 0,
             () = sleep => {
                 for namespace in self.paces.due(Instant::now()) {
                     self.enqueue(namespace);
@@ -286,19 +306,20 @@ impl Controller {
         match report {
             Report::News(news) => {
                 let listed = listed_by(&news);
-                let touched = self.setup.stuck_pods.is_some().then(|| news.namespace().map(str::to_owned)).flatten();
                 self.index.take_in(news).into_iter().for_each(|namespace| self.enqueue(namespace));
                 if let Some(watched) = listed {
                     self.take_in_listed(watched);
-                }
-                if let (Some(namespace), Some(stuck)) = (touched, &mut self.setup.stuck_pods) {
-                    stuck.look_again(&namespace, &self.index, &self.setup.rules);
                 }
             }
             Report::Source(secret, state) => self.take_in_source(secret, state),
             Report::Pod(pod) => {
                 if let Some(stuck) = &mut self.setup.stuck_pods {
-                    stuck.take_in(pod, &self.index, &self.setup.rules);
+                    stuck.take_in(pod);
+                }
+            }
+            Report::Pods(listed) => {
+                if let Some(stuck) = &mut self.setup.stuck_pods {
+                    stuck.retain(&listed);
                 }
             }
             Report::Trouble(watched, trouble) => {
@@ -310,11 +331,14 @@ impl Controller {
                     self.troubles.insert(watched, trouble);
                 }
             }
+            Report::Works(watched) => {
+                self.troubles.remove(&watched);
+                self.settled = false;
+            }
         }
     }
 
     fn take_in_listed(&mut self, watched: Watched) {
-        self.troubles.remove(&watched);
         if self.listed.insert(watched) {
             // Also where nothing changed: there may be nothing.
             self.settled = false;
@@ -333,7 +357,6 @@ impl Controller {
             return;
         };
         let Some(source) = configured.source.clone() else { return };
-        self.troubles.retain(|watched, _| !matches!(watched, Watched::Source { of, .. } if *of == secret));
         let before = self.setup.rules.sources.get(&secret);
         if let SourceState::Ready(content) = &state {
             self.setup.writer.metrics.show_source(&secret, content.resource_version);
@@ -347,11 +370,17 @@ impl Controller {
             // At the start, and at every resync: no news.
             SourceState::Ready(_) if before.is_none() => tracing::debug!(secret, source = label, "source read"),
             SourceState::Ready(_) => tracing::info!(secret, source = label, "source read"),
-            SourceState::Missing | SourceState::Gone => {
+            SourceState::Missing => {
                 metrics.show_source(&secret, None);
                 tracing::warn!(secret, source = label, "the source is missing: copies stay as they are");
                 let note = format!("Source {label} of {secret} is missing: copies stay as they are.");
                 self.setup.reporter.warn(&source, "SourceMissing", &note);
+            }
+            SourceState::Gone => {
+                metrics.show_source(&secret, None);
+                tracing::warn!(secret, source = label, "the source is gone: its copies are deleted");
+                let note = format!("Source {label} of {secret} is gone: its copies are deleted.");
+                self.setup.reporter.warn(&source, "SourceGone", &note);
             }
             SourceState::Unusable(fault) => {
                 metrics.show_source(&secret, None);

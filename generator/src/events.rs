@@ -1,7 +1,9 @@
 //! Kubernetes Events: on the source Secret what was done and what failed, on a foreign Secret that it is in the way.
 
+use crate::error::chain;
 use crate::index::Version;
 use crate::ownership::MANAGER;
+use crate::rbac::Request;
 use image_pull_secrets::settings::{Settings, Source};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
@@ -9,21 +11,32 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter as Instance};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio_util::task::TaskTracker;
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::oneshot;
 
 /// The longest note of an Event, in bytes (`validateV1EventSeries` and its neighbours in `events/v1` validation).
 const LONGEST_NOTE: usize = 1024;
 
-/// Publishes Events, without waiting for it.
+/// How many Events may wait to be published. Where the API server is away, the log has what they would say.
+const QUEUE: usize = 4096;
+
+/// How long the publication of one Event may take.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Publishes Events, one after the other, without having anybody wait for it.
 #[derive(Clone)]
 pub struct Reporter {
     /// `None` where nothing is to be published.
-    client: Option<Client>,
-    instance: Instance,
+    queue: Option<Sender<Message>>,
     /// The generator's own Pod, for what has no Secret to be told on.
     own_pod: Option<ObjectReference>,
-    tasks: TaskTracker,
     foreign: Arc<Mutex<BTreeMap<(String, String), Version>>>,
+}
+
+enum Message {
+    Publish(Box<(Event, ObjectReference)>),
+    /// Everything before it has been published.
+    Flush(oneshot::Sender<()>),
 }
 
 impl Reporter {
@@ -31,12 +44,14 @@ impl Reporter {
     pub fn new(client: Client, identity: &str, own_pod: Option<(String, String)>) -> Self {
         let own_pod = own_pod.map(|(namespace, name)| reference("Pod", &namespace, &name));
         let instance = Instance { controller: MANAGER.to_owned(), instance: Some(identity.to_owned()) };
-        Self { client: Some(client), instance, own_pod, tasks: TaskTracker::new(), foreign: Arc::default() }
+        let (queue, messages) = channel(QUEUE);
+        tokio::spawn(publish_all(client, instance, messages));
+        Self { queue: Some(queue), own_pod, foreign: Arc::default() }
     }
 
     /// Publishes nothing: for what only looks.
     pub fn silent(self) -> Self {
-        Self { client: None, ..self }
+        Self { queue: None, ..self }
     }
 
     /// Tells what was done with a source.
@@ -79,11 +94,16 @@ impl Reporter {
         }
     }
 
-    /// Waits for what is being published, for a short while.
+    /// Waits for what is to be published, for a short while.
     pub async fn flush(&self) {
-        self.tasks.close();
-        let _ = tokio::time::timeout(Duration::from_secs(3), self.tasks.wait()).await;
-        self.tasks.reopen();
+        let Some(queue) = &self.queue else { return };
+        let (done, published) = oneshot::channel();
+        let _ = tokio::time::timeout(Duration::from_secs(3), async {
+            if queue.send(Message::Flush(done)).await.is_ok() {
+                let _ = published.await;
+            }
+        })
+        .await;
     }
 
     fn about(&self, source: &Source) -> Option<ObjectReference> {
@@ -94,7 +114,7 @@ impl Reporter {
     }
 
     fn publish(&self, about: Option<ObjectReference>, type_: EventType, reason: &str, note: &str) {
-        let (Some(about), Some(client)) = (about, self.client.clone()) else { return };
+        let (Some(about), Some(queue)) = (about, &self.queue) else { return };
         let event = Event {
             type_,
             reason: reason.to_owned(),
@@ -102,16 +122,46 @@ impl Reporter {
             action: "Copy".to_owned(),
             secondary: None,
         };
-        // A recorder of its own for each: it would repeat the first note of a series instead of the present one.
-        let recorder = Recorder::new(client, self.instance.clone());
-        self.tasks.spawn(async move {
-            let published = tokio::time::timeout(Duration::from_secs(10), recorder.publish(&event, &about)).await;
-            if let Ok(Err(error)) = published {
-                tracing::debug!("cannot publish an Event: {error}");
-            }
-        });
+        if queue.try_send(Message::Publish(Box::new((event, about)))).is_err() {
+            tracing::debug!("an Event {reason} is not published: {QUEUE} others wait for it");
+        }
     }
 }
+
+async fn publish_all(client: Client, instance: Instance, mut messages: Receiver<Message>) {
+    let mut was_forbidden = false;
+    while let Some(message) = messages.recv().await {
+        let (event, about) = match message {
+            Message::Publish(publication) => *publication,
+            Message::Flush(done) => {
+                let _ = done.send(());
+                continue;
+            }
+        };
+        // A recorder of its own for each: it would repeat the first note of a series instead of the present one.
+        let recorder = Recorder::new(client.clone(), instance.clone());
+        let published = tokio::time::timeout(LIMIT, recorder.publish(&event, &about)).await;
+        let why = match &published {
+            Ok(Ok(())) => continue,
+            Ok(Err(error)) => chain(error),
+            Err(_) => format!("no answer within {} s", LIMIT.as_secs()),
+        };
+        let rule = match &published {
+            Ok(Err(kube::Error::Api(status))) => CREATE.missing_rule(status),
+            _ => None,
+        };
+        match rule {
+            Some(rule) if !was_forbidden => {
+                was_forbidden = true;
+                tracing::warn!("cannot publish Events: {rule}");
+            }
+            _ => tracing::debug!("cannot publish an Event {}: {why}", event.reason),
+        }
+    }
+}
+
+const CREATE: Request<'static> =
+    Request { verb: "create", group: "events.k8s.io", resource: "events", namespace: None, name: None };
 
 fn reference(kind: &str, namespace: &str, name: &str) -> ObjectReference {
     ObjectReference {

@@ -8,7 +8,7 @@ use kube::Client;
 use kube::client::Body;
 use serde_json::{Value, json};
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// A client of an API server that answers so: the status code and the document, by the request's method and document.
 pub fn client<F: Future<Output = (u16, Value)> + Send + 'static>(
@@ -32,4 +32,19 @@ pub fn client<F: Future<Output = (u16, Value)> + Send + 'static>(
 pub fn refusal(code: u16) -> (u16, Value) {
     let reason = if code == 404 { "NotFound" } else { "" };
     (code, json!({"kind": "Status", "status": "Failure", "code": code, "message": "no", "reason": reason}))
+}
+
+/// The documents that it was asked with so far, and a client of an API server that gives one of these answers after the other,
+/// the last one for ever; the `code` of each is also the status code.
+pub fn answering(answers: &[Value]) -> (Arc<Mutex<Vec<Value>>>, Client) {
+    let asked = Arc::<Mutex<Vec<Value>>>::default();
+    let (seen, answers) = (asked.clone(), answers.to_vec());
+    let client = client(move |_, document| {
+        let mut seen = seen.lock().unwrap();
+        let answer = answers[seen.len().min(answers.len() - 1)].clone();
+        seen.push(document);
+        let code = u16::try_from(answer["code"].as_u64().unwrap_or(200)).unwrap();
+        async move { (code, answer) }
+    });
+    (asked, client)
 }

@@ -33,20 +33,6 @@ pub enum News {
     ServiceAccounts(Option<String>, BTreeSet<(String, String)>),
 }
 
-impl News {
-    /// The namespace that the news is about, where it is about one.
-    pub fn namespace(&self) -> Option<&str> {
-        match self {
-            Self::Namespace(namespace, _)
-            | Self::Secret(namespace, ..)
-            | Self::NoSecret(namespace, ..)
-            | Self::ServiceAccount(namespace, ..)
-            | Self::NoServiceAccount(namespace, ..) => Some(namespace),
-            Self::Namespaces(_) | Self::Secrets(..) | Self::ServiceAccounts(..) => None,
-        }
-    }
-}
-
 /// What is in the cluster, as far as it matters here.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Index {
@@ -350,7 +336,8 @@ fn remove<T>(seen: &mut BTreeMap<String, T>, name: &str, gone: &Version, version
     known && seen.remove(name).is_some()
 }
 
-fn is_excluded(metadata: &ObjectMeta, settings: &Settings) -> bool {
+/// Whether the exclude annotation is `"true"` on an object.
+pub fn is_excluded(metadata: &ObjectMeta, settings: &Settings) -> bool {
     settings
         .exclude
         .annotation

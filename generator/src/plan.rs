@@ -245,6 +245,9 @@ pub fn plan_namespace(index: &Index, name: &str, rules: &Rules) -> NamespacePlan
         plan.states = names.map(|name| (name, State::Terminating)).collect();
         return plan;
     }
+    if !rules.selection.concerns(&facts.labels) {
+        return plan;
+    }
     let selected = rules.selects(name, facts);
     for configured in &rules.settings.secrets {
         let target = Target { namespace: name.to_owned(), secret: configured.name.clone() };

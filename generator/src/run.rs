@@ -55,7 +55,7 @@ impl Surroundings {
             client,
             restart_stuck_pods: false,
             metrics: health.metrics.clone(),
-            selector: common.namespace_selector.clone(),
+            selector: common.namespace_selector.clone().filter(|selector| !selector.selects_all()),
             delete_with_source: false,
             concurrency: 32,
         };

@@ -1,8 +1,13 @@
 //! Which namespaces are selected by their labels.
 
 use anyhow::{Result, bail};
+use image_pull_secrets::settings::is_qualified_name;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::core::{Expression, Selector, SelectorExt as _};
 use std::collections::BTreeMap;
+
+const WHAT_LABELS_ARE: &str = "keys and values are letters, digits, '-', '_' and '.', at most 63, a key perhaps behind a \
+                               DNS name and '/'";
 
 /// Which namespaces are for copies, going by their labels.
 #[derive(Debug, Clone, PartialEq)]
@@ -11,6 +16,8 @@ pub enum Selection {
     Matching(Vec<Selector>),
     /// None at all: what `cleanup` wants.
     Nothing,
+    /// None at all, and only those that match this are any business of ours: what a `cleanup` of some namespaces wants.
+    NothingIn(Selector),
 }
 
 impl Selection {
@@ -18,27 +25,49 @@ impl Selection {
     pub fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
         match self {
             Self::Matching(selectors) => selectors.iter().all(|selector| selector.matches(labels)),
-            Self::Nothing => false,
+            Self::Nothing | Self::NothingIn(_) => false,
         }
+    }
+
+    /// Whether anything may be done in a namespace with these labels.
+    pub fn concerns(&self, labels: &BTreeMap<String, String>) -> bool {
+        match self {
+            Self::Matching(_) | Self::Nothing => true,
+            Self::NothingIn(selector) => selector.matches(labels),
+        }
+    }
+
+    /// Whether no namespace is for copies, whatever its labels.
+    pub fn selects_nothing(&self) -> bool {
+        matches!(self, Self::Nothing | Self::NothingIn(_))
     }
 
     /// Whether labels matter at all.
     pub fn looks_at_labels(&self) -> bool {
-        matches!(self, Self::Matching(selectors) if selectors.iter().any(|selector| !selector.selects_all()))
+        match self {
+            Self::Matching(selectors) => selectors.iter().any(|selector| !selector.selects_all()),
+            Self::Nothing => false,
+            Self::NothingIn(_) => true,
+        }
     }
 }
 
 /// Reads a label selector as `kubectl --selector` takes it: `a=b,c!=d,e in (f,g),h notin (i),j,!k`.
 ///
 /// # Errors
-/// Names the part that is not understood.
+/// Names the part that is not understood, or that no label can match: it would select nothing, and everything would go.
 pub fn parse_selector(text: &str) -> Result<Selector> {
-    split_outside_parentheses(text).into_iter().filter(|part| !part.is_empty()).map(parse_requirement).collect()
+    if text.trim().is_empty() {
+        return Ok(Selector::default());
+    }
+    split_outside_parentheses(text).into_iter().map(parse_requirement).collect()
 }
 
 fn parse_requirement(part: &str) -> Result<Expression> {
     let set = |key: &str, values: &str| {
         let values = values.trim().strip_prefix('(').and_then(|rest| rest.strip_suffix(')'));
+        // kubectl takes `()` for a set of the empty value. It is more likely that the values were forgotten.
+        let values = values.filter(|values| !values.trim().is_empty());
         values.map(|values| (key.trim().to_owned(), values.split(',').map(|v| v.trim().to_owned()).collect()))
     };
     let expression = if let Some((key, values)) = part.split_once(" notin ") {
@@ -55,26 +84,42 @@ fn parse_requirement(part: &str) -> Result<Expression> {
         Some(Expression::Exists(part.to_owned()))
     };
     match expression {
-        Some(expression) if is_key(key_of(&expression)) => Ok(expression),
+        Some(expression) if can_match(&expression) => Ok(expression),
         _ => bail!(
-            "\"{part}\" is no label requirement: write key=value, key!=value, key in (a,b), key notin (a,b), key or !key"
+            "\"{part}\" is no label requirement: write key=value, key!=value, key in (a,b), key notin (a,b), key or !key; \
+             {WHAT_LABELS_ARE}"
         ),
     }
 }
 
-fn key_of(expression: &Expression) -> &str {
-    match expression {
-        Expression::In(key, _)
-        | Expression::NotIn(key, _)
-        | Expression::Equal(key, _)
-        | Expression::NotEqual(key, _)
-        | Expression::Exists(key)
-        | Expression::DoesNotExist(key) => key,
+/// Takes a selector as an object of the cluster has it.
+///
+/// # Errors
+/// Names the requirement that says nothing, or that no label can match.
+pub fn checked(selector: LabelSelector) -> Result<Selector> {
+    let selector = Selector::try_from(selector)?;
+    match selector.clone().into_iter().find(|expression| !can_match(expression)) {
+        None => Ok(selector),
+        Some(expression) => bail!("\"{expression}\" is no label requirement: {WHAT_LABELS_ARE}"),
     }
 }
 
-fn is_key(key: &str) -> bool {
-    !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./".contains(&b))
+/// Whether there can be a label of that key and of these values (`NewRequirement` in `k8s.io/apimachinery/pkg/labels`).
+fn can_match(expression: &Expression) -> bool {
+    match expression {
+        Expression::In(key, values) | Expression::NotIn(key, values) => {
+            is_qualified_name(key) && !values.is_empty() && values.iter().all(|value| is_label_value(value))
+        }
+        Expression::Equal(key, value) | Expression::NotEqual(key, value) => {
+            is_qualified_name(key) && is_label_value(value)
+        }
+        Expression::Exists(key) | Expression::DoesNotExist(key) => is_qualified_name(key),
+    }
+}
+
+/// As `IsValidLabelValue`: a name without a prefix, or nothing.
+fn is_label_value(value: &str) -> bool {
+    value.is_empty() || !value.contains('/') && is_qualified_name(value)
 }
 
 fn split_outside_parentheses(text: &str) -> Vec<&str> {
@@ -100,6 +145,9 @@ mod tests {
     #[case::existence("team", true)]
     #[case::absence("!team", false)]
     #[case::every_part_counts("team=a,env=prod", false)]
+    #[case::an_empty_value("team=", false)]
+    #[case::a_set_with_an_empty_value("team in (,a)", true)]
+    #[case::a_key_with_a_prefix("!example.com/team", true)]
     #[case::nothing_selects_everything("", true)]
     fn selects_as_kubectl_does(#[case] selector: &str, #[case] expected: bool) {
         let labels = BTreeMap::from([("team", "a"), ("env", "dev")].map(|(k, v)| (k.to_owned(), v.to_owned())));
@@ -111,6 +159,20 @@ mod tests {
     #[case::a_set_without_parentheses("team in a", "team in a")]
     #[case::no_key("=a", "=a")]
     #[case::a_key_with_a_space("a b", "a b")]
+    #[case::a_semicolon("team=a;env=b", "team=a;env=b")]
+    #[case::two_equals_signs("team=a=b", "team=a=b")]
+    #[case::a_value_in_quotes("team='a'", "team='a'")]
+    #[case::a_value_with_a_slash("team=a/b", "team=a/b")]
+    #[case::a_value_that_ends_badly("team=a-", "team=a-")]
+    #[case::a_value_that_is_too_long(&format!("team={}", "a".repeat(64)), &format!("team={}", "a".repeat(64)))]
+    #[case::a_wrong_value_in_a_set("team in (a;b)", "team in (a;b)")]
+    #[case::an_empty_set("team in ()", "team in ()")]
+    #[case::an_empty_set_of_others("team notin ( )", "team notin ( )")]
+    #[case::two_sets("team in (a) in (b)", "team in (a) in (b)")]
+    #[case::a_key_that_is_none("Example.com/team", "Example.com/team")]
+    #[case::a_comparison("team>5", "team>5")]
+    #[case::a_negated_equality("!team=a", "!team=a")]
+    #[case::nothing_after_a_comma("team=a,", "")]
     #[case::only_the_wrong_part_is_named("a=b,team in a", "team in a")]
     fn what_is_not_a_selector_is_named(#[case] selector: &str, #[case] named: &str) {
         let error = parse_selector(selector).unwrap_err().to_string();

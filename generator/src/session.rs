@@ -67,9 +67,11 @@ impl Session {
         Self::new(context, &configuration.settings, Selection::Matching(selectors), Removal::Recorded, footprint, left)
     }
 
-    /// Begins to remove everything that `footprint` says there may be.
+    /// Begins to remove everything that `footprint` says there may be; only from namespaces that the command line selects,
+    /// where it selects any.
     pub fn removing(context: &Context, settings: &Arc<Settings>, removal: Removal, footprint: &Footprint) -> Self {
-        Self::new(context, settings, Selection::Nothing, removal, footprint, watch::Sender::new(None))
+        let selection = context.selector.clone().map_or(Selection::Nothing, Selection::NothingIn);
+        Self::new(context, settings, selection, removal, footprint, watch::Sender::new(None))
     }
 
     fn new(
@@ -81,7 +83,7 @@ impl Session {
         left: watch::Sender<Option<Footprint>>,
     ) -> Self {
         // What has to be seen before it can be said that all is well. What is only left over may be forbidden to watch.
-        let sources_matter = selection != Selection::Nothing;
+        let sources_matter = !selection.selects_nothing();
         let everything = Footprint::of(settings).and(footprint.clone());
         let required = if sources_matter { Footprint::of(settings).watches() } else { everything.watches() };
         // Room for a page of objects.

@@ -5,6 +5,7 @@ use crate::cli::SettingsArgs;
 use crate::error::chain;
 use crate::file;
 use crate::rbac::Request;
+use crate::selection::checked;
 use crate::watch;
 use anyhow::{Context as _, Result, anyhow, bail};
 use futures::StreamExt as _;
@@ -167,7 +168,7 @@ fn of_policy(name: &str, policy: &DynamicObject) -> Result<Configuration> {
         .with_context(|| format!("ClusterAdmissionPolicy {name} has no spec that can be read"))?;
     let settings =
         Settings::from_value(&spec.settings).with_context(|| format!("settings of ClusterAdmissionPolicy {name}"))?;
-    let selector = spec.namespace_selector.map(Selector::try_from).transpose();
+    let selector = spec.namespace_selector.map(checked).transpose();
     let selector = selector.with_context(|| format!("namespaceSelector of ClusterAdmissionPolicy {name}"))?;
     Ok(Configuration { settings: Arc::new(settings), selector })
 }
@@ -210,6 +211,12 @@ mod tests {
     #[case::no_settings(json!({}), "settings of ClusterAdmissionPolicy p")]
     #[case::a_selector_that_is_not_valid(
         json!({"settings": {"secrets": [{"name": "a"}]}, "namespaceSelector": {"matchExpressions": [{"key": "a", "operator": "Like"}]}}),
+        "namespaceSelector of ClusterAdmissionPolicy p")]
+    #[case::a_selector_that_nothing_can_match(
+        json!({"settings": {"secrets": [{"name": "a"}]}, "namespaceSelector": {"matchExpressions": [{"key": "a", "operator": "In", "values": []}]}}),
+        "namespaceSelector of ClusterAdmissionPolicy p")]
+    #[case::a_selector_with_a_value_that_no_label_has(
+        json!({"settings": {"secrets": [{"name": "a"}]}, "namespaceSelector": {"matchLabels": {"team": "a;b"}}}),
         "namespaceSelector of ClusterAdmissionPolicy p")]
     fn a_policy_that_cannot_be_used_is_named(#[case] spec: Value, #[case] expected: &str) {
         assert_eq!(policy(spec).unwrap_err().to_string(), expected);

@@ -20,10 +20,15 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::Sender;
+use tokio::time::Instant;
 
 /// How long a watch lasts before it is asked for again from where it was, in seconds. Five seconds later it is given up where
 /// the API server has not ended it: its connection is dead, and nobody told. (kube's own default is nearly 5 minutes.)
 pub const QUIET_SECONDS: u32 = 45;
+
+/// After how long without another error a watch works again, as far as can be told: where nothing happens, nothing is reported.
+/// It is longer than a try without an answer takes: 10 s until it begins, 10 s to connect, 55 s to wait.
+const LAPSE: Duration = Duration::from_secs(80);
 
 /// What a watch reports.
 pub enum Report {
@@ -33,8 +38,12 @@ pub enum Report {
     Source(String, SourceState),
     /// What a Pod that may be stuck is like now.
     Pod(PodSeen),
+    /// These are all the Pods that have not started yet, by namespace and name.
+    Pods(BTreeSet<(String, String)>),
     /// A watch does not work, for now.
     Trouble(Watched, Trouble),
+    /// A watch that did not work does.
+    Works(Watched),
 }
 
 /// What is watched.
@@ -95,6 +104,13 @@ impl Watched {
         }
     }
 
+    fn missing(&self) -> Option<Report> {
+        match self {
+            Self::Source { of, .. } => Some(Report::Source(of.clone(), SourceState::Missing)),
+            _ => None,
+        }
+    }
+
     fn trouble(&self, error: &watcher::Error) -> Option<Trouble> {
         let request = self.request();
         let what = match (request.namespace, request.name) {
@@ -111,17 +127,20 @@ impl Watched {
             request.missing_rule(status).or_else(|| Request { verb: "watch", ..request }.missing_rule(status))
         });
         let forbidden = rule.is_some();
-        let reason = rule.unwrap_or_else(|| {
-            status.map_or_else(|| crate::error::chain(error), |status| format!("{} ({})", status.message, status.code))
-        });
+        let reason = rule.unwrap_or_else(|| status.map_or_else(|| crate::error::chain(error), told));
         Some(Trouble { message: format!("cannot watch {what}: {reason}"), forbidden })
     }
+}
+
+fn told(status: &Status) -> String {
+    format!("{} ({})", status.message, status.code)
 }
 
 impl Watcher {
     /// Watches until nobody wants the reports any more.
     pub async fn watch(self, watched: Watched) {
-        match &watched {
+        // `None` then.
+        let _ = match &watched {
             Watched::Namespaces => {
                 let stream = watcher(Api::<PartialObjectMeta<Namespace>>::all(self.client.clone()), config(None));
                 let mut listed = BTreeSet::new();
@@ -141,7 +160,7 @@ impl Watcher {
                     }
                     Event::Delete(namespace) => Some(Report::News(News::Namespace(namespace.name_any(), None))),
                 })
-                .await;
+                .await
             }
             Watched::Secrets(name) => {
                 let stream = watcher(Api::<Secret>::all(self.client.clone()), config(Some(name)));
@@ -166,7 +185,7 @@ impl Watcher {
                         Version::of(&secret.metadata),
                     ))),
                 })
-                .await;
+                .await
             }
             Watched::ServiceAccounts(name) => {
                 let stream = watcher(Api::<ServiceAccount>::all(self.client.clone()), config(name.as_deref()));
@@ -194,17 +213,27 @@ impl Watcher {
                         Some(Report::News(News::NoServiceAccount(namespace, name, Version::of(&account.metadata))))
                     }
                 })
-                .await;
+                .await
             }
             Watched::PendingPods => {
                 let pending = config(None).fields("status.phase=Pending");
                 let stream = watcher(Api::<Pod>::all(self.client.clone()), pending);
+                let mut listed = BTreeSet::new();
+                let seen = |pod: &Pod| PodSeen::of(pod, &self.settings);
                 self.follow(&watched, stream, |event| match event {
-                    Event::Init | Event::InitDone => None,
-                    Event::InitApply(pod) | Event::Apply(pod) => Some(Report::Pod(PodSeen::of(&pod))),
-                    Event::Delete(pod) => Some(Report::Pod(PodSeen { is_stuck: false, ..PodSeen::of(&pod) })),
+                    Event::Init => {
+                        listed.clear();
+                        None
+                    }
+                    Event::InitApply(pod) => {
+                        listed.insert((pod.namespace().unwrap_or_default(), pod.name_any()));
+                        Some(Report::Pod(seen(&pod)))
+                    }
+                    Event::InitDone => Some(Report::Pods(std::mem::take(&mut listed))),
+                    Event::Apply(pod) => Some(Report::Pod(seen(&pod))),
+                    Event::Delete(pod) => Some(Report::Pod(PodSeen { is_stuck: false, ..seen(&pod) })),
                 })
-                .await;
+                .await
             }
             Watched::Source { of, namespace, name } => {
                 let stream = watcher(Api::<Secret>::namespaced(self.client.clone(), namespace), config(Some(name)));
@@ -223,34 +252,78 @@ impl Watcher {
                     Event::InitDone | Event::Delete(_) => report(SourceState::Missing),
                     Event::Apply(secret) => report(source_state(secret)),
                 })
-                .await;
+                .await
             }
-        }
+        };
     }
 
+    /// Reports what the events mean. `None` once nobody wants the reports any more.
     async fn follow<K>(
         &self,
         watched: &Watched,
         stream: impl Stream<Item = watcher::Result<Event<K>>> + Send,
         mut report_of: impl FnMut(Event<K>) -> Option<Report>,
-    ) {
+    ) -> Option<()> {
         // After an outage, the longest wait is also how long it takes to notice that it is over.
-        let backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
-        let mut events = pin!(stream.backoff(backoff));
-        while let Some(event) = events.next().await {
+        let waits = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
+        let mut events = pin!(stream.backoff(waits.clone()));
+        let mut has_trouble = false;
+        // When to ask again for a missing source by name.
+        let (mut ask_at, mut asks) = (None, waits.clone());
+        loop {
             let mut wait = None;
-            let report = match event {
-                Ok(event) => report_of(event),
-                Err(error) => {
-                    wait = status_of(&error).and_then(retry_after);
-                    watched.trouble(&error).map(|trouble| Report::Trouble(watched.clone(), trouble))
+            let report = tokio::select! {
+                event = events.next() => match event? {
+                    Ok(event) => {
+                        let is_part_of_a_list = matches!(event, Event::Init | Event::InitApply(_));
+                        if !is_part_of_a_list && std::mem::take(&mut has_trouble) {
+                            self.reports.send(Report::Works(watched.clone())).await.ok()?;
+                        }
+                        report_of(event)
+                    }
+                    Err(error) => {
+                        wait = status_of(&error).and_then(retry_after);
+                        let trouble = watched.trouble(&error);
+                        has_trouble |= trouble.is_some();
+                        trouble.map(|trouble| Report::Trouble(watched.clone(), trouble))
+                    }
+                },
+                () = tokio::time::sleep_until(ask_at.unwrap_or_else(Instant::now)), if ask_at.is_some() => {
+                    watched.missing()
+                }
+                () = tokio::time::sleep(LAPSE), if has_trouble => {
+                    has_trouble = false;
+                    Some(Report::Works(watched.clone()))
                 }
             };
-            if let Some(report) = report
-                && let report = self.confirmed(watched, report).await
-                && self.reports.send(report).await.is_err()
-            {
-                return;
+            let report = match (watched, report) {
+                // A list that came back empty is not enough to delete anything.
+                (Watched::Source { of, namespace, name }, Some(Report::Source(_, SourceState::Missing)))
+                    if self.confirm_missing =>
+                {
+                    match self.ask_for(namespace, name).await {
+                        Ok(state) => {
+                            (ask_at, asks) = (None, waits.clone());
+                            Some(Report::Source(of.clone(), state))
+                        }
+                        Err(trouble) => {
+                            ask_at = asks.next().map(|wait| Instant::now() + wait);
+                            self.reports.send(Report::Source(of.clone(), SourceState::Missing)).await.ok()?;
+                            // Beside one of the watch itself it would be no news.
+                            let is_first = !std::mem::replace(&mut has_trouble, true);
+                            is_first.then(|| Report::Trouble(watched.clone(), trouble))
+                        }
+                    }
+                }
+                (_, report) => {
+                    if matches!(report, Some(Report::Source(..))) {
+                        ask_at = None;
+                    }
+                    report
+                }
+            };
+            if let Some(report) = report {
+                self.reports.send(report).await.ok()?;
             }
             if let Some(wait) = wait {
                 tokio::time::sleep(wait).await;
@@ -258,18 +331,25 @@ impl Watcher {
         }
     }
 
-    /// A list that came back empty is not enough to delete anything: asks for a missing source by name, where that matters.
-    async fn confirmed(&self, watched: &Watched, report: Report) -> Report {
-        match (watched, report) {
-            (Watched::Source { of, namespace, name }, Report::Source(_, SourceState::Missing))
-                if self.confirm_missing =>
-            {
-                let found = Api::<Secret>::namespaced(self.client.clone(), namespace).get(name).await;
-                let gone = matches!(&found, Err(kube::Error::Api(status)) if status.is_not_found());
-                Report::Source(of.clone(), if gone { SourceState::Gone } else { SourceState::Missing })
-            }
-            (_, report) => report,
+    /// What a source is that a watch does not show, asked for by name.
+    async fn ask_for(&self, namespace: &str, name: &str) -> Result<SourceState, Trouble> {
+        let error = match Api::<Secret>::namespaced(self.client.clone(), namespace).get(name).await {
+            Ok(secret) => return Ok(source_state(secret)),
+            Err(error) => error,
+        };
+        let status = if let kube::Error::Api(status) = &error { Some(&**status) } else { None };
+        // Whatever stands between may say 404 too; only the API server says of what.
+        let is_about_it = |status: &Status| status.details.as_ref().is_some_and(|details| details.name == name);
+        if status.is_some_and(|status| status.is_not_found() && is_about_it(status)) {
+            return Ok(SourceState::Gone);
         }
+        let request =
+            Request { verb: "get", group: "", resource: "secrets", namespace: Some(namespace), name: Some(name) };
+        let rule = status.and_then(|status| request.missing_rule(status));
+        let forbidden = rule.is_some();
+        let reason = rule.unwrap_or_else(|| status.map_or_else(|| crate::error::chain(&error), told));
+        let message = format!("cannot tell whether the source {namespace}/{name} was deleted: {reason}");
+        Err(Trouble { message, forbidden })
     }
 }
 
@@ -300,3 +380,6 @@ pub fn source_state(secret: Secret) -> SourceState {
         Err(fault) => SourceState::Unusable(fault),
     }
 }
+
+#[cfg(test)]
+mod tests;

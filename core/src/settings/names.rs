@@ -10,8 +10,9 @@ pub(super) fn is_dns_subdomain(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(is_label)
 }
 
-/// An annotation's key: a name of at most 63 characters, behind an optional DNS prefix.
-pub(super) fn is_qualified_name(text: &str) -> bool {
+/// Whether this can be the key of an annotation or label: a name of at most 63 characters, behind an optional DNS prefix
+/// (`IsQualifiedName`).
+pub fn is_qualified_name(text: &str) -> bool {
     let (prefix, name) = text.split_once('/').map_or((None, text), |(prefix, name)| (Some(prefix), name));
     let ends_well = |c: char| c.is_ascii_alphanumeric();
     prefix.is_none_or(is_dns_subdomain)

@@ -85,11 +85,14 @@ fn command(name: &str, stage: &Stage, settings: &Value, kubeconfig: &Path, direc
     command
         .arg(name)
         .args(["--lease-namespace", "default", "--lease-name", &stage.id])
-        .args(["--namespace-selector", &format!("stage={}", stage.id)])
         .arg("--settings")
         .arg(file)
         .arg("--kubeconfig")
         .arg(kubeconfig);
+    // What was made is removed, also from a namespace whose label has gone.
+    if name != "cleanup" {
+        command.args(["--namespace-selector", &format!("stage={}", stage.id)]);
+    }
     command
 }
 

@@ -47,7 +47,9 @@ impl Controller {
             }
         }
         self.setup.writer.metrics.show_copies(&counts);
-        self.setup.reporter.foreign(foreign);
+        if self.counted_all {
+            self.setup.reporter.foreign(foreign);
+        }
         let sees_all = self.is_complete() && self.setup.leftovers.is_subset(&self.listed);
         if sees_all && nothing_to_do && self.failures.is_empty() && self.troubles.is_empty() {
             let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -60,7 +62,7 @@ impl Controller {
                 is_news
             });
         }
-        self.progress.report(&self.setup.rules.settings, &self.setup.reporter);
+        self.progress.report(&self.setup.rules.settings, &self.setup.reporter, Instant::now());
     }
 
     pub(super) fn required_trouble(&self) -> Option<&str> {

@@ -56,9 +56,6 @@ fn kind(action: &Action) -> &'static str {
 impl Paces {
     /// Whether an action may go now; if not, it is remembered that its namespace has something to do.
     pub(super) fn may_go(&mut self, action: &Action, namespace: &str, now: Instant) -> bool {
-        if self.objects.is_empty() {
-            return true;
-        }
         if let Some(&until) = self.kinds.get(kind(action)).filter(|&&until| until > now) {
             let pace = self.objects.entry(key(action)).or_insert_with(|| Pace::new(now));
             pace.not_before = pace.not_before.max(until);
@@ -126,6 +123,7 @@ impl Paces {
     /// Forgets what no longer makes a difference.
     pub(super) fn forget_old(&mut self, now: Instant) {
         let is_recent = |last: Instant| now.duration_since(last) < QUARREL;
+        self.kinds.retain(|_, until| *until > now);
         self.objects.retain(|_, pace| pace.not_before > now || pace.last_write.is_some_and(is_recent));
         self.objects.shrink_to_fit();
     }
@@ -193,6 +191,16 @@ mod tests {
         assert!(paces.may_go(&action("b"), "b", now + Duration::from_secs(3)));
         let refer = Action::Refer(crate::plan::ReferenceChange::default());
         assert!(paces.may_go(&refer, "a", now), "another kind");
+    }
+
+    #[test]
+    fn a_new_source_does_not_end_the_time_that_an_overloaded_api_server_asked_for() {
+        let (mut paces, now) = (Paces::default(), Instant::now());
+        paces.failed(&action("a"), &Failure { code: Some(429), ..failure(Reason::Unavailable, Some(3)) }, now);
+        paces.clear();
+        assert!(!paces.may_go(&action("a"), "a", now + Duration::from_secs(2)));
+        assert_eq!(paces.next_wake(), Some(now + Duration::from_secs(3)), "it is tried then");
+        assert!(paces.may_go(&action("a"), "a", now + Duration::from_secs(3)));
     }
 
     #[test]

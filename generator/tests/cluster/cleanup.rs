@@ -127,6 +127,32 @@ async fn the_settings_say_what_to_remove_where_nothing_is_recorded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn with_a_selector_it_removes_only_there_and_remembers_the_rest() {
+    let corner = Corner::new("some").await;
+    let (test, other) = (corner.namespace("test").await, corner.namespace("other").await);
+    corner.put_source("1").await;
+    let settings = corner.write_settings(&corner.settings());
+    let generator = corner.start(&["run", "--no-leader-elect", "--settings", settings.to_str().unwrap()]);
+    corner.settled(&test, "1").await;
+    corner.settled(&other, "1").await;
+    drop(generator);
+    let label = format!("env={}", corner.name);
+    corner.label_namespace(&test, json!({"labels": {"env": corner.name}})).await;
+    let seen = corner.finish(&["cleanup", "--dry-run", "--namespace-selector", &label]);
+    assert!(seen.out.contains(&test) && !seen.out.contains(&other), "{}", seen.out);
+    let finished = corner.finish(&["cleanup", "--yes", "--namespace-selector", &label]);
+    assert!(finished.status.success(), "{}", finished.log);
+    assert!(finished.out.contains("Only namespaces that the selector matches were looked at"), "{}", finished.out);
+    assert!(corner.copy(&test).await.is_none() && corner.references(&test).await.is_empty());
+    assert_eq!(corner.content(&other).await, Some(docker_config("1")));
+    assert_eq!(corner.references(&other).await, [corner.name.as_str()]);
+
+    let finished = corner.finish(&["cleanup", "--yes"]);
+    assert!(finished.status.success(), "{}", finished.log);
+    assert!(corner.copy(&other).await.is_none() && corner.references(&other).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_generator_that_still_runs_does_not_put_it_back() {
     let corner = Corner::new("running").await;
     let namespace = corner.namespace("a").await;

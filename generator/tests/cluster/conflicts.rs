@@ -1,6 +1,7 @@
 //! Secrets that the generator did not make.
 
 use crate::harness::{Corner, docker_config, eventually, stays};
+use crate::proxy::Mood;
 use k8s_openapi::api::core::v1::Event;
 use kube::Api;
 use kube::api::ListParams;
@@ -37,6 +38,24 @@ async fn a_foreign_secret_is_kept_and_told() {
     let _generator = corner.run(&adopting, &[]);
     corner.settled(&namespace, "2").await;
     assert_eq!(corner.copy(&namespace).await.unwrap().metadata.uid, before.metadata.uid, "taken over in place");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_foreign_secret_is_told_once_also_where_a_resync_takes_long() {
+    let corner = Corner::new("resync").await;
+    let namespace = corner.namespace("a").await;
+    corner.put_secret(&namespace, "kubernetes.io/dockerconfigjson", &docker_config("theirs")).await;
+    corner.put_source("1").await;
+    let (proxy, kubeconfig) = corner.proxy().await;
+    let settings = corner.write_settings(&corner.settings());
+    let args = ["run", "--no-leader-elect", "--interval", "8s", "--settings", settings.to_str().unwrap()];
+    let generator = corner.start_as(&args, &kubeconfig, &[]);
+    generator.logs("was not made by the generator").await;
+    proxy.change(Mood::Slow);
+    tokio::time::sleep(Duration::from_secs(25)).await;
+    let log = generator.log();
+    assert!(log.matches("source read").count() > 2, "there was no resync: {log}");
+    assert_eq!(log.matches("was not made by the generator").count(), 1, "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

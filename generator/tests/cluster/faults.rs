@@ -39,6 +39,35 @@ async fn an_outage_deletes_nothing_and_what_happened_meanwhile_is_made_good() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_outage_that_is_over_is_forgotten_also_where_nothing_happens() {
+    const LAST_FULL_SYNC: &str = "image_pull_secrets_last_full_sync_timestamp_seconds";
+    let corner = Corner::new("over").await;
+    let namespace = corner.namespace("a").await;
+    corner.put_source("1").await;
+    let (proxy, kubeconfig) = corner.proxy().await;
+    let settings = corner.write_settings(&corner.settings());
+    let generator = corner.start_as(&args(&settings), &kubeconfig, &[]);
+    corner.settled(&namespace, "1").await;
+    generator.ready().await;
+    let is_told = || {
+        let log = generator.log();
+        let of_source = format!("cannot watch secrets {}/{}", corner.ns("source"), corner.name);
+        log.lines().filter(|line| line.contains(&of_source)).count()
+    };
+    for _ in 0..2 {
+        let (told, before) = (is_told(), generator.metric(LAST_FULL_SYNC).await.unwrap());
+        proxy.change(Mood::Down);
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        proxy.change(Mood::Fine);
+        assert!(is_told() > told, "{}", generator.log());
+        eventually("all is well again", Duration::from_secs(120), || async {
+            generator.metric(LAST_FULL_SYNC).await.unwrap() > before + 5.0
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn answers_that_are_cut_off_delete_nothing() {
     let corner = Corner::new("cut").await;
     let names = corner.namespaces(30).await;

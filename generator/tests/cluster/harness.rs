@@ -202,10 +202,11 @@ impl Corner {
         if args[0] == "run" {
             command.args(["--listen", &address]);
         }
-        let selector = format!("corner={}", self.name);
+        if args[0] != "cleanup" {
+            command.args(["--namespace-selector", &format!("corner={}", self.name)]);
+        }
         command
             .args(["--kubeconfig", kubeconfig.to_str().unwrap()])
-            .args(["--namespace-selector", &selector])
             .args(["--log-level", "debug"])
             .args(&args[1..])
             .env("GENERATOR_LEASE_NAME", &self.name)

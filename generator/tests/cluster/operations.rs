@@ -1,16 +1,17 @@
 //! Signals, namespaces that go, and Pods that are stuck.
 
-use crate::admission::webhook;
-use crate::harness::{Corner, eventually, stays};
+use crate::admission::{refuse_by_webhook, webhook};
+use crate::harness::{Corner, docker_config, eventually, stays};
 use crate::proxy::Mood;
 use futures::future::join_all;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use rstest::rstest;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 
@@ -90,71 +91,173 @@ async fn sigterm_ends_what_waits_for_the_api_server(#[case] args: &[&str]) {
     assert!(told.elapsed() < Duration::from_secs(3), "{:?}", told.elapsed());
 }
 
-#[rstest]
-#[case::and_lists_nothing("stuck", &[])]
-#[case::and_inherited_what_there_was("heir", &["mine"])]
-#[tokio::test(flavor = "multi_thread")]
-async fn a_pod_that_is_older_than_its_reference_is_evicted_once(#[case] corner: &str, #[case] inherited: &[&str]) {
-    let corner = Corner::new(corner).await;
-    let namespace = corner.namespace("a").await;
+/// One Pod of a controller, which cannot pull.
+struct Stuck {
+    pods: Api<Pod>,
+    first: Pod,
+}
+
+impl Stuck {
+    /// Of a Deployment, which makes another in its place.
+    async fn of_deployment(corner: &Corner, namespace: &str) -> Self {
+        let deployment: Deployment = serde_json::from_value(json!({
+            "metadata": {"name": "web"},
+            "spec": {
+                "replicas": 1, "selector": {"matchLabels": {"app": "web"}},
+                "template": {
+                    "metadata": {"labels": {"app": "web"}},
+                    "spec": {"containers": [{"name": "app", "image": "ghcr.io/acme/app"}]},
+                },
+            },
+        }))
+        .unwrap();
+        has_account(corner, namespace).await;
+        Api::namespaced(corner.client.clone(), namespace).create(&PostParams::default(), &deployment).await.unwrap();
+        Self::first(Api::namespaced(corner.client.clone(), namespace)).await
+    }
+
+    /// The first Pod that there is.
+    async fn first(pods: Api<Pod>) -> Self {
+        eventually("there is a Pod", Duration::from_secs(20), || async { only(&pods).await.is_some() }).await;
+        let first = only(&pods).await.unwrap();
+        let stuck = Self { pods, first };
+        stuck.cannot_pull(&stuck.first).await;
+        stuck
+    }
+
+    /// As the kubelet would, which the test cluster does not run.
+    async fn cannot_pull(&self, pod: &Pod) {
+        self.becomes(pod, "Pending", json!({"waiting": {"reason": "ImagePullBackOff", "message": "x"}})).await;
+    }
+
+    async fn becomes(&self, pod: &Pod, phase: &str, state: Value) {
+        let container = json!({
+            "name": "app", "image": "ghcr.io/acme/app", "imageID": "", "ready": phase == "Running", "restartCount": 0,
+            "state": state,
+        });
+        let status = Patch::Merge(json!({"status": {"phase": phase, "containerStatuses": [container]}}));
+        let name = pod.metadata.name.as_ref().unwrap();
+        self.pods.patch_status(name, &PatchParams::default(), &status).await.unwrap();
+    }
+
+    /// Waits for another Pod in place of the first.
+    async fn next(&self) -> Pod {
+        eventually("there is another Pod", Duration::from_secs(20), || async {
+            only(&self.pods).await.is_some_and(|pod| pod.metadata.uid != self.first.metadata.uid)
+        })
+        .await;
+        only(&self.pods).await.unwrap()
+    }
+
+    async fn is_left_alone(&self, pod: &Pod) {
+        stays("the Pod is left alone", || async {
+            only(&self.pods).await.is_some_and(|it| it.metadata.uid == pod.metadata.uid)
+        })
+        .await;
+    }
+}
+
+async fn has_account(corner: &Corner, namespace: &str) {
     eventually("there is a ServiceAccount", Duration::from_secs(20), || async {
-        corner.accounts(&namespace).get_opt("default").await.unwrap().is_some()
+        corner.accounts(namespace).get_opt("default").await.unwrap().is_some()
     })
     .await;
+}
+
+async fn only(pods: &Api<Pod>) -> Option<Pod> {
+    let pods = pods.list(&ListParams::default()).await.unwrap().items;
+    pods.into_iter().find(|pod| pod.metadata.deletion_timestamp.is_none())
+}
+
+const EVICTIONS: &str = "image_pull_secrets_evictions_total";
+
+#[rstest]
+#[case::and_lists_nothing("stuck", &[], false)]
+#[case::and_inherited_what_there_was("heir", &["mine"], false)]
+#[case::and_no_disruption_is_allowed("budget", &[], true)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_is_older_than_its_reference_is_evicted_once(
+    #[case] corner: &str,
+    #[case] inherited: &[&str],
+    #[case] has_budget: bool,
+) {
+    let corner = Corner::new(corner).await;
+    let namespace = corner.namespace("a").await;
+    has_account(&corner, &namespace).await;
     let list: Vec<_> = inherited.iter().map(|name| json!({"name": name})).collect();
     corner.patch_account(&namespace, json!({"imagePullSecrets": list})).await;
-    let deployment: Deployment = serde_json::from_value(json!({
-        "metadata": {"name": "web"},
-        "spec": {
-            "replicas": 1, "selector": {"matchLabels": {"app": "web"}},
-            "template": {
-                "metadata": {"labels": {"app": "web"}},
-                "spec": {"containers": [{"name": "app", "image": "ghcr.io/acme/app"}]},
-            },
-        },
-    }))
-    .unwrap();
-    Api::namespaced(corner.client.clone(), &namespace).create(&PostParams::default(), &deployment).await.unwrap();
-    let pods = Api::<Pod>::namespaced(corner.client.clone(), &namespace);
-    let only_pod = || {
-        let pods = pods.clone();
-        async move {
-            let pods = pods.list(&ListParams::default()).await.unwrap().items;
-            pods.into_iter().find(|pod| pod.metadata.deletion_timestamp.is_none())
-        }
-    };
-    // As the kubelet would, which the test cluster does not run.
-    let cannot_pull = |name: String| {
-        let pods = pods.clone();
-        async move {
-            let waiting = json!({"reason": "ImagePullBackOff", "message": "x"});
-            let status = json!({"status": {"phase": "Pending", "containerStatuses": [{
-                "name": "app", "image": "ghcr.io/acme/app", "imageID": "", "ready": false, "restartCount": 0,
-                "state": {"waiting": waiting},
-            }]}});
-            pods.patch_status(&name, &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
-        }
-    };
-    eventually("there is a Pod", Duration::from_secs(20), || async { only_pod().await.is_some() }).await;
-    let old = only_pod().await.unwrap().metadata;
-    cannot_pull(old.name.clone().unwrap()).await;
+    if has_budget {
+        let budget: PodDisruptionBudget = serde_json::from_value(json!({
+            "metadata": {"name": "web"}, "spec": {"maxUnavailable": 0, "selector": {"matchLabels": {"app": "web"}}},
+        }))
+        .unwrap();
+        Api::namespaced(corner.client.clone(), &namespace).create(&PostParams::default(), &budget).await.unwrap();
+    }
+    let stuck = Stuck::of_deployment(&corner, &namespace).await;
     // Ages are told in whole seconds.
     tokio::time::sleep(Duration::from_secs(1)).await;
     corner.put_source("1").await;
     let generator = corner.run(&corner.settings(), &["--restart-stuck-pods"]);
-    eventually("there is another Pod", Duration::from_secs(20), || async {
-        only_pod().await.is_some_and(|pod| pod.metadata.uid != old.uid)
-    })
-    .await;
-    let new = only_pod().await.unwrap();
-    let listed: Vec<_> = new.spec.unwrap().image_pull_secrets.unwrap().into_iter().map(|entry| entry.name).collect();
+    let new = stuck.next().await;
+    let list = new.spec.as_ref().unwrap().image_pull_secrets.iter().flatten();
+    let listed: Vec<_> = list.map(|entry| entry.name.as_str()).collect();
     assert_eq!(listed, [inherited, &[corner.name.as_str()]].concat());
-    cannot_pull(new.metadata.name.unwrap()).await;
-    stays("the new Pod is left alone", || async {
-        only_pod().await.is_some_and(|pod| pod.metadata.uid == new.metadata.uid)
-    })
-    .await;
-    assert_eq!(generator.metric("image_pull_secrets_evictions_total").await, Some(1.0));
+    stuck.cannot_pull(&new).await;
+    stuck.is_left_alone(&new).await;
+    assert_eq!(generator.metric(EVICTIONS).await, Some(1.0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_took_the_place_of_a_stuck_one_is_not_evicted_for_it() {
+    let corner = Corner::new("successor").await;
+    let namespace = corner.namespace("a").await;
+    has_account(&corner, &namespace).await;
+    // As of a StatefulSet: the next one has the same name.
+    let owner: ConfigMap = serde_json::from_value(json!({"metadata": {"name": "web"}})).unwrap();
+    let owners = Api::<ConfigMap>::namespaced(corner.client.clone(), &namespace);
+    let owner = owners.create(&PostParams::default(), &owner).await.unwrap().metadata.uid;
+    let pod: Pod = serde_json::from_value(json!({
+        "metadata": {"name": "web-0", "ownerReferences": [
+            {"apiVersion": "v1", "kind": "ConfigMap", "name": "web", "uid": owner, "controller": true},
+        ]},
+        "spec": {"containers": [{"name": "app", "image": "ghcr.io/acme/app"}]},
+    }))
+    .unwrap();
+    let pods = Api::<Pod>::namespaced(corner.client.clone(), &namespace);
+    pods.create(&PostParams::default(), &pod).await.unwrap();
+    let stuck = Stuck::first(pods).await;
+    corner.label_namespace(&namespace, json!({"labels": {"refuses": corner.name}})).await;
+    let webhook = refuse_by_webhook(&corner, "CREATE", "pods/eviction", &json!({"refuses": corner.name})).await;
+    corner.put_source("1").await;
+    let generator = corner.run(&corner.settings(), &["--restart-stuck-pods"]);
+    generator.logs("cannot evict Pod").await;
+    stuck.pods.delete("web-0", &DeleteParams::default().grace_period(0)).await.unwrap();
+    let successor = stuck.pods.create(&PostParams::default(), &pod).await.unwrap();
+    stuck.becomes(&successor, "Running", json!({"running": {}})).await;
+    webhook.remove().await;
+    // The next try would be within 4 s.
+    stuck.is_left_alone(&successor).await;
+    stuck.is_left_alone(&successor).await;
+    stuck.is_left_alone(&successor).await;
+    assert_eq!(generator.metric(EVICTIONS).await, Some(0.0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stuck_pod_in_an_excluded_namespace_is_left_alone() {
+    let corner = Corner::new("left-alone").await;
+    let namespace = corner.namespace("a").await;
+    let stuck = Stuck::of_deployment(&corner, &namespace).await;
+    // What the administrators of that namespace made themselves.
+    corner.put_secret(&namespace, "kubernetes.io/dockerconfigjson", &docker_config("theirs")).await;
+    corner.patch_account(&namespace, json!({"imagePullSecrets": [{"name": corner.name}]})).await;
+    corner.put_source("1").await;
+    let mut settings = corner.settings();
+    settings["exclude"] = json!({"namespaces": [namespace]});
+    let generator = corner.run(&settings, &["--restart-stuck-pods"]);
+    generator.ready().await;
+    stuck.cannot_pull(&stuck.first).await;
+    stuck.is_left_alone(&stuck.first).await;
+    assert_eq!(generator.metric(EVICTIONS).await, Some(0.0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

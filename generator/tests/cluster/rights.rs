@@ -113,6 +113,27 @@ async fn a_missing_right_is_named_in_full() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_missing_right_to_tell_by_events_is_named_once() {
+    let corner = Corner::new("mute").await;
+    let namespace = corner.namespace("a").await;
+    let without_events = |role: &mut Value| {
+        role["rules"].as_array_mut().unwrap().retain(|rule| rule["resources"][0] != "events");
+    };
+    let kubeconfig = limited(&corner, without_events).await;
+    let settings = corner.write_settings(&corner.settings());
+    let generator =
+        corner.start_as(&["run", "--no-leader-elect", "--settings", settings.to_str().unwrap()], &kubeconfig, &[]);
+    generator.logs("the source is missing").await;
+    corner.put_source("1").await;
+    corner.settled(&namespace, "1").await;
+    let rule = "cannot publish Events: the RBAC rule is missing: \
+                {apiGroups: [\"events.k8s.io\"], resources: [\"events\"], verbs: [\"create\"]} in a ClusterRole";
+    generator.logs(rule).await;
+    generator.logs("cannot publish an Event CopiesWritten").await;
+    assert_eq!(generator.log().matches(rule).count(), 1, "{}", generator.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn it_can_read_no_other_secret() {
     let corner = Corner::new("others").await;
     let kubeconfig = limited(&corner, |_| ()).await;

@@ -1,9 +1,11 @@
 //! Sources that go, come back, are broken, or are no Secret.
 
 use crate::harness::{Corner, content_of, docker_config, eventually, stays};
+use crate::rights::limited;
 use k8s_openapi::api::core::v1::{Event, Pod};
+use k8s_openapi::api::rbac::v1::Role;
 use kube::Api;
-use kube::api::{ListParams, PostParams};
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use rstest::rstest;
 use serde_json::{Value, json};
 use std::fs;
@@ -29,12 +31,48 @@ async fn copies_go_with_their_source_when_told_to() {
     let corner = Corner::new("with-source").await;
     let namespace = corner.namespace("a").await;
     corner.put_source("1").await;
-    let _generator = corner.run(&corner.settings(), &["--delete-with-source"]);
+    let generator = corner.run(&corner.settings(), &["--delete-with-source"]);
     corner.settled(&namespace, "1").await;
     corner.delete_secret(&corner.ns("source")).await;
     eventually("the copy is gone", Duration::from_secs(10), || async { corner.copy(&namespace).await.is_none() }).await;
+    generator.logs("the source is gone: its copies are deleted").await;
+    assert!(!generator.log().contains("copies stay as they are"), "{}", generator.log());
+    told_by_event(&corner, &corner.ns("source"), "SourceGone", "its copies are deleted").await;
     corner.put_source("2").await;
     corner.settled(&namespace, "2").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_go_with_their_source_as_soon_as_it_may_be_asked_for() {
+    let corner = Corner::new("may-not-ask").await;
+    let (namespace, source) = (corner.namespace("a").await, corner.ns("source"));
+    corner.put_source("1").await;
+    let without_get = |role: &mut Value| {
+        for rule in role["rules"].as_array_mut().unwrap() {
+            if rule["resources"][0] == "secrets" {
+                rule["verbs"].as_array_mut().unwrap().retain(|verb| verb != "get");
+            }
+        }
+    };
+    let kubeconfig = limited(&corner, without_get).await;
+    let settings = corner.write_settings(&corner.settings());
+    let args = ["run", "--no-leader-elect", "--delete-with-source", "--settings", settings.to_str().unwrap()];
+    let generator = corner.start_as(&args, &kubeconfig, &[]);
+    corner.settled(&namespace, "1").await;
+    corner.delete_secret(&source).await;
+    let rule = format!(
+        "cannot tell whether the source {source}/{name} was deleted: the RBAC rule is missing: {{apiGroups: [\"\"], \
+         resources: [\"secrets\"], verbs: [\"get\"], resourceNames: [\"{name}\"]}}",
+        name = corner.name
+    );
+    generator.logs(&rule).await;
+    told_by_event(&corner, &source, "WatchForbidden", &rule).await;
+    stays("the copy is there", || async { corner.copy(&namespace).await.is_some() }).await;
+    let get = json!({"rules": [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "list", "watch"]}]});
+    let roles = Api::<Role>::namespaced(corner.client.clone(), &source);
+    let role = format!("{}-source", corner.name);
+    roles.patch(&role, &PatchParams::default(), &Patch::Merge(get)).await.unwrap();
+    eventually("the copy is gone", Duration::from_secs(20), || async { corner.copy(&namespace).await.is_none() }).await;
 }
 
 const DOCKER_CONFIG: &str = "kubernetes.io/dockerconfigjson";
