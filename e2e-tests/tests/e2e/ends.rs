@@ -10,8 +10,13 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 fn with_cluster(logs: &Path, command: &[&str]) -> Command {
-    let mut with_cluster = Command::new(env!("CARGO_BIN_EXE_image-pull-secrets-e2e"));
-    with_cluster.env_remove("KUBECONFIG_E2E").arg("with-cluster").arg("--logs").arg(logs).arg("--").args(command);
+    let mut with_cluster = Command::new("env");
+    with_cluster
+        // A shell has its jobs in the background ignore it, and so all that they start.
+        .args(["--default-signal=INT", env!("CARGO_BIN_EXE_image-pull-secrets-e2e")])
+        .env_remove("KUBECONFIG_E2E")
+        .args(["with-cluster", "--logs", logs.to_str().unwrap(), "--"])
+        .args(command);
     with_cluster
 }
 
@@ -27,7 +32,7 @@ fn processes_of(directory: &str) -> usize {
 #[case::a_kill("-KILL", false)]
 fn nothing_is_left_after(#[case] signal: &str, #[case] to_the_whole_group: bool) {
     let logs = tempfile::tempdir().unwrap();
-    let mut child = with_cluster(logs.path(), &["sh", "-c", "echo \"$KUBECONFIG\"; exec sleep 300"])
+    let mut child = with_cluster(logs.path(), &["sh", "-c", "echo \"$KUBECONFIG\"; exec sleep 60"])
         .stdout(Stdio::piped())
         .process_group(0)
         .spawn()
