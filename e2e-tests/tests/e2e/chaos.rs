@@ -175,7 +175,7 @@ impl Chaos {
         while self.goes_on() {
             proxy.change(match rng.random_range(0..6) {
                 0 => Mood::Down,
-                1 => Mood::Slow,
+                1 => Mood::Slow(Duration::from_millis(700)),
                 2 => Mood::Cutting(rng.random_range(1_000..60_000)),
                 _ => Mood::Fine,
             });

@@ -1,7 +1,7 @@
 //! What becomes of requests when something is not there, or not what it should be.
 
 use crate::harness::{Registration, Stage, WEBHOOKS, eventually, pod, send_as};
-use crate::proxy::{LATE, Mood, Proxy};
+use crate::proxy::{Mood, Proxy};
 use image_pull_secrets_e2e::control_plane::ControlPlane;
 use image_pull_secrets_e2e::modules;
 use rstest::rstest;
@@ -113,10 +113,11 @@ async fn a_request_that_is_delayed_by_less_than_the_timeout_is_decided_as_ever(
     #[values(true, false)] ignore_failures: bool,
 ) {
     let (stage, proxy) = behind_a_proxy(ignore_failures).await;
-    proxy.change(Mood::Slow);
+    let late = Duration::from_millis(700);
+    proxy.change(Mood::Slow(late));
     let sent = Instant::now();
     assert_eq!(stage.create_pod(pod("web")).await.ok().listed().len(), 21);
-    assert!(sent.elapsed() > 2 * LATE, "{:?}", sent.elapsed());
+    assert!(sent.elapsed() > 2 * late, "{:?}", sent.elapsed());
 }
 
 /// The webhook as a process that can be killed.

@@ -8,9 +8,6 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// How late a slow network is with each piece.
-pub const LATE: Duration = Duration::from_millis(700);
-
 /// A proxy in front of a server, with a mood.
 pub struct Proxy {
     /// Where it listens.
@@ -27,8 +24,8 @@ pub enum Mood {
     Down,
     /// Drops every connection, and each new one after so many bytes of answers.
     Cutting(usize),
-    /// Passes everything on, each piece late.
-    Slow,
+    /// Passes everything on, each piece so late.
+    Slow(Duration),
     /// Takes connections and passes nothing on, without a word. A connection from before is dead for good.
     Stalled,
 }
@@ -63,7 +60,7 @@ impl Proxy {
 async fn pass(client: TcpStream, server: SocketAddr, mut moods: watch::Receiver<Mood>) -> Option<()> {
     let mood = *moods.borrow_and_update();
     let limit = match mood {
-        Mood::Fine | Mood::Slow => usize::MAX,
+        Mood::Fine | Mood::Slow(_) => usize::MAX,
         Mood::Down => return None,
         Mood::Cutting(bytes) => bytes,
         Mood::Stalled => std::future::pending().await,
@@ -76,7 +73,7 @@ async fn pass(client: TcpStream, server: SocketAddr, mut moods: watch::Receiver<
         loop {
             moods.changed().await.ok()?;
             match *moods.borrow_and_update() {
-                Mood::Fine | Mood::Slow if limit == usize::MAX => {}
+                Mood::Fine | Mood::Slow(_) if limit == usize::MAX => {}
                 Mood::Stalled => return Some(()),
                 _ => return None,
             }
@@ -104,9 +101,9 @@ async fn carry(
     while passed < limit {
         let count = from.read(&mut buffer).await.ok().filter(|&count| count > 0)?;
         let count = count.min(limit - passed);
-        let is_slow = *moods.borrow() == Mood::Slow;
-        if is_slow {
-            tokio::time::sleep(LATE).await;
+        let mood = *moods.borrow();
+        if let Mood::Slow(late) = mood {
+            tokio::time::sleep(late).await;
         }
         to.write_all(&buffer[..count]).await.ok()?;
         passed += count;

@@ -124,7 +124,8 @@ impl Paces {
     pub(super) fn forget_old(&mut self, now: Instant) {
         let is_recent = |last: Instant| now.duration_since(last) < QUARREL;
         self.kinds.retain(|_, until| *until > now);
-        self.objects.retain(|_, pace| pace.not_before > now || pace.last_write.is_some_and(is_recent));
+        // What waits is not forgotten when its time has just come: nobody else would look at it again.
+        self.objects.retain(|_, pace| pace.waits || pace.not_before > now || pace.last_write.is_some_and(is_recent));
         self.objects.shrink_to_fit();
     }
 }
@@ -201,6 +202,18 @@ mod tests {
         assert!(!paces.may_go(&action("a"), "a", now + Duration::from_secs(2)));
         assert_eq!(paces.next_wake(), Some(now + Duration::from_secs(3)), "it is tried then");
         assert!(paces.may_go(&action("a"), "a", now + Duration::from_secs(3)));
+    }
+
+    #[test]
+    fn what_waits_is_not_forgotten_when_its_time_has_come() {
+        let (mut paces, now) = (Paces::default(), Instant::now());
+        paces.failed(&action("a"), &failure(Reason::Outdated, None), now);
+        assert!(!paces.may_go(&action("a"), "a", now));
+        let later = now + Duration::from_secs(1);
+        paces.forget_old(later);
+        assert_eq!(paces.due(later), ["a"]);
+        paces.forget_old(later);
+        assert!(paces.objects.is_empty());
     }
 
     #[test]

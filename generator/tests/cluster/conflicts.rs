@@ -51,7 +51,7 @@ async fn a_foreign_secret_is_told_once_also_where_a_resync_takes_long() {
     let args = ["run", "--no-leader-elect", "--interval", "8s", "--settings", settings.to_str().unwrap()];
     let generator = corner.start_as(&args, &kubeconfig, &[]);
     generator.logs("was not made by the generator").await;
-    proxy.change(Mood::Slow);
+    proxy.change(Mood::Slow(Duration::from_millis(700)));
     tokio::time::sleep(Duration::from_secs(25)).await;
     let log = generator.log();
     assert!(log.matches("source read").count() > 2, "there was no resync: {log}");

@@ -165,8 +165,8 @@ impl Pair {
             pair.corner.put_source("1").await;
             join_all(pair.names.iter().map(|name| pair.corner.settled(name, "1"))).await;
         }
-        // One write takes more than a second now: it can be killed between any two.
-        pair.proxy.change(Mood::Slow);
+        // One write takes a third of a second now: it can be killed between any two.
+        pair.proxy.change(Mood::Slow(Duration::from_millis(150)));
         pair
     }
 
@@ -179,7 +179,7 @@ impl Pair {
     }
 
     async fn kill_leader_when(&mut self, is_so: impl AsyncFn(&Self) -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while !is_so(self).await {
             assert!(Instant::now() < deadline, "{}: never came to that:\n{}", self.corner.name, self.leader.log());
         }

@@ -152,7 +152,14 @@ async fn after_a_mood(corner: &str, mood: Mood, lasts: Duration, noticed_within:
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_network_that_delays_everything_loses_nothing() {
-    after_a_mood("slow", Mood::Slow, Duration::from_secs(15), Duration::from_secs(20), false).await;
+    after_a_mood(
+        "slow",
+        Mood::Slow(Duration::from_millis(700)),
+        Duration::from_secs(15),
+        Duration::from_secs(20),
+        false,
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -59,7 +59,7 @@ async fn sigterm_amid_a_single_run_lets_what_was_begun_finish() {
     let names = corner.namespaces(12).await;
     corner.put_source("1").await;
     let (proxy, kubeconfig) = corner.proxy().await;
-    proxy.change(Mood::Slow);
+    proxy.change(Mood::Slow(Duration::from_millis(700)));
     let settings = corner.write_settings(&corner.settings());
     let args = ["run", "--once", "--concurrency", "2", "--settings", settings.to_str().unwrap()];
     let generator = corner.start_as(&args, &kubeconfig, &[]);
