@@ -1,6 +1,6 @@
 //! Replicas: one writes, and another takes over, whatever the one was doing when it was killed.
 
-use crate::admission::refuse_by_webhook;
+use crate::admission::{Made, refuse_by_webhook};
 use crate::harness::{Corner, Generator, content_of, docker_config, eventually, stays};
 use crate::proxy::{Mood, Proxy};
 use futures::future::join_all;
@@ -128,6 +128,8 @@ struct Pair {
     /// Between the leader and the API server.
     proxy: Proxy,
     standby: Generator,
+    /// Refuses every change of a ServiceAccount.
+    webhook: Option<Made>,
     // Last: its directory, with the logs, is dropped with it.
     corner: Corner,
 }
@@ -149,6 +151,10 @@ impl Pair {
                 corner.put_secret(namespace, "Opaque", &docker_config("0")).await;
             }
         }
+        let webhook = match before {
+            "refusals" => Some(refuse_references(&corner, &names[0]).await),
+            _ => None,
+        };
         let settings = corner.write_settings(&settings(&corner));
         // One namespace after the other, so that there is a middle.
         let args = ["run", "--concurrency", "1", "--settings", settings.to_str().unwrap()];
@@ -160,7 +166,7 @@ impl Pair {
         .await;
         let standby = corner.start(&args);
         standby.ready().await;
-        let pair = Self { corner, names, leader, proxy, standby };
+        let pair = Self { corner, names, leader, proxy, standby, webhook };
         if before == "copies" {
             pair.corner.put_source("1").await;
             join_all(pair.names.iter().map(|name| pair.corner.settled(name, "1"))).await;
@@ -213,6 +219,17 @@ impl Pair {
     }
 }
 
+async fn refuse_references(corner: &Corner, namespace: &str) -> Made {
+    let webhook = refuse_by_webhook(corner, "UPDATE", "serviceaccounts", &json!({"corner": corner.name})).await;
+    eventually("the webhook is asked", Duration::from_secs(30), || async {
+        let dry = PatchParams { dry_run: true, ..PatchParams::default() };
+        let nothing = Patch::Merge(json!({"metadata": {"labels": {"x": "y"}}}));
+        corner.accounts(namespace).patch("default", &dry, &nothing).await.is_err()
+    })
+    .await;
+    webhook
+}
+
 async fn before_the_first_copy() {
     let mut pair = Pair::new("kill-first", Corner::settings, "nothing").await;
     pair.corner.put_source("1").await;
@@ -236,21 +253,13 @@ async fn amid_a_rotation() {
 }
 
 async fn between_the_secrets_and_the_service_accounts() {
-    let mut pair = Pair::new("kill-between", Corner::settings, "nothing").await;
-    let webhook =
-        refuse_by_webhook(&pair.corner, "UPDATE", "serviceaccounts", &json!({"corner": pair.corner.name})).await;
-    eventually("the webhook is asked", Duration::from_secs(30), || async {
-        let dry = PatchParams { dry_run: true, ..PatchParams::default() };
-        let nothing = Patch::Merge(json!({"metadata": {"labels": {"x": "y"}}}));
-        pair.corner.accounts(&pair.names[0]).patch("default", &dry, &nothing).await.is_err()
-    })
-    .await;
+    let mut pair = Pair::new("kill-between", Corner::settings, "refusals").await;
     // Here it is the webhook that keeps it from the next step.
     pair.proxy.change(Mood::Fine);
     pair.corner.put_source("1").await;
     pair.kill_leader_when(async |pair| pair.count(|_| true).await == pair.names.len()).await;
     assert_eq!(pair.corner.references(&pair.names[0]).await, THEIRS);
-    webhook.remove().await;
+    pair.webhook.take().expect("there is one").remove().await;
     pair.ends_with(Some("1")).await;
 }
 
