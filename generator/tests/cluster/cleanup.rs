@@ -38,10 +38,7 @@ async fn everything_is_as_it_was_before() {
     let mut namespaces = corner.namespaces(5).await;
     namespaces.push(corner.ns("source"));
     for namespace in &namespaces {
-        eventually("there is a ServiceAccount", Duration::from_secs(10), || async {
-            corner.accounts(namespace).get_opt("default").await.unwrap().is_some()
-        })
-        .await;
+        corner.has_account(namespace, Duration::from_secs(10)).await;
     }
     corner.put_source("1").await;
     corner.put_secret(&namespaces[0], "kubernetes.io/dockerconfigjson", &docker_config("theirs")).await;

@@ -142,10 +142,7 @@ impl Pair {
         let names = corner.namespaces(12).await;
         let theirs = json!({"imagePullSecrets": THEIRS.map(|name| json!({"name": name}))});
         for namespace in &names {
-            eventually("there is a ServiceAccount", Duration::from_secs(60), || async {
-                corner.accounts(namespace).get_opt("default").await.unwrap().is_some()
-            })
-            .await;
+            corner.has_account(namespace, Duration::from_secs(60)).await;
             corner.patch_account(namespace, theirs.clone()).await;
             if before == "opaque" {
                 corner.put_secret(namespace, "Opaque", &docker_config("0")).await;

@@ -105,6 +105,14 @@ impl Corner {
         Api::namespaced(self.client.clone(), namespace)
     }
 
+    /// Waits until the controller has made ServiceAccount `default`.
+    pub async fn has_account(&self, namespace: &str, limit: Duration) {
+        eventually("there is a ServiceAccount", limit, || async {
+            self.accounts(namespace).get_opt("default").await.unwrap().is_some()
+        })
+        .await;
+    }
+
     pub async fn copy(&self, namespace: &str) -> Option<Secret> {
         self.secrets(namespace).get_opt(&self.name).await.unwrap()
     }

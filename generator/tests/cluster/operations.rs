@@ -111,7 +111,7 @@ impl Stuck {
             },
         }))
         .unwrap();
-        has_account(corner, namespace).await;
+        corner.has_account(namespace, Duration::from_secs(20)).await;
         Api::namespaced(corner.client.clone(), namespace).create(&PostParams::default(), &deployment).await.unwrap();
         Self::first(Api::namespaced(corner.client.clone(), namespace)).await
     }
@@ -157,13 +157,6 @@ impl Stuck {
     }
 }
 
-async fn has_account(corner: &Corner, namespace: &str) {
-    eventually("there is a ServiceAccount", Duration::from_secs(20), || async {
-        corner.accounts(namespace).get_opt("default").await.unwrap().is_some()
-    })
-    .await;
-}
-
 async fn only(pods: &Api<Pod>) -> Option<Pod> {
     let pods = pods.list(&ListParams::default()).await.unwrap().items;
     pods.into_iter().find(|pod| pod.metadata.deletion_timestamp.is_none())
@@ -183,7 +176,7 @@ async fn a_pod_that_is_older_than_its_reference_is_evicted_once(
 ) {
     let corner = Corner::new(corner).await;
     let namespace = corner.namespace("a").await;
-    has_account(&corner, &namespace).await;
+    corner.has_account(&namespace, Duration::from_secs(20)).await;
     let list: Vec<_> = inherited.iter().map(|name| json!({"name": name})).collect();
     corner.patch_account(&namespace, json!({"imagePullSecrets": list})).await;
     if has_budget {
@@ -211,7 +204,7 @@ async fn a_pod_that_is_older_than_its_reference_is_evicted_once(
 async fn a_pod_that_took_the_place_of_a_stuck_one_is_not_evicted_for_it() {
     let corner = Corner::new("successor").await;
     let namespace = corner.namespace("a").await;
-    has_account(&corner, &namespace).await;
+    corner.has_account(&namespace, Duration::from_secs(20)).await;
     // As of a StatefulSet: the next one has the same name.
     let owner: ConfigMap = serde_json::from_value(json!({"metadata": {"name": "web"}})).unwrap();
     let owners = Api::<ConfigMap>::namespaced(corner.client.clone(), &namespace);

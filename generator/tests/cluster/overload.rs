@@ -30,10 +30,7 @@ async fn an_overloaded_api_server_is_given_the_time_that_it_asks_for() {
     let corner = Corner::new("overload").await;
     let names = corner.namespaces(20).await;
     for namespace in &names {
-        eventually("there is a ServiceAccount", Duration::from_secs(30), || async {
-            corner.accounts(namespace).get_opt("default").await.unwrap().is_some()
-        })
-        .await;
+        corner.has_account(namespace, Duration::from_secs(30)).await;
     }
     corner.put_source("1").await;
     let kubeconfig = limited(&corner, |_| ()).await;

@@ -148,10 +148,7 @@ async fn an_entry_of_somebody_elses_is_never_removed() {
     let corner = Corner::new("theirs").await;
     let namespace = corner.namespace("a").await;
     // The policy adds the reference at admission, before the generator sees the ServiceAccount.
-    eventually("there is a ServiceAccount", Duration::from_secs(10), || async {
-        corner.accounts(&namespace).get_opt("default").await.unwrap().is_some()
-    })
-    .await;
+    corner.has_account(&namespace, Duration::from_secs(10)).await;
     corner.patch_account(&namespace, json!({"imagePullSecrets": [{"name": corner.name}]})).await;
     corner.put_source("1").await;
     assert!(corner.once(&corner.settings(), &[]).status.success());

@@ -126,10 +126,7 @@ async fn a_dry_run_prints_what_a_run_then_does() {
 async fn status_says_whether_all_is_well() {
     let corner = Corner::new("status").await;
     let namespace = corner.namespace("a").await;
-    eventually("there is a ServiceAccount", Duration::from_secs(20), || async {
-        corner.accounts(&namespace).get_opt("default").await.unwrap().is_some()
-    })
-    .await;
+    corner.has_account(&namespace, Duration::from_secs(20)).await;
     corner.put_source("1").await;
     let settings = corner.write_settings(&corner.settings());
     let status = || corner.finish(&["status", "-o", "json", "--settings", settings.to_str().unwrap()]);
