@@ -59,12 +59,12 @@ CLUSTER_TESTS = --locked -p image-pull-secrets-e2e -p image-pull-secrets-generat
 e2e: policy.wasm ## Prove it on a real API server, and core/ against the kubelet's code (needs Go; see docs/testing.md)
 	@e2e-tests/cluster/build.sh
 	@# -trimpath, as the programs are built: Kubernetes is compiled once.
-	cd e2e-tests/cluster && GOTOOLCHAIN=local $${GO:-go} test -trimpath -count=1 ./oracle ./smoke
+	cd e2e-tests/cluster && GOTOOLCHAIN=local $${GO:-go} test -trimpath -count=1 ./oracle ./cluster/registry ./smoke
 	cargo clippy $(CLUSTER_TESTS) --all-targets -- -D warnings
 	cargo test $(CLUSTER_TESTS) --no-run
 	@# Most of a test is waiting for the API server, so that more run at a time than there are processors.
 	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-6} cargo run --quiet --locked -p image-pull-secrets-e2e --features cluster -- \
-		with-cluster --logs target/e2e-logs -- \
+		with-cluster --nodes 2 --logs target/e2e-logs -- \
 		cargo test $(CLUSTER_TESTS) --no-fail-fast --test differential --test e2e --test cluster
 
 .PHONY: e2e-kwctl

@@ -2,10 +2,13 @@
 //!
 //! In this order: the one that `KUBECONFIG_E2E` names, which is used and left alone; else etcd, kube-apiserver and
 //! kube-controller-manager on loopback, run by `e2e-tests/cluster/bin/cluster` (see its README), which takes the programs
-//! in `KUBEBUILDER_ASSETS` where that is set.
+//! in `KUBEBUILDER_ASSETS` where that is set. One of our own can have Nodes, whose kubelets pull images from a registry
+//! that tests can tell what to accept.
 
 use std::{
-    env, fs,
+    env,
+    ffi::OsString,
+    fs,
     io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
@@ -21,7 +24,24 @@ const LINES: usize = 20;
 /// A running cluster.
 pub struct ControlPlane {
     kubeconfig: PathBuf,
+    nodes: Option<Nodes>,
     own: Option<Supervisor>,
+}
+
+/// The Nodes of a cluster of our own, and the registry that every image of theirs comes from.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Nodes {
+    /// Their names.
+    #[serde(rename = "nodes")]
+    pub names: Vec<String>,
+    /// The URL of the API that says what the registry accepts, and what was pulled.
+    pub registry: String,
+    /// Where the registry serves images, over TLS: every host of an image is dialled there.
+    pub registry_address: String,
+    /// The file with the authority of the registry's certificates.
+    #[serde(rename = "registryCA")]
+    pub registry_ca: PathBuf,
 }
 
 /// The program that runs the parts. It ends, and they with it, when its standard input closes: also when this process is
@@ -37,6 +57,8 @@ struct Supervisor {
 struct Ready {
     kubeconfig: PathBuf,
     parts: Vec<Part>,
+    #[serde(flatten)]
+    nodes: Option<Nodes>,
 }
 
 #[derive(Deserialize)]
@@ -53,20 +75,20 @@ struct Answer {
 }
 
 impl ControlPlane {
-    /// The cluster that the environment names, or one of our own.
+    /// The cluster that the environment names, or one of our own with so many Nodes.
     ///
     /// # Errors
     /// There is none, with what to do about it.
-    pub fn start() -> Result<Self> {
+    pub fn start(nodes: u8) -> Result<Self> {
         match env::var_os("KUBECONFIG_E2E") {
             Some(path) if !path.is_empty() => {
                 let kubeconfig = PathBuf::from(path);
                 if !kubeconfig.is_file() {
                     bail!("KUBECONFIG_E2E is {}, which is no file: name a kubeconfig", kubeconfig.display());
                 }
-                Ok(Self { kubeconfig, own: None })
+                Ok(Self { kubeconfig, nodes: Nodes::from_environment(), own: None })
             }
-            _ => Self::start_own().context("KUBECONFIG_E2E is not set, so that a cluster of our own is needed"),
+            _ => Self::start_own(nodes).context("KUBECONFIG_E2E is not set, so that a cluster of our own is needed"),
         }
     }
 
@@ -74,7 +96,7 @@ impl ControlPlane {
     ///
     /// # Errors
     /// It does not start, with what to do about it.
-    pub fn start_own() -> Result<Self> {
+    pub fn start_own(nodes: u8) -> Result<Self> {
         // The generator's tests include this file.
         let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../e2e-tests/cluster/bin/cluster");
         if !program.is_file() {
@@ -83,7 +105,7 @@ impl ControlPlane {
             );
         }
         let mut child = Command::new(&program)
-            .arg("up")
+            .args(["up", "--nodes", &nodes.to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -93,18 +115,23 @@ impl ControlPlane {
         };
         let mut supervisor =
             Supervisor { child, commands: Some(commands), answers: BufReader::new(answers), parts: Vec::new() };
-        let Ready { kubeconfig, parts } =
+        let Ready { kubeconfig, parts, nodes } =
             supervisor.answer().with_context(|| match env::var("KUBEBUILDER_ASSETS") {
                 Ok(assets) => format!("the cluster did not start, with the programs in KUBEBUILDER_ASSETS={assets}"),
                 Err(_) => "the cluster did not start".to_owned(),
             })?;
         supervisor.parts = parts;
-        Ok(Self { kubeconfig, own: Some(supervisor) })
+        Ok(Self { kubeconfig, nodes, own: Some(supervisor) })
     }
 
     /// The kubeconfig of an administrator.
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
+    }
+
+    /// Its Nodes; none in a cluster without, and in one that is not ours.
+    pub fn nodes(&self) -> Option<&Nodes> {
+        self.nodes.as_ref()
     }
 
     /// Does something to a part, such as `stop apiserver`; the cluster's README has the list.
@@ -151,6 +178,27 @@ impl Drop for ControlPlane {
                 eprintln!("{error:#}");
             }
         }
+    }
+}
+
+impl Nodes {
+    /// What another process learns of them by.
+    pub fn environment(&self) -> [(&'static str, OsString); 4] {
+        [
+            ("E2E_NODES", self.names.join(",").into()),
+            ("E2E_REGISTRY", self.registry.clone().into()),
+            ("E2E_REGISTRY_ADDRESS", self.registry_address.clone().into()),
+            ("E2E_REGISTRY_CA", self.registry_ca.clone().into()),
+        ]
+    }
+
+    fn from_environment() -> Option<Self> {
+        Some(Self {
+            names: env::var("E2E_NODES").ok()?.split(',').map(ToOwned::to_owned).collect(),
+            registry: env::var("E2E_REGISTRY").ok()?,
+            registry_address: env::var("E2E_REGISTRY_ADDRESS").ok()?,
+            registry_ca: env::var_os("E2E_REGISTRY_CA")?.into(),
+        })
     }
 }
 

@@ -24,7 +24,7 @@ type answer struct {
 	Seconds float64 `json:"seconds"`
 }
 
-const knownCommands = "stop PART, kill PART, start PART, compact; PART is etcd, apiserver or controller-manager"
+const knownCommands = "stop PART, kill PART, start PART, compact; PART is etcd, apiserver, controller-manager, scheduler, registry or kubelet-0 and so on"
 
 // obey carries out one line of standard input.
 func (c *cluster) obey(ctx context.Context, line string) answer {

@@ -15,6 +15,11 @@ const (
 	etcdName              = "etcd"
 	apiServerName         = "kube-apiserver"
 	controllerManagerName = "kube-controller-manager"
+	schedulerName         = "kube-scheduler"
+	registryName          = "registry"
+	kubeletName           = "kubelet"
+
+	registryAuthority = "registry-ca"
 )
 
 // controllers are the ones that the scenarios need: what a namespace gets when
@@ -38,7 +43,7 @@ type programs map[string][]string
 
 // findPrograms takes the parts from the directory in KUBEBUILDER_ASSETS, the
 // convention of envtest, or else those linked into this program. envtest ships
-// no controller manager, so that part alone may come from here.
+// no controller manager and no scheduler, so that these may come from here.
 func findPrograms() (programs, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -48,20 +53,23 @@ func findPrograms() (programs, error) {
 		etcdName:              {self, etcdName},
 		apiServerName:         {self, apiServerName},
 		controllerManagerName: {self, controllerManagerName},
+		schedulerName:         {self, schedulerName},
+		registryName:          {self, registryName},
+		kubeletName:           {self, kubeletName},
 	}
 	assets := os.Getenv("KUBEBUILDER_ASSETS")
 	if assets == "" {
 		progress("KUBEBUILDER_ASSETS is not set: using the parts linked into this program")
 		return found, nil
 	}
-	for _, name := range []string{etcdName, apiServerName, controllerManagerName} {
+	for _, name := range []string{etcdName, apiServerName, controllerManagerName, schedulerName} {
 		program := filepath.Join(assets, name)
 		_, err := os.Stat(program)
 		switch {
 		case err == nil:
 			progress("using %s", program)
 			found[name] = []string{program}
-		case name == controllerManagerName && errors.Is(err, os.ErrNotExist):
+		case (name == controllerManagerName || name == schedulerName) && errors.Is(err, os.ErrNotExist):
 			progress("%s is not there: using the one linked into this program", program)
 		default:
 			return nil, fmt.Errorf("KUBEBUILDER_ASSETS names %s, but %s cannot be used there (%w); "+
@@ -105,6 +113,12 @@ type layout struct {
 	dir     string
 	etcdURL string
 	port    int
+
+	// nodes are the names of the Nodes. Without any, the rest is not used.
+	nodes           []string
+	schedulerPort   int
+	registryAddress string
+	controlAddress  string
 }
 
 func (l layout) server() string         { return fmt.Sprintf("https://127.0.0.1:%d", l.port) }
@@ -113,6 +127,22 @@ func (l layout) kubeconfig() string     { return filepath.Join(l.dir, "kubeconfi
 func (l layout) controllerKubeconfig() string {
 	return filepath.Join(l.dir, "controller-manager.kubeconfig")
 }
+func (l layout) schedulerKubeconfig() string {
+	return filepath.Join(l.dir, "scheduler.kubeconfig")
+}
+func (l layout) schedulerConfig() string { return filepath.Join(l.dir, "scheduler.yaml") }
+func (l layout) nodeKubeconfig(node string) string {
+	return filepath.Join(l.dir, node+".kubeconfig")
+}
+func (l layout) nodeRoot(node string) string { return filepath.Join(l.dir, node) }
+func (l layout) control() string             { return "http://" + l.controlAddress }
+func (l layout) registryCA() string          { return l.pki(registryAuthority + ".crt") }
+func (l layout) pulls() string               { return filepath.Join(l.dir, "pulls") }
+
+// emptyHome is where a kubelet lives: it would use the credentials that it
+// finds in its home and working directory.
+func (l layout) emptyHome() string { return filepath.Join(l.dir, "home") }
+
 func (l layout) log(part string) string { return filepath.Join(l.dir, "logs", part+".log") }
 func (l layout) logs() string           { return filepath.Join(l.dir, "logs") }
 
@@ -129,7 +159,7 @@ func (l layout) etcdFlags() []string {
 }
 
 func (l layout) apiServerFlags(minor int, watchCache bool) []string {
-	return append([]string{
+	flags := append([]string{
 		"--bind-address=127.0.0.1",
 		"--advertise-address=127.0.0.1",
 		"--secure-port=" + strconv.Itoa(l.port),
@@ -149,6 +179,12 @@ func (l layout) apiServerFlags(minor int, watchCache bool) []string {
 		"--service-account-signing-key-file=" + l.pki("sa.key"),
 		"--service-cluster-ip-range=10.0.0.0/24",
 	}, mutatingAdmissionPolicyFlags(minor)...)
+	if len(l.nodes) > 0 {
+		// It taints a new Node until a controller, which does not run here,
+		// finds it Ready.
+		flags = append(flags, "--disable-admission-plugins=TaintNodesByCondition")
+	}
+	return flags
 }
 
 func (l layout) controllerManagerFlags() []string {
@@ -164,5 +200,53 @@ func (l layout) controllerManagerFlags() []string {
 		// namespaces measures.
 		"--kube-api-qps=200",
 		"--kube-api-burst=400",
+	}
+}
+
+// optInScheduler is the name that a Pod asks for to get onto a Node. Every
+// other Pod stays as it would without a scheduler.
+const optInScheduler = "test-cluster"
+
+func (l layout) writeSchedulerConfig() error {
+	text := fmt.Sprintf(`apiVersion: kubescheduler.config.k8s.io/v1
+kind: KubeSchedulerConfiguration
+clientConnection: {kubeconfig: %q, qps: 200, burst: 400}
+leaderElection: {leaderElect: false}
+profiles: [{schedulerName: %s}]
+`, l.schedulerKubeconfig(), optInScheduler)
+	if err := os.WriteFile(l.schedulerConfig(), []byte(text), 0o600); err != nil {
+		return fmt.Errorf("cannot write the scheduler's configuration: %w", err)
+	}
+	return nil
+}
+
+func (l layout) schedulerFlags() []string {
+	return []string{
+		"--config=" + l.schedulerConfig(),
+		"--bind-address=127.0.0.1",
+		"--secure-port=" + strconv.Itoa(l.schedulerPort),
+		// They are loopback's.
+		"--tls-cert-file=" + l.pki("apiserver.crt"),
+		"--tls-private-key-file=" + l.pki("apiserver.key"),
+	}
+}
+
+func (l layout) registryFlags() []string {
+	return []string{
+		"--address=" + l.registryAddress,
+		"--control=" + l.controlAddress,
+		"--authority=" + l.pki(registryAuthority),
+		"--pulls=" + l.pulls(),
+	}
+}
+
+func (l layout) kubeletFlags(node string) []string {
+	return []string{
+		"--name=" + node,
+		"--kubeconfig=" + l.nodeKubeconfig(node),
+		"--root-dir=" + l.nodeRoot(node),
+		"--registry=" + l.registryAddress,
+		"--registry-ca=" + l.registryCA(),
+		"--pulls=" + l.pulls(),
 	}
 }

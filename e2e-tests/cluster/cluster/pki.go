@@ -23,8 +23,9 @@ type authority struct {
 
 // writePKI makes what the parts need to trust each other, as kubeadm does: an
 // authority, the API server's certificate, the key pair that signs
-// ServiceAccount tokens, and a kubeconfig each for the admin and for the
-// controller manager.
+// ServiceAccount tokens, and a kubeconfig each for the admin, the controller
+// manager, the scheduler and the Nodes. The registry has an authority of its
+// own, whose key is kept: it signs a certificate for each host.
 func writePKI(at layout) error {
 	certificate, key, err := pkiutil.NewCertificateAuthority(certConfig("cluster-ca", "", nil))
 	if err != nil {
@@ -63,7 +64,28 @@ func writePKI(at layout) error {
 	if err := ca.writeKubeconfig(at.kubeconfig(), at.server(), "cluster-admin", "system:masters"); err != nil {
 		return err
 	}
-	return ca.writeKubeconfig(at.controllerKubeconfig(), at.server(), "system:kube-controller-manager", "")
+	if err := ca.writeKubeconfig(at.controllerKubeconfig(), at.server(), "system:kube-controller-manager", ""); err != nil {
+		return err
+	}
+	if len(at.nodes) == 0 {
+		return nil
+	}
+	if err := ca.writeKubeconfig(at.schedulerKubeconfig(), at.server(), "system:kube-scheduler", ""); err != nil {
+		return err
+	}
+	for _, node := range at.nodes {
+		if err := ca.writeKubeconfig(at.nodeKubeconfig(node), at.server(), "system:node:"+node, "system:nodes"); err != nil {
+			return err
+		}
+	}
+	certificate, key, err = pkiutil.NewCertificateAuthority(certConfig("registry-ca", "", nil))
+	if err != nil {
+		return fmt.Errorf("cannot make the registry's authority: %w", err)
+	}
+	if err := pkiutil.WriteCertAndKey(directory, registryAuthority, certificate, key); err != nil {
+		return fmt.Errorf("cannot write the registry's authority: %w", err)
+	}
+	return nil
 }
 
 func (ca authority) writeKubeconfig(path, server, user, group string) error {

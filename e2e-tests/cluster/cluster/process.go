@@ -16,8 +16,15 @@ type process struct {
 	name    string
 	command []string
 	log     string
+	// home is where it runs, and its home directory; "" is this program's.
+	home string
+	// works says whether it does its work.
+	works probe
+	// exits is told of every end, also of one that was wanted.
+	exits chan<- *process
 
 	running *exec.Cmd
+	begun   time.Time
 	// ended is closed when running has ended, with the outcome in result.
 	ended  chan struct{}
 	result error
@@ -36,6 +43,10 @@ func (p *process) start() error {
 	defer output.Close()
 	command := exec.Command(p.command[0], p.command[1:]...)
 	command.Stdout, command.Stderr = output, output
+	if p.home != "" {
+		command.Dir = p.home
+		command.Env = append(os.Environ(), "HOME="+p.home)
+	}
 	command.SysProcAttr = &syscall.SysProcAttr{
 		Pdeathsig: syscall.SIGKILL,
 		// A Ctrl-C is for the supervisor alone, which then stops the parts in order.
@@ -44,10 +55,11 @@ func (p *process) start() error {
 	if err := command.Start(); err != nil {
 		return fmt.Errorf("cannot start %s (%s): %w", p.name, p.command[0], err)
 	}
-	p.running, p.ended = command, make(chan struct{})
+	p.running, p.begun, p.ended = command, time.Now(), make(chan struct{})
 	go func() {
 		p.result = command.Wait()
 		close(p.ended)
+		p.exits <- p
 	}()
 	return nil
 }
@@ -64,13 +76,8 @@ func (p *process) isRunning() bool {
 	}
 }
 
-// endedByItself is never ready for a part that is stopped.
-func (p *process) endedByItself() <-chan struct{} {
-	if p.running == nil {
-		return nil
-	}
-	return p.ended
-}
+// endedByItself is false for a part that was stopped.
+func (p *process) endedByItself() bool { return p.running != nil && !p.isRunning() }
 
 // stop sends the signal and waits; a part that takes longer than grace to end
 // is killed.

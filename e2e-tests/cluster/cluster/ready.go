@@ -2,11 +2,12 @@ package main
 
 import (
 	"context"
-	"errors"
+	"crypto/tls"
 	"fmt"
 	"net/http"
 	"time"
 
+	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
@@ -15,6 +16,9 @@ import (
 // readyTimeout is generous: on a machine that builds at the same time the API
 // server has taken half a minute.
 const readyTimeout = 3 * time.Minute
+
+// probe asks once whether a part, which was started at that time, does its work.
+type probe func(ctx context.Context, since time.Time) error
 
 // waitReady returns when the part does its work, or with the reason why it
 // does not.
@@ -32,7 +36,7 @@ func (c *cluster) waitReady(ctx context.Context, part *process) error {
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
-		case <-part.endedByItself():
+		case <-part.ended:
 			return part.failure()
 		case <-time.After(50 * time.Millisecond):
 		}
@@ -43,18 +47,48 @@ func (c *cluster) waitReady(ctx context.Context, part *process) error {
 func (c *cluster) check(ctx context.Context, part *process) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	switch part {
-	case c.etcd:
-		return etcdHealthy(ctx, c.at.etcdURL)
-	case c.apiServer:
-		client, err := adminClient(c.at)
+	return part.works(ctx, part.begun)
+}
+
+// answers asks a URL that answers 200 when all is well.
+func answers(client *http.Client, url string) probe {
+	return func(ctx context.Context, _ time.Time) error {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		if err != nil {
+			return err
+		}
+		response, err := client.Do(request)
+		if err != nil {
+			return err
+		}
+		defer response.Body.Close()
+		if response.StatusCode != http.StatusOK {
+			return fmt.Errorf("%s answers %s", url, response.Status)
+		}
+		return nil
+	}
+}
+
+func apiServerReady(at layout) probe {
+	return func(ctx context.Context, _ time.Time) error {
+		client, err := adminClient(at)
 		if err != nil {
 			return err
 		}
 		return client.Discovery().RESTClient().Get().AbsPath("/readyz").Do(ctx).Error()
-	default:
-		// The controllers answer nobody: their work shows.
-		client, err := adminClient(c.at)
+	}
+}
+
+// schedulerReady trusts any certificate: it is loopback's.
+func schedulerReady(at layout) probe {
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	return answers(client, fmt.Sprintf("https://127.0.0.1:%d/readyz", at.schedulerPort))
+}
+
+// controllersWork looks at what they do, because they answer nobody.
+func controllersWork(at layout) probe {
+	return func(ctx context.Context, _ time.Time) error {
+		client, err := adminClient(at)
 		if err != nil {
 			return err
 		}
@@ -63,20 +97,32 @@ func (c *cluster) check(ctx context.Context, part *process) error {
 	}
 }
 
-func etcdHealthy(ctx context.Context, url string) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/health", nil)
-	if err != nil {
-		return err
+// nodeReady wants a sign of life that is newer than the process: what the Node
+// says of itself stays when its kubelet is stopped.
+func nodeReady(at layout, name string) probe {
+	return func(ctx context.Context, since time.Time) error {
+		client, err := adminClient(at)
+		if err != nil {
+			return err
+		}
+		lease, err := client.CoordinationV1().Leases(v1.NamespaceNodeLease).Get(ctx, name, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		if lease.Spec.RenewTime == nil || lease.Spec.RenewTime.Time.Before(since) {
+			return fmt.Errorf("the Node %s shows no sign of life", name)
+		}
+		node, err := client.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		for _, condition := range node.Status.Conditions {
+			if condition.Type == v1.NodeReady && condition.Status == v1.ConditionTrue {
+				return nil
+			}
+		}
+		return fmt.Errorf("the Node %s is not Ready", name)
 	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		return errors.New("etcd answers " + response.Status)
-	}
-	return nil
 }
 
 func adminClient(at layout) (*kubernetes.Clientset, error) {

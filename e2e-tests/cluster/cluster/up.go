@@ -7,13 +7,17 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"syscall"
 	"time"
 
 	"google.golang.org/grpc/grpclog"
+
+	"image-pull-secrets/e2e-tests/cluster/cluster/node"
 )
 
 // The parts are started on the main thread; see process.start.
@@ -28,6 +32,7 @@ func progress(format string, values ...any) {
 type options struct {
 	dir        string
 	watchCache bool
+	nodes      int
 }
 
 // up is the subcommand: a cluster from here until somebody ends it.
@@ -36,7 +41,12 @@ func up(arguments []string) int {
 	flags := flag.NewFlagSet("up", flag.ContinueOnError)
 	flags.StringVar(&o.dir, "dir", "", "directory for everything; must be empty or not exist, and is removed at the end (default: a temporary one)")
 	flags.BoolVar(&o.watchCache, "watch-cache", true, "whether the API server serves watches from memory; without it `compact` alone makes every resumed watch answer 410")
+	flags.IntVar(&o.nodes, "nodes", 0, "how many Nodes, each with a kubelet that pulls images; with them come a scheduler and a registry")
 	if err := flags.Parse(arguments); err != nil {
+		return 2
+	}
+	if o.nodes < 0 {
+		fmt.Fprintf(os.Stderr, "cluster: --nodes %d: it cannot be less than 0\n", o.nodes)
 		return 2
 	}
 	if flags.NArg() > 0 {
@@ -101,10 +111,11 @@ func makeDir(wanted string) (string, error) {
 
 // cluster is the running whole.
 type cluster struct {
-	at                layout
-	etcd              *process
-	apiServer         *process
-	controllerManager *process
+	at layout
+	// stages are the parts in the order in which they start. Those of one stage
+	// start together, when the stage before works.
+	stages [][]*process
+	exits  chan *process
 }
 
 func newCluster(dir string, o options) (*cluster, error) {
@@ -116,39 +127,91 @@ func newCluster(dir string, o options) (*cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	ports, err := freePorts(2)
+	at, err := newLayout(dir, o.nodes)
 	if err != nil {
 		return nil, err
 	}
-	at := layout{dir: dir, etcdURL: fmt.Sprintf("http://127.0.0.1:%d", ports[0]), port: ports[1]}
-	part := func(name string, flags []string) *process {
-		return &process{name: name, command: append(found[name], flags...), log: at.log(name)}
+	if err := writePKI(at); err != nil {
+		return nil, err
 	}
-	if err := os.Mkdir(at.logs(), 0o700); err != nil {
-		return nil, fmt.Errorf("cannot make a directory for logs: %w", err)
+	c := &cluster{at: at, exits: make(chan *process)}
+	part := func(name string, command, flags []string, works probe) *process {
+		return &process{name: name, command: slices.Concat(command, flags), log: at.log(name), works: works, exits: c.exits}
 	}
-	return &cluster{
-		at:                at,
-		etcd:              part(etcdName, at.etcdFlags()),
-		apiServer:         part(apiServerName, at.apiServerFlags(minor, o.watchCache)),
-		controllerManager: part(controllerManagerName, at.controllerManagerFlags()),
-	}, writePKI(at)
+	c.stages = [][]*process{
+		{part(etcdName, found[etcdName], at.etcdFlags(), answers(http.DefaultClient, at.etcdURL+"/health"))},
+		{part(apiServerName, found[apiServerName], at.apiServerFlags(minor, o.watchCache), apiServerReady(at))},
+		{part(controllerManagerName, found[controllerManagerName], at.controllerManagerFlags(), controllersWork(at))},
+	}
+	if len(at.nodes) == 0 {
+		return c, nil
+	}
+	if err := at.writeSchedulerConfig(); err != nil {
+		return nil, err
+	}
+	last := &c.stages[len(c.stages)-1]
+	*last = append(*last,
+		part(schedulerName, found[schedulerName], at.schedulerFlags(), schedulerReady(at)),
+		part(registryName, found[registryName], at.registryFlags(), answers(http.DefaultClient, at.control()+"/pulls")))
+	for i, name := range at.nodes {
+		kubelet := part(kubeletName, found[kubeletName], at.kubeletFlags(name), nodeReady(at, name))
+		kubelet.name = fmt.Sprintf("%s-%d", kubeletName, i)
+		kubelet.log = at.log(kubelet.name)
+		kubelet.home = at.emptyHome()
+		*last = append(*last, kubelet)
+	}
+	return c, nil
+}
+
+// newLayout chooses the ports and makes the directories.
+func newLayout(dir string, nodes int) (layout, error) {
+	ports, err := freePorts(5)
+	if err != nil {
+		return layout{}, err
+	}
+	at := layout{
+		dir:             dir,
+		etcdURL:         fmt.Sprintf("http://127.0.0.1:%d", ports[0]),
+		port:            ports[1],
+		schedulerPort:   ports[2],
+		registryAddress: fmt.Sprintf("127.0.0.1:%d", ports[3]),
+		controlAddress:  fmt.Sprintf("127.0.0.1:%d", ports[4]),
+	}
+	directories := []string{at.logs()}
+	for i := range nodes {
+		name := fmt.Sprintf("node-%d", i)
+		if err := node.CheckRoot(at.nodeRoot(name)); err != nil {
+			return layout{}, err
+		}
+		at.nodes = append(at.nodes, name)
+	}
+	if nodes > 0 {
+		directories = append(directories, at.pulls(), at.emptyHome())
+	}
+	for _, directory := range directories {
+		if err := os.Mkdir(directory, 0o700); err != nil {
+			return layout{}, fmt.Errorf("cannot make a directory of the cluster: %w", err)
+		}
+	}
+	return at, nil
 }
 
 // parts in the order in which they start.
-func (c *cluster) parts() []*process {
-	return []*process{c.etcd, c.apiServer, c.controllerManager}
-}
+func (c *cluster) parts() []*process { return slices.Concat(c.stages...) }
 
 // run returns when ctx ends, or with an error when a part does.
 func (c *cluster) run(ctx context.Context, commands <-chan string) error {
-	for _, part := range c.parts() {
-		progress("starting %s", part.name)
-		if err := part.start(); err != nil {
-			return err
+	for _, stage := range c.stages {
+		for _, part := range stage {
+			progress("starting %s", part.name)
+			if err := part.start(); err != nil {
+				return err
+			}
 		}
-		if err := c.waitReady(ctx, part); err != nil {
-			return err
+		for _, part := range stage {
+			if err := c.waitReady(ctx, part); err != nil {
+				return err
+			}
 		}
 	}
 	if err := c.announce(); err != nil {
@@ -158,12 +221,10 @@ func (c *cluster) run(ctx context.Context, commands <-chan string) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-c.etcd.endedByItself():
-			return c.etcd.failure()
-		case <-c.apiServer.endedByItself():
-			return c.apiServer.failure()
-		case <-c.controllerManager.endedByItself():
-			return c.controllerManager.failure()
+		case part := <-c.exits:
+			if part.endedByItself() {
+				return part.failure()
+			}
 		case line := <-commands:
 			if err := json.NewEncoder(os.Stdout).Encode(c.obey(ctx, line)); err != nil {
 				return fmt.Errorf("cannot answer on standard output: %w", err)
@@ -181,6 +242,13 @@ type ready struct {
 	PID        int         `json:"pid"`
 	Seconds    float64     `json:"seconds"`
 	Parts      []readyPart `json:"parts"`
+
+	Nodes []string `json:"nodes,omitempty"`
+	// Registry is the URL of its control API, RegistryAddress where it serves
+	// images over TLS, and RegistryCA the file with its authority.
+	Registry        string `json:"registry,omitempty"`
+	RegistryAddress string `json:"registryAddress,omitempty"`
+	RegistryCA      string `json:"registryCA,omitempty"`
 }
 
 type readyPart struct {
@@ -202,6 +270,9 @@ func (c *cluster) announce() error {
 		Dir:        c.at.dir,
 		PID:        os.Getpid(),
 		Seconds:    time.Since(started).Round(10 * time.Millisecond).Seconds(),
+	}
+	if line.Nodes = c.at.nodes; len(line.Nodes) > 0 {
+		line.Registry, line.RegistryAddress, line.RegistryCA = c.at.control(), c.at.registryAddress, c.at.registryCA()
 	}
 	for _, part := range c.parts() {
 		line.Parts = append(line.Parts, readyPart{part.name, part.command[0], part.running.Process.Pid, part.log})

@@ -26,6 +26,8 @@ type running struct {
 	output  *bufio.Scanner
 	ready   struct {
 		Kubeconfig, Server, Version, Dir string
+		Registry                         string
+		Nodes                            []string
 		PID                              int
 		Parts                            []struct {
 			Name, Program, Log string

@@ -205,7 +205,7 @@ async fn a_webhook_that_is_killed_while_pods_are_created(#[case] failure_policy:
 /// On a cluster of its own: its API server is away for a minute, and has forgotten its history when it is back.
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_minute_without_the_api_server_the_webhook_and_its_rights_work_as_before() {
-    let mut cluster = ControlPlane::start_own().unwrap_or_else(|error| panic!("{error:#}"));
+    let mut cluster = ControlPlane::start_own(0).unwrap_or_else(|error| panic!("{error:#}"));
     let kubeconfig = cluster.kubeconfig().to_owned();
     let mut stage = Stage::on(&kubeconfig, json!({"secrets": [{"name": "creds"}]})).await;
     stage.register(Registration::default()).await;

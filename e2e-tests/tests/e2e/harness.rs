@@ -394,7 +394,7 @@ pub async fn config(kubeconfig: &Path) -> Config {
 /// The one cluster of this process. It ends with the process, by the pipe that then closes.
 pub fn shared_cluster() -> PathBuf {
     static CLUSTER: LazyLock<ControlPlane> =
-        LazyLock::new(|| ControlPlane::start().unwrap_or_else(|error| panic!("{error:#}")));
+        LazyLock::new(|| ControlPlane::start(2).unwrap_or_else(|error| panic!("{error:#}")));
     CLUSTER.kubeconfig().to_owned()
 }
 

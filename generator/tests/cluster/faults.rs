@@ -94,7 +94,7 @@ async fn answers_that_are_cut_off_delete_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_api_server_that_forgot_everything_is_listed_anew() {
-    let mut cluster = ControlPlane::start_own().unwrap_or_else(|error| panic!("{error:#}"));
+    let mut cluster = ControlPlane::start_own(0).unwrap_or_else(|error| panic!("{error:#}"));
     let corner = Corner::on("forgot", cluster.kubeconfig().to_owned()).await;
     let names = corner.namespaces(5).await;
     corner.put_source("1").await;
@@ -174,7 +174,7 @@ async fn connections_that_died_without_a_word_are_given_up_within_a_minute() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_api_server_that_is_stopped_for_a_minute_finds_everything_as_it_was() {
-    let mut cluster = ControlPlane::start_own().unwrap_or_else(|error| panic!("{error:#}"));
+    let mut cluster = ControlPlane::start_own(0).unwrap_or_else(|error| panic!("{error:#}"));
     let corner = Corner::on("stopped", cluster.kubeconfig().to_owned()).await;
     let names = corner.namespaces(5).await;
     corner.put_source("1").await;
