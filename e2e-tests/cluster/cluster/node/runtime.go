@@ -7,8 +7,8 @@ import (
 	cadvisorv2 "github.com/google/cadvisor/info/v2"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	runtimetest "k8s.io/cri-api/pkg/apis/testing"
+	"k8s.io/kubelet/pkg/types"
 	cadvisortest "k8s.io/kubernetes/pkg/kubelet/cadvisor/testing"
-	kubelettypes "k8s.io/kubernetes/pkg/kubelet/types"
 )
 
 // containerRuntime is the container half of a container runtime. Its containers
@@ -40,9 +40,9 @@ func (r *containerRuntime) StartContainer(ctx context.Context, id string) error 
 	}
 	labels := response.GetStatus().GetLabels()
 	if !r.endsAtOnce(ctx,
-		labels[kubelettypes.KubernetesPodNamespaceLabel],
-		labels[kubelettypes.KubernetesPodNameLabel],
-		labels[kubelettypes.KubernetesContainerNameLabel]) {
+		labels[types.KubernetesPodNamespaceLabel],
+		labels[types.KubernetesPodNameLabel],
+		labels[types.KubernetesContainerNameLabel]) {
 		return nil
 	}
 	return r.FakeRuntimeService.StopContainer(ctx, id, 0)
