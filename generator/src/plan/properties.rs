@@ -3,6 +3,7 @@
 use super::*;
 use crate::content::Digest;
 use crate::index::ServiceAccountSeen;
+use image_pull_secrets::settings::OnMissingSecret;
 use k8s_openapi::ByteString;
 use proptest::collection::{btree_map, vec};
 use proptest::option;
@@ -29,21 +30,24 @@ fn settings() -> impl Strategy<Value = Value> {
     let accounts = prop_oneof![Just(json!(["default"])), Just(json!(["*"])), Just(json!([]))];
     let excluded = prop_oneof![Just(json!([])), Just(json!(["kube-*"])), Just(json!(["team-a", "source"]))];
     let conflicts = prop_oneof![Just("keep"), Just("adopt")];
-    (vec(secret, 1..=3), accounts, excluded, conflicts).prop_map(|(secrets, accounts, excluded, conflicts)| {
-        let secrets = NAMES.iter().zip(secrets).map(|(name, (source, images))| {
-            let mut secret = json!({"name": name});
-            let fields = [("source", source), ("matchImages", images)];
-            for (field, value) in fields.into_iter().filter_map(|(field, value)| Some((field, value?))) {
-                secret[field] = value;
-            }
-            secret
-        });
-        let secrets: Vec<_> = secrets.collect();
-        json!({
-            "secrets": secrets, "serviceAccounts": accounts, "conflicts": conflicts,
-            "exclude": {"namespaces": excluded},
-        })
-    })
+    let on_missing = prop_oneof![Just("warn"), Just("skip")];
+    (vec(secret, 1..=3), accounts, excluded, conflicts, on_missing).prop_map(
+        |(secrets, accounts, excluded, conflicts, on_missing)| {
+            let secrets = NAMES.iter().zip(secrets).map(|(name, (source, images))| {
+                let mut secret = json!({"name": name});
+                let fields = [("source", source), ("matchImages", images)];
+                for (field, value) in fields.into_iter().filter_map(|(field, value)| Some((field, value?))) {
+                    secret[field] = value;
+                }
+                secret
+            });
+            let secrets: Vec<_> = secrets.collect();
+            json!({
+                "secrets": secrets, "serviceAccounts": accounts, "conflicts": conflicts,
+                "exclude": {"namespaces": excluded}, "onMissingSecret": on_missing,
+            })
+        },
+    )
 }
 
 fn source_state() -> impl Strategy<Value = SourceState> {
@@ -190,7 +194,26 @@ proptest! {
         for action in all_actions(&index, &rules) {
             perform(&mut index, &action, &rules);
         }
+        // Under `skip`, references follow once the copies are there.
+        for action in all_actions(&index, &rules) {
+            let follows = matches!(&action, Action::Refer(change) if change.remove.is_empty());
+            prop_assert!(follows && rules.settings.on_missing_secret == OnMissingSecret::Skip, "{}", action);
+            perform(&mut index, &action, &rules);
+        }
         prop_assert_eq!(all_actions(&index, &rules), vec![]);
+    }
+
+    #[test]
+    fn under_skip_no_reference_is_added_to_a_secret_that_is_not_there(index in index(), rules in rules()) {
+        let mut rules = rules;
+        Arc::make_mut(&mut rules.settings).on_missing_secret = OnMissingSecret::Skip;
+        for action in all_actions(&index, &rules) {
+            if let Action::Refer(change) = &action {
+                let secrets = &index.namespaces[&change.namespace].secrets;
+                let is_there = |name: &String| secrets.get(name).is_some_and(|secret| secret.usable);
+                prop_assert!(change.add.iter().all(is_there), "{}", action);
+            }
+        }
     }
 
     #[test]

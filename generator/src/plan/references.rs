@@ -6,6 +6,7 @@
 
 use super::{NamespaceSeen, Removal, Rules, is_harmful};
 use crate::index::{Index, ServiceAccountSeen, Version};
+use image_pull_secrets::settings::OnMissingSecret;
 use std::fmt;
 
 /// A change of one ServiceAccount's references, valid for one version of it only.
@@ -67,6 +68,11 @@ pub(super) fn changes<'a>(
     let is_known = |name: &str| index.listed.secrets.contains(name);
     let names = rules.settings.service_account_secrets().map(|secret| secret.name.as_str());
     let wanted: Vec<&str> = names.filter(|name| is_known(name) && !is_harmful(namespace, seen, name, rules)).collect();
+    // Under `skip`, nothing is to refer to a Secret that is not there. A reference that is there already stays: a copy that
+    // somebody deleted is made again.
+    let may_be_missing = rules.settings.on_missing_secret != OnMissingSecret::Skip;
+    let is_there = |name: &str| seen.secrets.get(name).is_some_and(|secret| secret.usable && !secret.deleting);
+    let may_add = move |name: &str| may_be_missing || is_there(name);
     seen.service_accounts.iter().filter_map(move |(name, account)| {
         if account.deleting {
             return None;
@@ -83,7 +89,7 @@ pub(super) fn changes<'a>(
         let points_to_ours = |name: &str| {
             rules.removal == Removal::All && seen.secrets.get(name).is_none_or(|secret| rules.is_own_copy(secret))
         };
-        change(namespace, name, account, wanted, stays, points_to_ours)
+        change(namespace, name, account, wanted, may_add, stays, points_to_ours)
     })
 }
 
@@ -92,11 +98,13 @@ fn change(
     name: &str,
     account: &ServiceAccountSeen,
     wanted: &[&str],
+    may_add: impl Fn(&str) -> bool,
     stays: impl Fn(&str) -> bool,
     points_to_ours: impl Fn(&str) -> bool,
 ) -> Option<ReferenceChange> {
     let is_ours = |name: &str| account.added.iter().any(|added| &**added == name);
-    let add: Vec<String> = wanted.iter().filter(|name| !account.refers_to(name)).map(|&name| name.to_owned()).collect();
+    let missing = wanted.iter().filter(|name| !account.refers_to(name) && may_add(name));
+    let add: Vec<String> = missing.map(|&name| name.to_owned()).collect();
     let listed = account.references.iter().flatten().enumerate();
     let remove: Vec<(usize, String)> = listed
         .filter(|(_, name)| (is_ours(name) || points_to_ours(name)) && !stays(name))

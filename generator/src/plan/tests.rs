@@ -352,6 +352,40 @@ fn a_secret_that_would_break_pods_is_not_referred_to(
     assert_eq!(state_and_actions(&index(Some(secret), Some(account(&[], &[]))), &rules).1, expected);
 }
 
+/// A Pod that inherits a reference to a Secret which is not there is what `skip` is to prevent.
+#[rstest]
+#[case::nothing("skip", None, false)]
+#[case::a_copy("skip", Some(in_sync()), true)]
+#[case::a_copy_that_is_outdated("skip", Some(outdated()), true)]
+#[case::a_copy_that_is_being_deleted("skip", Some(SecretSeen { deleting: true, ..in_sync() }), false)]
+#[case::a_copy_that_cannot_be_used_yet("skip", Some(opaque(outdated())), false)]
+#[case::a_foreign_secret_that_works("skip", Some(foreign()), true)]
+#[case::nothing_and_that_is_told("warn", None, true)]
+#[case::nothing_and_pods_are_denied("reject", None, true)]
+fn a_reference_is_added_where_there_is(#[case] policy: &str, #[case] secret: Option<SecretSeen>, #[case] added: bool) {
+    let rules = rules(with(one_secret(), "onMissingSecret", json!(policy)));
+    let actions = state_and_actions(&index(secret, Some(account(&[], &[]))), &rules).1;
+    let refers = "update ServiceAccount team-a/default: +registry-credentials".to_owned();
+    assert_eq!(actions.contains(&refers), added, "{actions:?}");
+}
+
+#[test]
+fn under_skip_a_reference_stays_while_its_copy_is_made_again() {
+    let rules = rules(with(one_secret(), "onMissingSecret", json!("skip")));
+    for added in [&[SECRET][..], &[]] {
+        let actions = state_and_actions(&index(None, Some(account(&[SECRET], added))), &rules).1;
+        assert_eq!(actions, CREATE);
+    }
+}
+
+#[test]
+fn under_skip_a_secret_that_somebody_else_makes_is_referred_to_once_it_is_there() {
+    let rules = rules(json!({"secrets": [{"name": SECRET}], "onMissingSecret": "skip"}));
+    assert_eq!(state_and_actions(&index(None, Some(account(&[], &[]))), &rules).1, NOTHING);
+    let refers = ["update ServiceAccount team-a/default: +registry-credentials"];
+    assert_eq!(state_and_actions(&index(Some(foreign()), Some(account(&[], &[]))), &rules).1, refers);
+}
+
 #[rstest]
 #[case::excluded_by_its_annotation(ServiceAccountSeen { excluded: true, ..account(&["mine", SECRET], &[SECRET]) }, "default")]
 #[case::not_selected(account(&["mine", SECRET], &[SECRET]), "builder")]

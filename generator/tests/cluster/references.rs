@@ -1,6 +1,6 @@
 //! ServiceAccounts: nothing that another writer put there is ever lost.
 
-use crate::harness::{Corner, eventually};
+use crate::harness::{Corner, eventually, stays};
 use crate::proxy::Mood;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
@@ -162,4 +162,22 @@ async fn an_entry_of_somebody_elses_is_never_removed() {
     let finished = corner.finish(&["cleanup", "--yes", "--all-references"]);
     assert!(finished.status.success(), "{}", finished.log);
     assert!(corner.references(&namespace).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn under_skip_a_reference_is_added_once_its_secret_is_there() {
+    let corner = Corner::new("skip").await;
+    let namespace = corner.namespace("a").await;
+    corner.has_account(&namespace, Duration::from_secs(60)).await;
+    let mut settings = corner.settings();
+    settings["onMissingSecret"] = json!("skip");
+    let generator = corner.run(&settings, &[]);
+    generator.ready().await;
+    stays("there is no reference", || async { corner.references(&namespace).await.is_empty() }).await;
+    corner.put_source("1").await;
+    corner.settled(&namespace, "1").await;
+    // A copy that is made again keeps its reference meanwhile.
+    corner.delete_secret(&namespace).await;
+    corner.settled(&namespace, "1").await;
+    assert!(!generator.log().contains("remove=[\""), "{}", generator.log());
 }
