@@ -17,6 +17,10 @@ use tower::util::AndThenLayer;
 /// How long it may take until a connection is there, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The longest wait that an answer may ask for. The API server asks for seconds; what stands before it (a load balancer, say)
+/// may ask for an hour, and would blind a watch as long.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
+
 /// How much of an answer that is no Status is told, in characters.
 const LONGEST_TEXT: usize = 200;
 
@@ -83,10 +87,10 @@ async fn refused(answer: Response<Box<DynBody>>) -> Result<Response<Box<DynBody>
     Err(Box::new(kube::Error::Api(status.boxed())))
 }
 
-/// How long the API server asks to be left alone.
+/// How long the API server asks to be left alone, up to [`LONGEST_RETRY_AFTER`].
 pub fn retry_after(status: &Status) -> Option<Duration> {
     let seconds = status.details.as_ref()?.retry_after_seconds;
-    (seconds > 0).then(|| Duration::from_secs(seconds.into()))
+    (seconds > 0).then(|| Duration::from_secs(seconds.into()).min(LONGEST_RETRY_AFTER))
 }
 
 #[cfg(test)]
@@ -110,6 +114,7 @@ mod tests {
     #[rstest]
     #[case::priority_and_fairness(429, Some("3"), "Too many requests.\n", "Too many requests.", Some(3))]
     #[case::a_status(429, Some("7"), STATUS, "slow down", Some(7))]
+    #[case::a_load_balancer_that_asks_for_an_hour(503, Some("3600"), "<html>", "<html>", Some(60))]
     #[case::something_in_between(502, None, "<html>", "<html>", None)]
     #[case::a_date_to_wait_for(503, Some("Wed, 21 Oct 2026 07:28:00 GMT"), "starting", "starting", None)]
     #[tokio::test]

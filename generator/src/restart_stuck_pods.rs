@@ -32,6 +32,10 @@ const AT_ONCE: usize = 8;
 /// The longest wait before an eviction is tried again.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
+/// The annotation of a mirror Pod, which stands for a static Pod of a Node. Its controller is the Node, whose kubelet makes it
+/// anew after every eviction, and goes on as before.
+const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
+
 /// A Pod, as far as it matters here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PodSeen {
@@ -58,6 +62,7 @@ impl PodSeen {
     pub fn of(pod: &Pod, settings: &Settings) -> Self {
         let has_controller = pod.owner_references().iter().any(|owner| owner.controller == Some(true));
         let references = pod.spec.iter().flat_map(|spec| spec.image_pull_secrets.iter().flatten());
+        let is_mirror = pod.annotations().contains_key(MIRROR_ANNOTATION);
         let stays = pod.metadata.deletion_timestamp.is_none() && !index::is_excluded(&pod.metadata, settings);
         let account = pod.spec.as_ref().and_then(|spec| spec.service_account_name.clone());
         Self {
@@ -68,7 +73,7 @@ impl PodSeen {
             service_account: account.unwrap_or_else(|| "default".to_owned()),
             created: pod.creation_timestamp().map(|time| time.0),
             references: references.map(|reference| reference.name.clone()).collect(),
-            is_stuck: has_controller && stays && cannot_pull(pod),
+            is_stuck: has_controller && !is_mirror && stays && cannot_pull(pod),
         }
     }
 }
@@ -200,6 +205,7 @@ impl StuckPods {
     fn take_in_answer(&mut self, Answer { pod, result }: Answer) {
         if result.is_ok() {
             self.metrics.evictions.inc();
+            self.told.clear();
             tracing::info!("evict Pod {}/{}: it could not pull", pod.namespace, pod.name);
         }
         // It may have started, or gone, meanwhile.

@@ -24,6 +24,7 @@ fn pod() -> Value {
 #[case::it_is_only_starting("/status/containerStatuses/0/state/waiting/reason", json!("ContainerCreating"), false)]
 #[case::nothing_would_replace_it("/metadata/ownerReferences", json!([]), false)]
 #[case::it_is_excluded("/metadata/annotations", json!({"example.com/exclude": "true"}), false)]
+#[case::it_mirrors_a_static_pod("/metadata/annotations", json!({"kubernetes.io/config.mirror": "0f3a"}), false)]
 #[case::it_is_going("/metadata/deletionTimestamp", json!("2026-01-01T00:00:00Z"), false)]
 fn a_pod_is_stuck(#[case] path: &str, #[case] value: Value, #[case] expected: bool) {
     let mut pod = pod();
