@@ -14,13 +14,21 @@ use std::sync::{Arc, Mutex};
 pub fn client<F: Future<Output = (u16, Value)> + Send + 'static>(
     answer: impl Fn(Method, Value) -> F + Send + Sync + 'static,
 ) -> Client {
+    client_by_path(move |method, _, document| answer(method, document))
+}
+
+/// The same, by the request's path as well.
+pub fn client_by_path<F: Future<Output = (u16, Value)> + Send + 'static>(
+    answer: impl Fn(Method, String, Value) -> F + Send + Sync + 'static,
+) -> Client {
     let answer = Arc::new(answer);
     let service = tower::service_fn(move |request: Request<Body>| {
         let answer = answer.clone();
         async move {
             let (head, body) = request.into_parts();
             let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-            let (code, document) = answer(head.method, serde_json::from_slice(&body).unwrap_or_default()).await;
+            let document = serde_json::from_slice(&body).unwrap_or_default();
+            let (code, document) = answer(head.method, head.uri.path().to_owned(), document).await;
             let document = Full::from(Bytes::from(document.to_string()));
             Ok::<_, Infallible>(Response::builder().status(code).body(document).unwrap())
         }
@@ -47,4 +55,33 @@ pub fn answering(answers: &[Value]) -> (Arc<Mutex<Vec<Value>>>, Client) {
         async move { (code, answer) }
     });
     (asked, client)
+}
+
+/// What is logged from now on, until it is dropped, by this thread.
+pub struct Log {
+    lines: Arc<Mutex<Vec<u8>>>,
+    _guard: tracing::subscriber::DefaultGuard,
+}
+
+impl Log {
+    pub fn text(&self) -> String {
+        String::from_utf8(self.lines.lock().unwrap().clone()).unwrap()
+    }
+}
+
+/// Begins to keep what is logged.
+pub fn log() -> Log {
+    struct Writer(Arc<Mutex<Vec<u8>>>);
+    impl std::io::Write for Writer {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let lines = Arc::<Mutex<Vec<u8>>>::default();
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || Writer(writer.clone())).finish();
+    Log { lines, _guard: tracing::subscriber::set_default(subscriber) }
 }

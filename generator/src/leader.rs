@@ -1,8 +1,11 @@
 //! Leader election by a Lease, as client-go does it: a Lease is taken from another holder only when it has not changed for its
 //! whole duration on the clock of the one who wants it. No two clocks are compared, so that skew neither steals nor blocks it.
 //!
-//! (The published crates for this compare `renewTime` with the local clock, which a skewed replica would win all the time.)
+//! No published crate does that. `kubert` and `kube-leader-election` compare `renewTime` with the local clock, so that a replica
+//! whose clock is ahead wins all the time; the second also patches without a `resourceVersion`, so that two replicas which find
+//! the Lease free at the same moment both have it.
 
+use crate::backoff::Backoff;
 use crate::error::chain;
 use crate::ownership::MANAGER;
 use crate::rbac::Request;
@@ -34,6 +37,9 @@ const TAKEN_OVER: Duration = Duration::from_secs(300);
 
 /// How long one request about the Lease may take.
 const TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How often in a row somebody else's write may come before one of the Lease. After that it is tried again as after any error.
+const CONFLICTS: usize = 5;
 
 /// Which Lease, and who wants it.
 #[derive(Clone)]
@@ -110,7 +116,10 @@ impl Election {
             let give_up = no_later_than(leads_until, started + DURATION);
             let answer = tokio::time::timeout_at(give_up, self.try_once(&mut observed)).await;
             let asked = match answer {
-                Ok(Ok(asked)) => Some(asked),
+                Ok(Ok(asked)) => {
+                    last_trouble.clear();
+                    Some(asked)
+                }
                 Ok(Err(error)) => {
                     let trouble = self.explained(&error);
                     if trouble != last_trouble {
@@ -151,10 +160,16 @@ impl Election {
     /// Gives the Lease back, if it is ours: another replica takes it at once.
     pub async fn release(&self) {
         let release = async {
-            let lease = self.api().get(&self.lease).await?;
-            if lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()) == Some(&self.identity) {
+            for wait in after_conflicts() {
+                let lease = self.api().get(&self.lease).await?;
+                if lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()) != Some(&self.identity) {
+                    break;
+                }
                 let spec = LeaseSpec { holder_identity: None, ..lease.spec.clone().unwrap_or_default() };
-                self.replace(&Lease { spec: Some(spec), ..lease }).await?;
+                if went_through(self.replace(&Lease { spec: Some(spec), ..lease }).await)? {
+                    break;
+                }
+                tokio::time::sleep(wait).await;
             }
             Ok::<_, kube::Error>(())
         };
@@ -171,7 +186,7 @@ impl Election {
     /// # Errors
     /// The Lease cannot be read or written.
     pub async fn take_over(&self) -> anyhow::Result<bool> {
-        loop {
+        for wait in after_conflicts() {
             let lease = self.read().await.map_err(|error| anyhow::anyhow!(self.explained(&error)))?;
             let Some(lease) = lease else { return Ok(false) };
             let spec = lease.spec.clone().unwrap_or_default();
@@ -184,6 +199,7 @@ impl Election {
             if answer.map_err(|error| anyhow::anyhow!(self.explained(&error)))? {
                 break;
             }
+            tokio::time::sleep(wait).await;
         }
         // Until then the one who held it may not have noticed.
         tokio::time::sleep(RENEW_DEADLINE).await;
@@ -192,7 +208,7 @@ impl Election {
 
     /// Takes or renews the Lease where that is right. Where it is ours now, it says when that was asked for.
     async fn try_once(&self, observed: &mut Option<Observed>) -> kube::Result<Option<Instant>> {
-        loop {
+        for wait in after_conflicts().take(CONFLICTS) {
             let Some(lease) = self.read().await? else {
                 let metadata = ObjectMeta { name: Some(self.lease.clone()), ..ObjectMeta::default() };
                 let lease = Lease { metadata, spec: Some(self.taken(&LeaseSpec::default())) };
@@ -200,6 +216,7 @@ impl Election {
                 if went_through(in_time(self.api().create(&by_us(), &lease)).await)? {
                     return Ok(Some(asked));
                 }
+                tokio::time::sleep(wait).await;
                 continue;
             };
             let spec = lease.spec.clone().unwrap_or_default();
@@ -208,7 +225,12 @@ impl Election {
             let decision = decide(&seen, &self.identity, now);
             let next = match decision {
                 Decision::Wait => None,
-                Decision::Renew => Some(LeaseSpec { renew_time: Some(this_moment()), ..seen.spec.clone() }),
+                Decision::Renew => Some(LeaseSpec {
+                    // Somebody else may have written another one.
+                    lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(),
+                    renew_time: Some(this_moment()),
+                    ..seen.spec.clone()
+                }),
                 Decision::Take => Some(self.taken(&seen.spec)),
             };
             *observed = Some(seen);
@@ -218,7 +240,9 @@ impl Election {
             if went_through(self.replace(&Lease { spec: Some(spec), ..lease }).await)? {
                 return Ok(Some(asked));
             }
+            tokio::time::sleep(wait).await;
         }
+        Err(kube::Error::Service(format!("it changed {CONFLICTS} times between a look at it and the write").into()))
     }
 
     fn taken(&self, before: &LeaseSpec) -> LeaseSpec {
@@ -272,6 +296,11 @@ async fn in_time<T>(answer: impl Future<Output = kube::Result<T>>) -> kube::Resu
     answer.unwrap_or_else(|_| Err(kube::Error::Service(format!("no answer within {} s", TIMEOUT.as_secs()).into())))
 }
 
+/// How long to wait before the Lease is looked at again that somebody else wrote first. Never ends.
+fn after_conflicts() -> Backoff {
+    Backoff::new(Duration::from_millis(50), RETRY)
+}
+
 /// The earlier of the two.
 fn no_later_than(until: Option<Instant>, at: Instant) -> Instant {
     until.map_or(at, |until| until.min(at))
@@ -305,6 +334,8 @@ mod tests {
         /// How many writes it refuses because of somebody else's.
         conflicts: u32,
         hangs: bool,
+        /// How many requests there were.
+        requests: u32,
         /// When the last write that succeeded was asked for.
         written: Option<Instant>,
     }
@@ -313,6 +344,7 @@ mod tests {
 
     async fn answer(fake: Shared, method: Method, document: Value) -> (u16, Value) {
         let (asked, takes) = (Instant::now(), fake.lock().unwrap().takes);
+        fake.lock().unwrap().requests += 1;
         tokio::time::sleep(takes).await;
         if fake.lock().unwrap().hangs {
             return pending().await;
@@ -330,17 +362,20 @@ mod tests {
         (200, fake.lease.clone())
     }
 
-    /// A replica that takes part, and what it says that it is.
-    fn start(fake: &Shared) -> watch::Receiver<Role> {
+    fn election(fake: &Shared) -> Election {
         let shared = fake.clone();
-        let election = Election {
+        Election {
             client: client(move |method, document| answer(shared.clone(), method, document)),
             namespace: "default".to_owned(),
             lease: "lease".to_owned(),
             identity: "me".to_owned(),
-        };
+        }
+    }
+
+    /// A replica that takes part, and what it says that it is.
+    fn start(fake: &Shared) -> watch::Receiver<Role> {
         let (sender, role) = watch::channel(Role::Unknown);
-        tokio::spawn(election.run(sender, CancellationToken::new()));
+        tokio::spawn(election(fake).run(sender, CancellationToken::new()));
         role
     }
 
@@ -396,6 +431,54 @@ mod tests {
         assert_eq!(*role.borrow_and_update(), Role::Standby);
         role.changed().await.unwrap();
         assert_eq!(*role.borrow(), Role::Leader, "the other did not renew it");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_conflict_that_lasts_is_met_with_waits_and_told() {
+        let takes = Duration::from_millis(5);
+        let fake = Shared::new(Mutex::new(Fake { takes, conflicts: u32::MAX, ..Fake::default() }));
+        let log = crate::fake_api::log();
+        let role = start(&fake);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(*role.borrow(), Role::Unknown);
+        // A try is ten requests at most, and there is one every two seconds.
+        let requests = fake.lock().unwrap().requests;
+        assert!(requests <= 310, "{requests} requests in a minute");
+        assert!(log.text().contains("cannot take the Lease default/lease: "), "{}", log.text());
+        assert!(log.text().contains("it changed 5 times between a look at it and the write"), "{}", log.text());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_second_outage_like_the_first_is_told_as_well() {
+        let fake = Shared::default();
+        let log = crate::fake_api::log();
+        leads(&fake).await;
+        for outage in 1..=2 {
+            fake.lock().unwrap().hangs = true;
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            fake.lock().unwrap().hangs = false;
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            let told = log.text().matches("cannot take the Lease default/lease: ").count();
+            assert_eq!(told, outage, "{}", log.text());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_is_given_back_also_where_somebody_records_on_it_at_that_moment() {
+        let fake = Shared::default();
+        leads(&fake).await;
+        fake.lock().unwrap().conflicts = 2;
+        election(&fake).release().await;
+        assert_eq!(fake.lock().unwrap().lease["spec"]["holderIdentity"], Value::Null);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_renewal_is_for_the_leaders_own_duration() {
+        let mine =
+            json!({"metadata": {"name": "lease"}, "spec": {"holderIdentity": "me", "leaseDurationSeconds": 300}});
+        let fake = Shared::new(Mutex::new(Fake { lease: mine, ..Fake::default() }));
+        leads(&fake).await;
+        assert_eq!(fake.lock().unwrap().lease["spec"]["leaseDurationSeconds"], 12);
     }
 
     fn held_by(holder: Option<&str>, renewed: i64) -> LeaseSpec {
