@@ -53,6 +53,20 @@ pub enum Command {
     Status(StatusArgs),
     /// Removes every copy and every reference that the generator made.
     Cleanup(CleanupArgs),
+    /// Says whether a settings file is valid, and what is wrong with it, without a cluster. Exits with 1 when it is not.
+    Validate(ValidateArgs),
+}
+
+impl Command {
+    /// How it logs.
+    pub fn log(&self) -> &LogArgs {
+        match self {
+            Self::Run(args) => &args.common.log,
+            Self::Status(args) => &args.common.log,
+            Self::Cleanup(args) => &args.common.log,
+            Self::Validate(args) => &args.log,
+        }
+    }
 }
 
 /// What every command takes.
@@ -84,6 +98,14 @@ pub struct CommonArgs {
     #[arg(long, value_name = "NAME", env = "GENERATOR_LEASE_NAME", default_value = "image-pull-secrets-generator")]
     pub lease_name: String,
 
+    /// How it logs.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// How every command logs.
+#[derive(Debug, Args)]
+pub struct LogArgs {
     /// Logs what is at least this important.
     #[arg(long, value_name = "LEVEL", env = "GENERATOR_LOG_LEVEL", default_value = "info")]
     pub log_level: LogLevel,
@@ -181,6 +203,18 @@ pub struct CleanupArgs {
     /// added at admission. By default such an entry stays, because it may be somebody's own.
     #[arg(long)]
     pub all_references: bool,
+}
+
+/// `validate`.
+#[derive(Debug, Args)]
+pub struct ValidateArgs {
+    /// Reads the settings from this file, YAML or JSON.
+    #[arg(long, value_name = "FILE", env = "GENERATOR_SETTINGS")]
+    pub settings: PathBuf,
+
+    /// How it logs.
+    #[command(flatten)]
+    pub log: LogArgs,
 }
 
 /// How important a log line is.

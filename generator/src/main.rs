@@ -1,25 +1,22 @@
 //! `image-pull-secrets-generator`.
 
-use image_pull_secrets_generator::cli::{Cli, Command, CommonArgs, LogFormat, LogLevel};
-use image_pull_secrets_generator::{cleanup, run, status};
+use image_pull_secrets_generator::cli::{Cli, Command, LogArgs, LogFormat, LogLevel};
+use image_pull_secrets_generator::{cleanup, process, run, status, validate};
 use std::process::ExitCode;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::prelude::*;
 
-// One thread: it waits for the API server nearly all the time, and needs a fraction of the memory that several would.
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let cli = Cli::read();
-    log_as(match &cli.command {
-        Command::Run(args) => &args.common,
-        Command::Status(args) => &args.common,
-        Command::Cleanup(args) => &args.common,
+    log_as(cli.command.log());
+    let result = process::run(async {
+        match cli.command {
+            Command::Run(args) => run::run(args).await,
+            Command::Status(args) => status::status(args).await,
+            Command::Cleanup(args) => cleanup::cleanup(args).await,
+            Command::Validate(args) => validate::validate(&args),
+        }
     });
-    let result = match cli.command {
-        Command::Run(args) => run::run(args).await,
-        Command::Status(args) => status::status(args).await,
-        Command::Cleanup(args) => cleanup::cleanup(args).await,
-    };
     result.unwrap_or_else(|error| {
         tracing::error!("{error:#}");
         ExitCode::from(2)
@@ -27,7 +24,7 @@ async fn main() -> ExitCode {
 }
 
 /// Logs to standard error, and only what this program says itself: a library's line may quote what it sends or receives.
-fn log_as(args: &CommonArgs) {
+fn log_as(args: &LogArgs) {
     let level = match args.log_level {
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,
