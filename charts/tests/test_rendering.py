@@ -158,7 +158,8 @@ class Rights(unittest.TestCase):
              "verbs": ["get", "list", "watch"]}])
 
     def test_service_accounts_are_named_where_the_generator_can_ask_by_name(self):
-        for patterns, names in [(["default"], ["default"]), (["*"], None), (["default", "x"], None), (["b?"], None)]:
+        for patterns, names in [(["default"], ["default"]), (["default", "x"], ["default", "x"]),
+                                (["*"], None), (["default", "x*"], None), (["b?"], None)]:
             with self.subTest(patterns):
                 documents = render({"settings": {"serviceAccounts": patterns}})
                 found = rule(documents, self.GENERATOR, "serviceaccounts", "patch")
@@ -179,7 +180,7 @@ class Rights(unittest.TestCase):
         documents = render({"generator": {"former": {"secrets": ["old"], "serviceAccounts": ["builder"]}}})
         for role in [self.GENERATOR, "image-pull-secrets-cleanup"]:
             self.assertEqual(rule(documents, role, "secrets", "delete")["resourceNames"], ["registry-credentials", "old"])
-            self.assertNotIn("resourceNames", rule(documents, role, "serviceaccounts", "patch"))
+            self.assertEqual(rule(documents, role, "serviceaccounts", "patch")["resourceNames"], ["default", "builder"])
 
     def test_they_are_those_that_the_generator_documents(self):
         documentation = (chart.ROOT / "docs/generator.md").read_text()
@@ -219,15 +220,19 @@ class AdmissionPolicy(unittest.TestCase):
         values = {"settings": {"secrets": [SECRET, {"name": "hub"}]},
                   "generator": {"former": {"secrets": ["old"]}, "serviceAccount": {"name": "own"}}}
         documents = render(values)
-        spec = find(documents, "ValidatingAdmissionPolicy")["spec"]
-        self.assertEqual(spec["failurePolicy"], "Fail")
-        self.assertEqual([condition["expression"] for condition in spec["matchConditions"]],
-                         ['request.userInfo.username == "system:serviceaccount:image-pull-secrets:own"'])
+        for name in ["image-pull-secrets-generator", "image-pull-secrets-generator-service-accounts"]:
+            spec = find(documents, "ValidatingAdmissionPolicy", name)["spec"]
+            self.assertEqual(spec["failurePolicy"], "Fail")
+            self.assertEqual([condition["expression"] for condition in spec["matchConditions"]],
+                             ['request.userInfo.username == "system:serviceaccount:image-pull-secrets:own"'])
+            self.assertEqual(find(documents, "ValidatingAdmissionPolicyBinding", name)["spec"]["policyName"], name)
+        spec = find(documents, "ValidatingAdmissionPolicy", "image-pull-secrets-generator")["spec"]
         names = json.loads(spec["variables"][0]["expression"])
         self.assertEqual(names, ["registry-credentials", "hub", "old"])
         self.assertEqual(names, rule(documents, "image-pull-secrets-generator", "secrets", "patch")["resourceNames"])
-        binding = find(documents, "ValidatingAdmissionPolicyBinding")
-        self.assertEqual(binding["spec"]["policyName"], find(documents, "ValidatingAdmissionPolicy")["metadata"]["name"])
+        nothing = render({"settings": {"serviceAccounts": []}})
+        policies = [d["metadata"]["name"] for d in nothing if d["kind"] == "ValidatingAdmissionPolicy"]
+        self.assertEqual(policies, ["image-pull-secrets-generator"], "there is no right to limit")
 
     def test_it_is_there_wherever_it_can_be(self):
         for values, kubernetes, expected in [

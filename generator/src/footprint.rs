@@ -10,7 +10,7 @@ use crate::watch::Watched;
 use anyhow::{Result, anyhow};
 use image_pull_secrets::settings::Settings;
 use k8s_openapi::api::coordination::v1::Lease;
-use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -74,15 +74,12 @@ impl Footprint {
     pub fn watches(&self) -> BTreeSet<Watched> {
         let mut watches: BTreeSet<Watched> = self.secrets.iter().cloned().map(Watched::Secrets).collect();
         watches.insert(Watched::Namespaces);
-        // One literal name is watched by a field selector; there is none for several, or for a pattern.
-        match self.service_accounts.iter().collect::<Vec<_>>().as_slice() {
-            [] => {}
-            [name] if !name.contains(['*', '?', '[', '\\']) => {
-                watches.insert(Watched::ServiceAccounts(Some((*name).clone())));
-            }
-            _ => {
-                watches.insert(Watched::ServiceAccounts(None));
-            }
+        // A literal name is watched by a field selector, as a Secret is. There is none for a pattern.
+        let is_literal = |name: &String| !name.contains(['*', '?', '[', '\\']);
+        if self.service_accounts.iter().all(is_literal) {
+            watches.extend(self.service_accounts.iter().cloned().map(Some).map(Watched::ServiceAccounts));
+        } else {
+            watches.insert(Watched::ServiceAccounts(None));
         }
         watches
     }
@@ -148,16 +145,27 @@ impl Record {
         }
     }
 
-    /// Deletes the Lease.
+    /// Deletes the Lease, unless somebody holds it: a generator that has begun meanwhile. Gives whether there is none any more.
     ///
     /// # Errors
-    /// It cannot be deleted.
-    pub async fn delete(&self) -> Result<()> {
-        match self.api().delete(&self.lease, &DeleteParams::default()).await {
-            Ok(_) => Ok(()),
-            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
-            Err(error) => Err(self.explained("delete", &error)),
-        }
+    /// It cannot be read or deleted: not even after some tries, where another try makes sense.
+    pub async fn delete_unless_held(&self) -> Result<bool> {
+        self.persistently(async || {
+            let found = self.api().get_opt(&self.lease).await.map_err(|error| ("get", error))?;
+            let Some(Lease { metadata, spec, .. }) = found else { return Ok(true) };
+            if spec.and_then(|spec| spec.holder_identity).is_some_and(|holder| !holder.is_empty()) {
+                return Ok(false);
+            }
+            // As it was read: whoever takes it now was faster, and is seen at the next look.
+            let preconditions = Preconditions { uid: metadata.uid, resource_version: metadata.resource_version };
+            let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+            match self.api().delete(&self.lease, &params).await {
+                Ok(_) => Ok(true),
+                Err(kube::Error::Api(status)) if status.is_not_found() => Ok(true),
+                Err(error) => Err(("delete", error)),
+            }
+        })
+        .await
     }
 
     fn api(&self) -> Api<Lease> {
@@ -187,9 +195,10 @@ fn may_pass(error: &kube::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fake_api::{client, refusal};
+    use crate::fake_api::{answering, client, refusal};
     use hyper::Method;
     use rstest::rstest;
+    use serde_json::Value;
     use std::sync::{Arc, Mutex};
 
     fn footprint(name: &str) -> Footprint {
@@ -233,19 +242,52 @@ mod tests {
         assert_eq!(start.elapsed(), Duration::ZERO);
     }
 
+    fn lease(version: &str, holder: Option<&str>) -> Value {
+        json!({
+            "metadata": {"name": "lease", "uid": "u", "resourceVersion": version}, "spec": {"holderIdentity": holder},
+        })
+    }
+
     #[rstest]
-    #[case::one_literal_name(&["default"], Some(Watched::ServiceAccounts(Some("default".to_owned()))))]
-    #[case::two_names(&["default", "builder"], Some(Watched::ServiceAccounts(None)))]
-    #[case::a_pattern(&["build*"], Some(Watched::ServiceAccounts(None)))]
-    #[case::none(&[], None)]
+    #[case::it_is_nobodys(&[lease("7", None), json!({})], true, &["7"])]
+    #[case::it_was_given_back(&[lease("7", Some("")), json!({})], true, &["7"])]
+    #[case::it_is_gone(&[json!({"code": 404, "message": "m", "reason": "NotFound"})], true, &[])]
+    #[case::somebody_holds_it(&[lease("7", Some("replica"))], false, &[])]
+    #[case::a_generator_takes_it_at_that_moment(
+        &[lease("7", None), json!({"code": 409, "message": "m"}), lease("8", Some("replica"))], false, &["7"]
+    )]
+    #[case::somebody_only_records_on_it_at_that_moment(
+        &[lease("7", None), json!({"code": 409, "message": "m"}), lease("8", None), json!({})], true, &["7", "8"]
+    )]
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_is_deleted_as_it_was_seen_or_not_at_all_where(
+        #[case] answers: &[Value],
+        #[case] gone: bool,
+        #[case] deleted: &[&str],
+    ) {
+        let (asked, client) = answering(answers);
+        let record = Record { client, namespace: "default".to_owned(), lease: "lease".to_owned() };
+        assert_eq!(record.delete_unless_held().await.unwrap(), gone);
+        let asked = asked.lock().unwrap();
+        let versions = asked.iter().filter_map(|document| document["preconditions"]["resourceVersion"].as_str());
+        assert_eq!(versions.collect::<Vec<_>>(), deleted);
+    }
+
+    #[rstest]
+    #[case::one_literal_name(&["default"], &[Some("default")])]
+    #[case::two_names(&["default", "builder"], &[Some("builder"), Some("default")])]
+    #[case::a_pattern(&["build*"], &[None])]
+    #[case::a_name_and_a_pattern(&["default", "build?r"], &[None])]
+    #[case::none(&[], &[])]
     fn service_accounts_are_watched_as_narrowly_as_possible(
         #[case] patterns: &[&str],
-        #[case] expected: Option<Watched>,
+        #[case] expected: &[Option<&str>],
     ) {
         let service_accounts = patterns.iter().map(|&pattern| pattern.to_owned()).collect();
         let footprint = Footprint { service_accounts, ..Footprint::default() };
         let mut watches = footprint.watches();
         assert!(watches.remove(&Watched::Namespaces));
-        assert_eq!(watches.pop_first(), expected);
+        let expected = expected.iter().map(|name| Watched::ServiceAccounts(name.map(str::to_owned))).collect();
+        assert_eq!(watches, expected);
     }
 }

@@ -104,8 +104,8 @@ app.kubernetes.io/component: controller
 {{- if $patterns }}
 - apiGroups: [""]
   resources: [serviceaccounts]
-  {{- /* One literal name is watched by a field selector; there is none for several names, nor for a pattern. */}}
-  {{- if and (eq (len $patterns) 1) (not (regexMatch "[*?\\[\\\\]" (first $patterns))) }}
+  {{- /* A literal name is watched by a field selector, as a Secret is; there is none for a pattern. */}}
+  {{- if not (regexMatch "[*?\\[\\\\]" (join "" $patterns)) }}
   resourceNames: {{ $patterns | toJson }}
   {{- end }}
   verbs: [get, list, watch, patch]
@@ -136,6 +136,17 @@ app.kubernetes.io/component: controller
   resources: [pods/eviction]
   verbs: [create]
 {{- end }}
+{{- end }}
+
+{{/* "true" where the API server is told what the generator may write. */}}
+{{- define "ips.isGuarded" -}}
+{{- if and (ne .Values.generator.mode "disabled") .Values.generator.admissionPolicy.enabled (semverCompare ">=1.30.0-0" .Capabilities.KubeVersion.Version) }}true{{ end }}
+{{- end }}
+
+{{/* What such a policy is about. */}}
+{{- define "ips.isTheGenerator" -}}
+- name: the-generator
+  expression: request.userInfo.username == "system:serviceaccount:{{ .Release.Namespace }}:{{ include "ips.serviceAccount" . }}"
 {{- end }}
 
 {{/* What it may do to its Lease, in the namespace of the release. */}}

@@ -10,17 +10,21 @@ pub struct Made(Api<DynamicObject>, String);
 
 impl Made {
     /// In the most stable version of the kind that the API server has.
-    pub async fn new(corner: &Corner, group: &str, kind: &str, mut document: Value) -> Self {
+    pub async fn new(corner: &Corner, group: &str, kind: &str, document: Value) -> Self {
+        Self::named(corner, group, kind, &corner.name, document).await
+    }
+
+    pub async fn named(corner: &Corner, group: &str, kind: &str, name: &str, mut document: Value) -> Self {
         let group = discovery::group(&corner.client, group).await.unwrap();
         let kinds = group.resources_by_stability();
         let found = kinds.into_iter().find(|(resource, _)| resource.kind == kind);
         let (resource, _) = found.unwrap_or_else(|| panic!("this API server has no {kind}"));
         document["apiVersion"] = json!(resource.api_version);
         document["kind"] = json!(kind);
-        document["metadata"] = json!({"name": corner.name});
+        document["metadata"] = json!({ "name": name });
         let api = Api::all_with(corner.client.clone(), &resource);
         api.create(&PostParams::default(), &serde_json::from_value(document).unwrap()).await.unwrap();
-        Self(api, corner.name.clone())
+        Self(api, name.to_owned())
     }
 
     pub async fn remove(self) {

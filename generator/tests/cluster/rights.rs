@@ -1,11 +1,12 @@
 //! Rights: those of the documentation suffice, and one that is missing is named.
 
+use crate::admission::{ADMISSION, Made};
 use crate::harness::{Corner, client_of, docker_config, eventually};
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use kube::Api;
-use kube::api::{ObjectMeta, PostParams};
+use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use rstest::rstest;
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -195,4 +196,129 @@ async fn what_left_the_settings_is_not_forgotten_by_one_who_may_not_see(
     assert!(corner.once(&next, &[]).status.success());
     assert!(corner.copy(&namespace).await.is_none() && corner.references(&namespace).await.is_empty());
     assert_eq!(corner.finish(&status).status.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn service_accounts_that_the_settings_name_are_all_that_it_needs_to_see() {
+    let corner = Corner::new("by-name").await;
+    let namespace = corner.namespace("a").await;
+    corner.put_source("1").await;
+    let builder = ServiceAccount {
+        metadata: ObjectMeta { name: Some("builder".to_owned()), ..ObjectMeta::default() },
+        ..ServiceAccount::default()
+    };
+    corner.accounts(&namespace).create(&PostParams::default(), &builder).await.unwrap();
+    let kubeconfig = limited(&corner, |role| {
+        for rule in role["rules"].as_array_mut().unwrap() {
+            if rule["resources"][0] == "serviceaccounts" {
+                rule["resourceNames"] = json!(["default", "builder"]);
+            }
+        }
+    })
+    .await;
+    let mut settings = corner.settings();
+    let generator =
+        corner.start_as(&["run", "--settings", corner.write_settings(&settings).to_str().unwrap()], &kubeconfig, &[]);
+    corner.settled(&namespace, "1").await;
+    generator.ready().await;
+    let of_builder = || async {
+        let account = corner.accounts(&namespace).get("builder").await.unwrap();
+        account.image_pull_secrets.into_iter().flatten().map(|reference| reference.name).collect::<Vec<_>>()
+    };
+    assert_eq!(of_builder().await, [""; 0]);
+
+    // From the one to the other: what the first was given goes.
+    settings["serviceAccounts"] = json!(["builder"]);
+    corner.write_settings(&settings);
+    eventually("the reference is the other's", Duration::from_secs(60), || async {
+        corner.references(&namespace).await.is_empty() && of_builder().await == [corner.name.as_str()]
+    })
+    .await;
+    settings["serviceAccounts"] = json!(["builder", "default"]);
+    corner.write_settings(&settings);
+    corner.settled(&namespace, "1").await;
+    assert_eq!(of_builder().await, [corner.name.as_str()]);
+    assert!(!generator.log().contains("RBAC"), "{}", generator.log());
+}
+
+/// The ValidatingAdmissionPolicies of deploy/, about the generator of this corner.
+async fn guards(corner: &Corner) -> Vec<Made> {
+    let deploy = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/generator.yaml")).unwrap();
+    let deploy = deploy
+        .replace("registry-credentials", &corner.name)
+        .replace("image-pull-secrets:image-pull-secrets-generator", &format!("{}:generator", corner.ns("source")))
+        .replace("name: image-pull-secrets-generator", &format!("name: {}", corner.name))
+        .replace("policyName: image-pull-secrets-generator", &format!("policyName: {}", corner.name));
+    let mut made = Vec::new();
+    for document in deploy.split("\n---\n") {
+        let document: Value = serde_saphyr::from_str(document).unwrap();
+        let kind = document["kind"].as_str().unwrap().to_owned();
+        if kind.starts_with("ValidatingAdmissionPolicy") {
+            let name = document["metadata"]["name"].as_str().unwrap().to_owned();
+            made.push(Made::named(corner, ADMISSION, &kind, &name, document).await);
+        }
+    }
+    assert_eq!(made.len(), 4);
+    made
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_service_account_its_token_may_change_the_references_and_nothing_else() {
+    let corner = Corner::new("token").await;
+    let namespace = corner.namespace("a").await;
+    corner.put_source("1").await;
+    corner.has_account(&namespace, Duration::from_secs(60)).await;
+    corner
+        .patch_account(&namespace, json!({"metadata": {"annotations": {"mine": "1"}, "labels": {"team": "a"}}}))
+        .await;
+    let kubeconfig = limited(&corner, |_| ()).await;
+    let guards = guards(&corner).await;
+    let api = Api::<ServiceAccount>::namespaced(client_of(&kubeconfig).await, &namespace);
+    let dry = PatchParams { dry_run: true, ..PatchParams::default() };
+    let refused = async |patch: Value| match api.patch("default", &dry, &Patch::Merge(&patch)).await {
+        Ok(_) => String::new(),
+        Err(error) => error.to_string(),
+    };
+    let list = "the generator changes nothing but imagePullSecrets of a ServiceAccount";
+    let metadata = "the generator changes nothing of a ServiceAccount's metadata but its own annotation";
+    let owner = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "x"});
+    let cases = [
+        (json!({"automountServiceAccountToken": false}), list),
+        (json!({"secrets": [{"name": "stolen"}]}), list),
+        (json!({"metadata": {"labels": {"team": "b"}}}), metadata),
+        (json!({"metadata": {"labels": null}}), metadata),
+        (json!({"metadata": {"annotations": {"mine": "2"}}}), metadata),
+        (json!({"metadata": {"annotations": {"mine": null}}}), metadata),
+        (json!({"metadata": {"annotations": {"eks.amazonaws.com/role-arn": "admin"}}}), metadata),
+        (json!({"metadata": {"finalizers": ["example.com/hold"]}}), metadata),
+        (json!({"metadata": {"ownerReferences": [owner]}}), metadata),
+    ];
+    // What was made just now takes a moment.
+    eventually("it is guarded", Duration::from_secs(60), || async { !refused(cases[0].0.clone()).await.is_empty() })
+        .await;
+    for (patch, message) in cases {
+        let answer = refused(patch.clone()).await;
+        assert!(answer.contains(message), "{patch}: {answer:?}");
+    }
+    let own = json!({"metadata": {"annotations": {"image-pull-secrets.kubewarden.io/references": "x"}}});
+    assert_eq!(refused(own).await, "");
+    assert_eq!(refused(json!({"imagePullSecrets": [{"name": "x"}]})).await, "");
+
+    // And all that it has to do, it can: where there are annotations, and where there are none.
+    let bare = corner.namespace("bare").await;
+    let settings = corner.write_settings(&corner.settings());
+    let generator = corner.start_as(&["run", "--settings", settings.to_str().unwrap()], &kubeconfig, &[]);
+    corner.settled(&namespace, "1").await;
+    corner.settled(&bare, "1").await;
+    let mut excluding = corner.settings();
+    excluding["serviceAccounts"] = json!([]);
+    corner.write_settings(&excluding);
+    eventually("the references are gone", Duration::from_secs(60), || async {
+        corner.references(&namespace).await.is_empty() && corner.references(&bare).await.is_empty()
+    })
+    .await;
+    assert!(!generator.log().contains("the generator changes"), "{}", generator.log());
+    for guard in guards {
+        guard.remove().await;
+    }
 }
