@@ -16,19 +16,26 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 pub use failure::{Failure, Reason};
 
 /// How long one write may take. (An admission webhook may take up to 30 s, the API server a minute.)
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How much of Secrets may be on its way at the same time, in KiB. What is sent, what comes back and what is read from that is
+/// several times as much; copies of the usual size are so small that this limits nothing.
+const ON_THE_WAY: usize = 4 * 1024;
+
 /// Carries out actions.
 #[derive(Clone)]
 pub struct Writer {
     /// The API server.
-    pub client: Client,
+    client: Client,
     /// Where writes are counted.
     pub metrics: Arc<Metrics>,
+    /// A permit for each KiB of a Secret that may be on its way.
+    room: Arc<Semaphore>,
 }
 
 /// What came of an action: what is known now, and why it did not succeed, if it did not.
@@ -40,6 +47,11 @@ pub struct Outcome {
 }
 
 impl Writer {
+    /// Writes through `client`.
+    pub fn new(client: Client, metrics: Arc<Metrics>) -> Self {
+        Self { client, metrics, room: Arc::new(Semaphore::new(ON_THE_WAY)) }
+    }
+
     /// Carries out one action.
     pub async fn apply(&self, action: &Action, rules: &Rules) -> Outcome {
         let mut news = Vec::new();
@@ -64,6 +76,7 @@ impl Writer {
 
     async fn create(&self, target: &Target, rules: &Rules, news: &mut Vec<News>) -> Result<(), Failure> {
         let (content, source) = content_of(target, rules)?;
+        let _room = self.room_for(content).await;
         let secret = Secret {
             metadata: ObjectMeta {
                 name: Some(target.secret.clone()),
@@ -89,6 +102,7 @@ impl Writer {
         news: &mut Vec<News>,
     ) -> Result<(), Failure> {
         let (content, source) = content_of(target, rules)?;
+        let _room = self.room_for(content).await;
         let mut operations = vec![
             // The API server compares it with the version that is there: 409 if the plan is outdated.
             json!({"op": "replace", "path": "/metadata/resourceVersion", "value": seen.version.resource_version}),
@@ -203,6 +217,13 @@ impl Writer {
             }
         }
         Ok(())
+    }
+
+    /// Waits until a content of this size may be on its way.
+    async fn room_for(&self, content: &Content) -> Option<SemaphorePermit<'_>> {
+        let permits = (content.size() / 1024 + 1).min(ON_THE_WAY);
+        // Nobody closes it.
+        self.room.acquire_many(u32::try_from(permits).ok()?).await.ok()
     }
 
     fn secrets(&self, target: &Target) -> Api<Secret> {
@@ -356,7 +377,7 @@ mod tests {
     async fn where_the_look_after_a_conflict(#[case] answer: Value, #[case] reason: Reason, #[case] told: &str) {
         let conflict = json!({"code": 409, "message": "changed meanwhile"});
         let (_, client) = crate::fake_api::answering(&[conflict, answer]);
-        let writer = Writer { client, metrics: Arc::default() };
+        let writer = Writer::new(client, Arc::default());
         let rules = Rules {
             settings: Arc::new(Settings::from_value(&json!({"secrets": [{"name": "a"}]})).unwrap()),
             selection: Selection::Matching(vec![]),

@@ -1,5 +1,9 @@
 //! How long to wait before the next try.
 
+use crate::connect::retry_after;
+use crate::watch::status_of;
+use futures::{Stream, StreamExt as _, stream};
+use kube::runtime::watcher::{self, Event};
 use std::time::Duration;
 
 /// Waits that double from one try to the next, each shortened at random by up to a half, so that what failed together is not
@@ -21,6 +25,11 @@ impl Backoff {
     pub fn tries(&self) -> u32 {
         self.tries
     }
+
+    /// Begins with the first wait again.
+    pub fn reset(&mut self) {
+        self.tries = 0;
+    }
 }
 
 impl Iterator for Backoff {
@@ -33,10 +42,29 @@ impl Iterator for Backoff {
     }
 }
 
-impl kube::runtime::utils::Backoff for Backoff {
-    fn reset(&mut self) {
-        self.tries = 0;
-    }
+/// The events of a watch, which waits after each error: for as long as `waits` says, or the API server, where that is longer.
+///
+/// Only what the API server sent to the end begins with the first wait again. kube's own `WatchStreamExt::backoff` takes every
+/// event for a success, also [`Event::Init`], which its watcher makes up before each try of a list: it would try a list that
+/// is forbidden several times a second, for ever.
+pub fn waiting_after_errors<K>(
+    events: impl Stream<Item = watcher::Result<Event<K>>>,
+    waits: Backoff,
+) -> impl Stream<Item = watcher::Result<Event<K>>> {
+    stream::unfold((Box::pin(events), waits, Duration::ZERO), async |(mut events, mut waits, wait)| {
+        tokio::time::sleep(wait).await;
+        let event = events.next().await?;
+        let mut wait = Duration::ZERO;
+        match &event {
+            Err(error) => {
+                let asked = status_of(error).and_then(retry_after).unwrap_or_default();
+                wait = waits.next().unwrap_or_default().max(asked);
+            }
+            Ok(Event::Init | Event::InitApply(_)) => {}
+            Ok(Event::InitDone | Event::Apply(_) | Event::Delete(_)) => waits.reset(),
+        }
+        Some((event, (events, waits, wait)))
+    })
 }
 
 #[cfg(test)]

@@ -122,8 +122,17 @@ async fn remove(surroundings: &Surroundings, job: &Job, stop: &CancellationToken
         println!(
             "Only namespaces that the selector matches were looked at: the Lease still records what others may have."
         );
-    } else if !taken_over && let Some(Err(error)) = stop.run_until_cancelled(surroundings.record.delete()).await {
-        tracing::warn!("{error:#}");
+    } else if !taken_over {
+        match stop.run_until_cancelled(surroundings.record.delete_unless_held()).await {
+            Some(Ok(false)) => {
+                tracing::error!(
+                    "a generator took the Lease meanwhile, and makes everything anew: remove its Deployment, and run cleanup again"
+                );
+                return Ok(ExitCode::FAILURE);
+            }
+            Some(Err(error)) => tracing::warn!("{error:#}"),
+            Some(Ok(true)) | None => {}
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

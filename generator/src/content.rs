@@ -76,6 +76,11 @@ impl Content {
         Ok(Self { resource_version, ..Self::new(&secret_type, secret.data.unwrap_or_default())? })
     }
 
+    /// How many bytes of data it has.
+    pub fn size(&self) -> usize {
+        self.data.values().map(|ByteString(value)| value.len()).sum()
+    }
+
     /// The content of a docker config that is no Secret yet: the bytes of a `.dockerconfigjson`.
     ///
     /// # Errors

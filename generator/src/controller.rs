@@ -17,16 +17,17 @@ use crate::watch::{Report, Trouble, Watched};
 use anyhow::{Result, bail};
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use pace::Paces;
 use progress::Progress;
 
-/// How often the metrics of all namespaces are counted anew, at most: it takes some milliseconds for thousands of them.
+/// How often everything is looked over and told while it changes: it takes some milliseconds for thousands of namespaces.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
 
 /// How often it is said that everything still is as it should be.
@@ -56,8 +57,19 @@ pub struct Setup {
     pub reporter: Reporter,
     /// Evicts Pods that cannot pull, if wanted.
     pub stuck_pods: Option<StuckPods>,
-    /// Told, whenever everything is as it should be, what there still is then: of the settings, and of what they once had.
-    pub footprint: watch::Sender<Option<Footprint>>,
+    /// What there may be: of the settings, and of what they once had.
+    pub sought: Footprint,
+    /// Told whenever it is another.
+    pub standing: watch::Sender<Standing>,
+}
+
+/// How far a controller has come.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Whether everything was listed, and what there was to do in each namespace has been tried once.
+    pub has_tried_all: bool,
+    /// What is left of what was sought, and all that there is to be; `None` while not all of it can be seen.
+    pub left: Option<Footprint>,
 }
 
 /// Keeps the cluster as the rules want it.
@@ -74,7 +86,10 @@ pub struct Controller {
     troubles: BTreeMap<Watched, Trouble>,
     tasks: JoinSet<Done>,
     progress: Progress,
+    /// The namespaces in which something may not have been tried yet, once everything is known.
+    untried: Option<HashSet<String>>,
     settled: bool,
+    began: Instant,
     /// When the namespaces were last counted; at first, when it began.
     last_count: Instant,
     /// Whether everything was known when they were.
@@ -113,6 +128,8 @@ fn listed_by(news: &News) -> Option<Watched> {
 /// What came of a namespace's actions.
 struct Done {
     namespace: String,
+    /// Whether they were all that there was to do, as far as can be known.
+    tried_all: bool,
     outcomes: Vec<(Action, Outcome)>,
 }
 
@@ -143,7 +160,9 @@ impl Controller {
             troubles: BTreeMap::new(),
             tasks: JoinSet::new(),
             progress: Progress::default(),
+            untried: None,
             settled: false,
+            began: Instant::now(),
             last_count: Instant::now(),
             counted_all: false,
         }
@@ -212,23 +231,18 @@ impl Controller {
     /// Keeps everything as it should be until `stop`; then finishes what is in flight.
     pub async fn run(&mut self, stop: CancellationToken) {
         while !stop.is_cancelled() {
+            self.begin_to_try_all();
             self.dispatch(&stop);
             if let Some(stuck) = &mut self.setup.stuck_pods {
                 stuck.evict(&self.index, &self.setup.rules);
             }
-            // At once when everything is known for the first time; then every while, also where nothing happens.
-            let count_at = match self.settled {
-                true => self.last_count + QUIET,
-                false if self.is_complete() && !self.counted_all => Instant::now(),
-                false => self.last_count + COUNT_EVERY,
-            };
-            let report_at = self.is_idle().then_some(count_at);
-            if report_at.is_some_and(|at| at <= Instant::now()) {
+            let report_at = self.report_at();
+            if report_at <= Instant::now() {
                 self.report_settled();
                 continue;
             }
             tokio::select! {
-                _ = self.step(report_at) => {}
+                _ = self.step(Some(report_at)) => {}
                 () = stop.cancelled() => {}
             }
         }
@@ -257,7 +271,7 @@ impl Controller {
     /// Waits for the next thing to happen, until `wake_at` if that is given, and takes it in. Gives the number of writes that succeeded meanwhile.
     async fn step(&mut self, wake_at: Option<Instant>) -> usize {
         let wake = self.paces.next_wake().into_iter().chain(wake_at).min();
-        let sleep = tokio::time::sleep_until(wake.unwrap_or_else(|| Instant::now() + PATIENCE).into());
+        let sleep = tokio::time::sleep_until(wake.unwrap_or_else(|| Instant::now() + PATIENCE));
         let stuck_pods = async {
             match &mut self.setup.stuck_pods {
                 Some(stuck) => stuck.changed().await,
@@ -281,6 +295,21 @@ impl Controller {
                 }
                 0
             }
+        }
+    }
+
+    /// Once everything is known, has every namespace looked at: what was done before followed from less.
+    fn begin_to_try_all(&mut self) {
+        if self.untried.is_none() && self.is_complete() {
+            let all: Vec<_> = self.index.namespaces.keys().cloned().collect();
+            self.untried = Some(all.iter().cloned().collect());
+            all.into_iter().for_each(|namespace| self.enqueue(namespace));
+        }
+    }
+
+    fn has_tried(&mut self, namespace: &str) {
+        if let Some(untried) = &mut self.untried {
+            untried.remove(namespace);
         }
     }
 
@@ -406,12 +435,14 @@ impl Controller {
             let actions: Vec<Action> =
                 plan.actions.into_iter().filter(|action| self.paces.may_go(action, &namespace, now)).collect();
             if actions.is_empty() {
+                self.has_tried(&namespace);
                 continue;
             }
             self.busy.insert(namespace.clone());
             let writer = self.setup.writer.clone();
             let rules = self.setup.rules.clone();
             let stop = stop.clone();
+            let tried_all = self.untried.is_some();
             self.tasks.spawn(async move {
                 let timer = Instant::now();
                 let mut outcomes = Vec::with_capacity(actions.len());
@@ -425,7 +456,7 @@ impl Controller {
                     }
                 }
                 writer.metrics.reconcile_seconds.observe(timer.elapsed().as_secs_f64());
-                Done { namespace, outcomes }
+                Done { namespace, tried_all, outcomes }
             });
         }
     }
@@ -441,6 +472,9 @@ impl Controller {
     fn take_in_done(&mut self, done: Done) -> usize {
         let mut successes = 0;
         self.busy.remove(&done.namespace);
+        if done.tried_all {
+            self.has_tried(&done.namespace);
+        }
         for (action, outcome) in done.outcomes {
             outcome.news.into_iter().for_each(|news| drop(self.index.take_in(news)));
             let key = pace::key(&action);
@@ -484,3 +518,6 @@ impl Controller {
         self.failures.retain(|key, _| !key.starts_with(&of_namespace) || planned.contains(key));
     }
 }
+
+#[cfg(test)]
+mod tests;

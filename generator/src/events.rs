@@ -64,6 +64,11 @@ impl Reporter {
         self.publish(self.about(source), EventType::Warning, reason, note);
     }
 
+    /// Tells what is wrong with the generator, on its own Pod.
+    pub fn own(&self, reason: &str, note: &str) {
+        self.publish(self.own_pod.clone(), EventType::Warning, reason, note);
+    }
+
     /// Tells what is wrong with the generator, on every source.
     pub fn failed(&self, settings: &Settings, reason: &str, note: &str) {
         let sources = settings.secrets.iter().filter_map(|secret| secret.source.as_ref());

@@ -2,6 +2,7 @@
 
 use crate::apply::Failure;
 use crate::plan::State;
+use crate::process_metrics::ProcessMetrics;
 use crate::rbac::Request;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -9,6 +10,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use std::collections::BTreeMap;
 
@@ -27,6 +29,14 @@ pub struct Metrics {
     source_versions: Family<SecretLabel, Gauge<i64>>,
     /// Pods that were evicted because they could not pull.
     pub evictions: Counter,
+    /// 1 while the settings, as they were last read, are valid.
+    pub settings_valid: Gauge,
+    /// Objects whose last write failed.
+    pub failing_objects: Gauge,
+    /// Objects that wait for their next write.
+    pub waiting_objects: Gauge,
+    /// Watches that do not work for now.
+    pub troubled_watches: Gauge,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -49,7 +59,11 @@ struct SecretLabel {
 
 impl Default for Metrics {
     fn default() -> Self {
-        let mut registry = Registry::with_prefix("image_pull_secrets");
+        let mut root = Registry::default();
+        root.register_collector(Box::new(ProcessMetrics));
+        let registry = root.sub_registry_with_prefix("image_pull_secrets");
+        let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "The generator's version", version);
         let copies = Family::default();
         registry.register("copies", "Namespaces by what became of the copy of a secret", copies.clone());
         let requests = Family::default();
@@ -86,8 +100,28 @@ impl Default for Metrics {
         );
         let evictions = Counter::default();
         registry.register("evictions", "Pods that were evicted because they could not pull", evictions.clone());
+        let settings_valid = Gauge::default();
+        registry.register(
+            "settings_valid",
+            "1 while the settings are there and valid; with 0, the generator works by the last valid ones, if there were any",
+            settings_valid.clone(),
+        );
+        let failing_objects = Gauge::default();
+        registry.register(
+            "failing_objects",
+            "Secrets and ServiceAccounts whose last write failed",
+            failing_objects.clone(),
+        );
+        let waiting_objects = Gauge::default();
+        registry.register(
+            "waiting_objects",
+            "Secrets and ServiceAccounts that wait for their next write, because one failed or somebody keeps changing them back",
+            waiting_objects.clone(),
+        );
+        let troubled_watches = Gauge::default();
+        registry.register("watches_in_trouble", "Watches that do not work", troubled_watches.clone());
         Self {
-            registry,
+            registry: root,
             copies,
             requests,
             errors,
@@ -96,6 +130,10 @@ impl Default for Metrics {
             leader,
             source_versions,
             evictions,
+            settings_valid,
+            failing_objects,
+            waiting_objects,
+            troubled_watches,
         }
     }
 }
@@ -122,6 +160,9 @@ impl Metrics {
     pub fn forget(&self) {
         self.copies.clear();
         self.source_versions.clear();
+        for gauge in [&self.failing_objects, &self.waiting_objects, &self.troubled_watches] {
+            gauge.set(0);
+        }
     }
 
     /// Shows the version of a source.
@@ -143,5 +184,25 @@ impl Metrics {
         // Writing to a String does not fail.
         let _ = encode(&mut text, &self.registry);
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_every_process_tells_is_there_by_the_usual_names() {
+        let printed = Metrics::default().print();
+        let value = |name: &str| -> f64 {
+            let line = printed.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+            line.unwrap_or_else(|| panic!("there is no {name} in {printed}")).parse().unwrap()
+        };
+        assert!(value("process_resident_memory_bytes") > 1e6);
+        assert!(value("process_cpu_seconds_total") >= 0.0);
+        assert!(value("process_open_fds") >= 3.0);
+        assert!(value("process_start_time_seconds") > 1.7e9);
+        let version = format!("image_pull_secrets_build_info{{version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
+        assert!((value(&version) - 1.0).abs() < f64::EPSILON);
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::cli::{CommonArgs, RunArgs};
 use crate::connect;
-use crate::controller::Summary;
+use crate::controller::{Standing, Summary};
 use crate::events::Reporter;
 use crate::footprint::{Footprint, Record};
 use crate::leader::{Election, Role};
@@ -17,6 +17,9 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+/// How often it is looked whether the record is still there.
+const LOOK_AT_RECORD: Duration = Duration::from_secs(30);
 
 /// What a process is given by its surroundings.
 pub struct Surroundings {
@@ -100,7 +103,7 @@ pub async fn run(args: RunArgs) -> Result<ExitCode> {
 async fn dry_run(surroundings: &Surroundings, configuration: &Configuration) -> Result<ExitCode> {
     let context = surroundings.context.clone().only_looking();
     let footprint = recorded(&surroundings.record).await.unwrap_or_default();
-    let mut session = Session::start(&context, configuration, &footprint, watch::Sender::new(None));
+    let mut session = Session::start(&context, configuration, &footprint, watch::Sender::default());
     let (index, rules) = session.controller.snapshot().await?;
     for (_, plan) in plan::plan(index, rules) {
         plan.actions.iter().for_each(|action| println!("{action}"));
@@ -113,12 +116,12 @@ async fn once(
     configuration: &Configuration,
     stop: &CancellationToken,
 ) -> Result<ExitCode> {
-    let begun = stop.run_until_cancelled(begin(&surroundings.record, configuration)).await;
+    let begun = stop.run_until_cancelled(begin(&surroundings.record, configuration, &Footprint::default())).await;
     let Some(sought) = begun else { return Ok(interrupted()) };
-    let (sender, left) = watch::channel(None);
+    let (sender, standing) = watch::channel(Standing::default());
     let mut session = Session::start(&surroundings.context, configuration, &sought, sender);
     let summary = session.controller.run_once(stop).await?;
-    let left = left.borrow().clone();
+    let left = standing.borrow().left.clone();
     if let Some(left) = left {
         stop.run_until_cancelled(end(&surroundings.record, &sought, left)).await;
     }
@@ -152,23 +155,34 @@ async fn forever(
     serve(args.listen, surroundings.health.clone()).await?;
     let (sender, mut configuration) = watch::channel(None);
     let client = surroundings.context.client.clone();
-    let following = tokio::spawn(source.follow(client, sender));
+    let (metrics, reporter) = (surroundings.health.metrics.clone(), surroundings.context.reporter.clone());
+    let following = tokio::spawn(source.follow(client, sender, move |validity| {
+        metrics.settings_valid.set(validity.as_ref().is_ok_and(|&valid| valid).into());
+        if let Err(error) = validity {
+            reporter.own("SettingsInvalid", &format!("The settings stay as they were: {error:#}"));
+        }
+    }));
 
     let (sender, mut role) = watch::channel(if args.no_leader_elect { Role::Leader } else { Role::Unknown });
     let election = surroundings.election();
     let campaign = CancellationToken::new();
     let electing = (!args.no_leader_elect).then(|| tokio::spawn(election.clone().run(sender, campaign.clone())));
 
+    let (mut before, mut remembered) = (None, Footprint::default());
     while !stop.is_cancelled() {
         let now = *role.borrow_and_update();
-        surroundings.health.metrics.leader.set((now == Role::Leader).into());
-        // Another replica counts now, or other settings.
-        surroundings.health.metrics.forget();
         let current = configuration.borrow_and_update().clone();
+        surroundings.health.metrics.leader.set((now == Role::Leader).into());
+        if before.replace((now, current.clone())) != Some((now, current.clone())) {
+            // Another replica counts now, or other settings.
+            surroundings.health.metrics.forget();
+        }
         let ended = CancellationToken::new();
         let work = async {
             match current {
-                Some(current) if now == Role::Leader => work(&surroundings, &current, ended.clone()).await,
+                Some(current) if now == Role::Leader => {
+                    work(&surroundings, &current, &mut remembered, ended.clone()).await
+                }
                 _ => {
                     if now == Role::Standby {
                         // That is its work.
@@ -201,25 +215,51 @@ async fn forever(
     Ok(ExitCode::SUCCESS)
 }
 
-async fn work(surroundings: &Surroundings, configuration: &Configuration, stop: CancellationToken) {
+/// Does what the leader does until `stop`. What there may be afterwards is `remembered` as well as recorded: somebody may delete
+/// the Lease, and the record with it.
+async fn work(
+    surroundings: &Surroundings,
+    configuration: &Configuration,
+    remembered: &mut Footprint,
+    stop: CancellationToken,
+) {
     let record = &surroundings.record;
-    let Some(sought) = stop.run_until_cancelled(begin(record, configuration)).await else { return };
-    let (sender, mut left) = watch::channel(None);
+    let begun = stop.run_until_cancelled(begin(record, configuration, remembered)).await;
+    let Some(sought) = begun else { return };
+    *remembered = sought.clone();
+    let (sender, mut standing) = watch::channel(Standing::default());
     let mut session = Session::start(&surroundings.context, configuration, &sought, sender);
-    let noting = async {
-        while left.changed().await.is_ok() {
+    let mut tried = standing.clone();
+    let getting_ready = async {
+        if tried.wait_for(|standing| standing.has_tried_all).await.is_ok() {
             surroundings.health.set_ready();
-            let left = left.borrow_and_update().clone().unwrap_or_default();
-            end(record, &sought, left).await;
+        }
+    };
+    let recording = async {
+        loop {
+            tokio::select! {
+                changed = standing.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let left = standing.borrow_and_update().left.clone();
+                    let Some(left) = left else { continue };
+                    if let Some(recorded) = end(record, &sought, left).await {
+                        *remembered = recorded;
+                    }
+                }
+                () = tokio::time::sleep(LOOK_AT_RECORD) => record_again(record, remembered).await,
+            }
         }
     };
     // What cannot be recorded now is no reason to wait: the next session finds the same.
-    tokio::join!(session.controller.run(stop.clone()), stop.run_until_cancelled(noting));
+    let beside = stop.run_until_cancelled(async { tokio::join!(getting_ready, recording) });
+    tokio::join!(session.controller.run(stop.clone()), beside);
 }
 
-/// Records what there may be from now on, and gives all that there may be.
-async fn begin(record: &Record, configuration: &Configuration) -> Footprint {
-    let present = Footprint::of(&configuration.settings);
+/// Records what there may be from now on, and gives all that there may be: also what is `remembered` and no longer recorded.
+async fn begin(record: &Record, configuration: &Configuration, remembered: &Footprint) -> Footprint {
+    let present = Footprint::of(&configuration.settings).and(remembered.clone());
     // What cannot be read is not overwritten either.
     let Some(before) = recorded(record).await else { return present };
     let all = before.clone().and(present);
@@ -231,14 +271,37 @@ async fn begin(record: &Record, configuration: &Configuration) -> Footprint {
     all
 }
 
-/// Records that of what was sought only this is left. What else is recorded stays: it has not been looked for.
-async fn end(record: &Record, sought: &Footprint, left: Footprint) {
-    let Some(before) = recorded(record).await else { return };
+/// Records that of what was sought only this is left, and gives all that is recorded then. What else is recorded stays: it has
+/// not been looked for.
+async fn end(record: &Record, sought: &Footprint, left: Footprint) -> Option<Footprint> {
+    let before = recorded(record).await?;
     let after = before.clone().without(sought).and(left);
     if after != before
         && let Err(error) = record.write(&after).await
     {
         tracing::warn!("{error:#}");
+        return None;
+    }
+    Some(after)
+}
+
+/// Records what is `remembered` where it is not recorded any more. What cannot be read or written now is looked at again.
+async fn record_again(record: &Record, remembered: &Footprint) {
+    let again = async {
+        let recorded = record.read().await?;
+        let all = recorded.clone().and(remembered.clone());
+        if all != recorded {
+            record.write(&all).await?;
+            tracing::warn!(
+                "somebody removed what Lease {}/{} recorded: it is recorded again",
+                record.namespace,
+                record.lease
+            );
+        }
+        anyhow::Ok(())
+    };
+    if let Err(error) = again.await {
+        tracing::debug!("{error:#}");
     }
 }
 
@@ -264,4 +327,58 @@ pub fn stop_on_signal() -> Result<CancellationToken> {
         token.cancel();
     });
     Ok(stop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake_api;
+    use crate::ownership::FOOTPRINT_ANNOTATION;
+    use image_pull_secrets::settings::Settings;
+    use serde_json::{Value, json};
+    use std::collections::BTreeSet;
+    use std::sync::{Arc, Mutex};
+
+    fn footprint(secrets: &[&str]) -> Footprint {
+        let secrets = secrets.iter().map(|&name| name.to_owned()).collect();
+        Footprint { secrets, service_accounts: BTreeSet::from(["default".to_owned()]), ..Footprint::default() }
+    }
+
+    fn lease(recorded: Option<&Footprint>) -> Value {
+        let annotations = recorded.map(|footprint| json!({FOOTPRINT_ANNOTATION: json!(footprint).to_string()}));
+        json!({"metadata": {"name": "lease", "annotations": annotations}})
+    }
+
+    /// A record that is read as this, and what was asked besides.
+    fn record(recorded: Option<&Footprint>) -> (Arc<Mutex<Vec<Value>>>, Record) {
+        let (asked, client) = fake_api::answering(&[lease(recorded)]);
+        (asked, Record { client, namespace: "default".to_owned(), lease: "lease".to_owned() })
+    }
+
+    fn written(asked: &Mutex<Vec<Value>>) -> Vec<Footprint> {
+        let texts = asked.lock().unwrap().clone().into_iter();
+        let texts =
+            texts.filter_map(|patch| Some(patch["metadata"]["annotations"][FOOTPRINT_ANNOTATION].as_str()?.to_owned()));
+        texts.map(|text| serde_json::from_str(&text).unwrap()).collect()
+    }
+
+    #[tokio::test]
+    async fn what_was_recorded_before_somebody_deleted_the_lease_is_sought_and_recorded_again() {
+        let settings = Arc::new(Settings::from_value(&json!({"secrets": [{"name": "new"}]})).unwrap());
+        let configuration = Configuration { settings, selector: None };
+        let (asked, record) = record(None);
+        let sought = begin(&record, &configuration, &footprint(&["former"])).await;
+        assert_eq!(sought, footprint(&["former", "new"]));
+        assert_eq!(written(&asked), [footprint(&["former", "new"])]);
+    }
+
+    #[tokio::test]
+    async fn a_record_that_is_gone_is_written_again_and_one_that_is_there_is_not() {
+        let (asked, gone) = record(None);
+        record_again(&gone, &footprint(&["a"])).await;
+        assert_eq!(written(&asked), [footprint(&["a"])]);
+        let (asked, there) = record(Some(&footprint(&["a", "of-another"])));
+        record_again(&there, &footprint(&["a"])).await;
+        assert_eq!(written(&asked), []);
+    }
 }

@@ -19,7 +19,8 @@ use tokio::net::TcpListener;
 pub struct Health {
     /// The metrics.
     pub metrics: Arc<Metrics>,
-    /// Whether this replica does its work: it has made everything as it should be once, or has seen that another one leads.
+    /// Whether this replica does its work: it has listed everything, and tried once what there was to do; or it has seen that
+    /// another one leads.
     pub ready: Arc<AtomicBool>,
 }
 
@@ -35,7 +36,8 @@ impl Health {
             "/healthz" => (StatusCode::OK, "text/plain", "ok\n".to_owned()),
             "/readyz" if self.ready.load(Ordering::Relaxed) => (StatusCode::OK, "text/plain", "ok\n".to_owned()),
             "/readyz" => {
-                (StatusCode::SERVICE_UNAVAILABLE, "text/plain", "not everything has been read yet\n".to_owned())
+                let why = "not everything has been listed, and tried once, yet\n";
+                (StatusCode::SERVICE_UNAVAILABLE, "text/plain", why.to_owned())
             }
             "/metrics" => {
                 (StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", self.metrics.print())

@@ -2,7 +2,7 @@
 //! session, which reads everything anew.
 
 use crate::apply::Writer;
-use crate::controller::{Controller, Setup};
+use crate::controller::{Controller, Setup, Standing};
 use crate::events::Reporter;
 use crate::footprint::Footprint;
 use crate::metrics::Metrics;
@@ -55,23 +55,30 @@ pub struct Session {
 }
 
 impl Session {
-    /// Begins to make everything as `configuration` wants it, and to remove what else `footprint` says there may be. Whenever
-    /// that is done, `left` is told what there still is.
+    /// Begins to make everything as `configuration` wants it, and to remove what else `footprint` says there may be. How far
+    /// that has come is told in `standing`.
     pub fn start(
         context: &Context,
         configuration: &Configuration,
         footprint: &Footprint,
-        left: watch::Sender<Option<Footprint>>,
+        standing: watch::Sender<Standing>,
     ) -> Self {
         let selectors = context.selector.iter().chain(&configuration.selector).cloned().collect();
-        Self::new(context, &configuration.settings, Selection::Matching(selectors), Removal::Recorded, footprint, left)
+        Self::new(
+            context,
+            &configuration.settings,
+            Selection::Matching(selectors),
+            Removal::Recorded,
+            footprint,
+            standing,
+        )
     }
 
     /// Begins to remove everything that `footprint` says there may be; only from namespaces that the command line selects,
     /// where it selects any.
     pub fn removing(context: &Context, settings: &Arc<Settings>, removal: Removal, footprint: &Footprint) -> Self {
         let selection = context.selector.clone().map_or(Selection::Nothing, Selection::NothingIn);
-        Self::new(context, settings, selection, removal, footprint, watch::Sender::new(None))
+        Self::new(context, settings, selection, removal, footprint, watch::Sender::default())
     }
 
     fn new(
@@ -80,7 +87,7 @@ impl Session {
         selection: Selection,
         removal: Removal,
         footprint: &Footprint,
-        left: watch::Sender<Option<Footprint>>,
+        standing: watch::Sender<Standing>,
     ) -> Self {
         // What has to be seen before it can be said that all is well. What is only left over may be forbidden to watch.
         let sources_matter = !selection.selects_nothing();
@@ -113,19 +120,20 @@ impl Session {
             removal,
             delete_with_source: context.delete_with_source,
             sources: BTreeMap::new(),
-            own_sources: everything.sources,
+            own_sources: everything.sources.clone(),
         };
         let (client, metrics) = (context.client.clone(), context.metrics.clone());
         let setup = Setup {
             stuck_pods: context.restart_stuck_pods.then(|| StuckPods::new(client, metrics)),
-            writer: Writer { client: context.client.clone(), metrics: context.metrics.clone() },
+            writer: Writer::new(context.client.clone(), context.metrics.clone()),
             rules: Arc::new(rules),
             required,
             leftovers,
             sources_matter,
             concurrency: context.concurrency,
             reporter: context.reporter.clone(),
-            footprint: left,
+            sought: everything,
+            standing,
         };
         Self { controller: Controller::new(setup, reports), _watches: watches }
     }

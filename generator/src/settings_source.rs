@@ -1,6 +1,6 @@
 //! Where the settings come from: a file, or the ClusterAdmissionPolicy that the policy itself is configured by.
 
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, waiting_after_errors};
 use crate::cli::SettingsArgs;
 use crate::error::chain;
 use crate::file;
@@ -13,7 +13,6 @@ use image_pull_secrets::settings::Settings;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::core::Selector;
-use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client};
 use serde::Deserialize;
@@ -79,10 +78,17 @@ impl SettingsSource {
         }
     }
 
-    /// Keeps `configuration` as the settings are: `None` while there are none. Settings that are not valid change nothing.
-    pub async fn follow(self, client: Client, configuration: Sender<Option<Configuration>>) {
+    /// Keeps `configuration` as the settings are: `None` while there are none. Settings that are not valid change nothing;
+    /// whenever they are read, `validity` is told whether there are valid ones, or why not.
+    pub async fn follow(
+        self,
+        client: Client,
+        configuration: Sender<Option<Configuration>>,
+        validity: impl Fn(Result<bool, &anyhow::Error>),
+    ) {
         let set = |new: Result<Option<Configuration>>| match new {
             Ok(new) => {
+                validity(Ok(new.is_some()));
                 configuration.send_if_modified(|current| {
                     let changed = *current != new;
                     if changed {
@@ -91,7 +97,10 @@ impl SettingsSource {
                     changed
                 });
             }
-            Err(error) => tracing::error!("the settings stay as they were: {error:#}"),
+            Err(error) => {
+                validity(Err(&error));
+                tracing::error!("the settings stay as they were: {error:#}");
+            }
         };
         match self {
             Self::File(path) => {
@@ -107,11 +116,14 @@ impl SettingsSource {
 }
 
 async fn follow_policy(client: Client, name: &str, set: impl Fn(Result<Option<Configuration>>)) {
-    let backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
-    let mut events = pin!(watcher(policies(client), watch::config(Some(name))).backoff(backoff));
+    let waits = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
+    let mut events = pin!(waiting_after_errors(watcher(policies(client), watch::config(Some(name))), waits));
     let (mut found, mut last_trouble) = (false, String::new());
     let absent = || tracing::warn!("ClusterAdmissionPolicy {name} is not there: nothing is done until it is");
     while let Some(event) = events.next().await {
+        if matches!(event, Ok(Event::InitDone | Event::Apply(_) | Event::Delete(_))) {
+            last_trouble.clear();
+        }
         match event {
             Ok(Event::Init) => found = false,
             Ok(Event::InitApply(policy) | Event::Apply(policy)) => {
@@ -173,7 +185,11 @@ fn of_policy(name: &str, policy: &DynamicObject) -> Result<Configuration> {
     Ok(Configuration { settings: Arc::new(settings), selector })
 }
 
-fn of_file(path: &Path, content: io::Result<Vec<u8>>) -> Result<Configuration> {
+/// What the content of a file says.
+///
+/// # Errors
+/// It cannot be read, or is not valid: [`image_pull_secrets::settings::Faults`], where it is a document at all.
+pub fn of_file(path: &Path, content: io::Result<Vec<u8>>) -> Result<Configuration> {
     let content = content.with_context(|| format!("cannot read the settings {}", path.display()))?;
     let Ok(text) = String::from_utf8(content) else { bail!("the settings {} are not UTF-8 text", path.display()) };
     // YAML's own error quotes the document: settings hold no credential, and the line helps.
@@ -185,6 +201,7 @@ fn of_file(path: &Path, content: io::Result<Vec<u8>>) -> Result<Configuration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fake_api;
     use rstest::rstest;
     use serde_json::json;
 
@@ -220,6 +237,61 @@ mod tests {
         "namespaceSelector of ClusterAdmissionPolicy p")]
     fn a_policy_that_cannot_be_used_is_named(#[case] spec: Value, #[case] expected: &str) {
         assert_eq!(policy(spec).unwrap_err().to_string(), expected);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_policy_that_cannot_be_listed_is_asked_for_after_longer_and_longer_waits() {
+        let (asked, client) = fake_api::answering(&[json!({"code": 404, "message": "404 page not found"})]);
+        let following = SettingsSource::Policy("p".to_owned()).follow(client, Sender::new(None), |_| ());
+        let _ = tokio::time::timeout(Duration::from_secs(600), following).await;
+        let tries = asked.lock().unwrap().len();
+        // Each wait is 5 s to 10 s in the end.
+        assert!((60..135).contains(&tries), "{tries} tries in ten minutes");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_second_outage_like_the_first_is_told_as_well() {
+        let log = fake_api::log();
+        let list = json!({"metadata": {"resourceVersion": "1"}, "items": []});
+        let broken = json!({"code": 500, "message": "broken"});
+        let kind = ("policies.kubewarden.io/v1", "ClusterAdmissionPolicy");
+        let policy = json!({"apiVersion": kind.0, "kind": kind.1, "metadata": {"name": "p", "resourceVersion": "2"}});
+        let event = json!({"type": "ADDED", "object": policy});
+        // A list, and three tries to watch.
+        let (_, client) = fake_api::answering(&[list, broken.clone(), event, broken]);
+        let following = SettingsSource::Policy("p".to_owned()).follow(client, Sender::new(None), |_| ());
+        let _ = tokio::time::timeout(Duration::from_secs(600), following).await;
+        assert_eq!(log.text().matches("cannot watch ClusterAdmissionPolicy p: ").count(), 2, "{}", log.text());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whether_there_are_valid_settings_is_told_whenever_they_are_read() {
+        let list = |items: Value| json!({"metadata": {"resourceVersion": "1"}, "items": items});
+        let policy = |settings: Value| list(json!([{"metadata": {"name": "p"}, "spec": {"settings": settings}}]));
+        // Whereupon everything is listed anew.
+        let too_old =
+            json!({"kind": "Status", "status": "Failure", "reason": "Expired", "code": 410, "message": "too old"});
+        let too_old = json!({"type": "ERROR", "object": too_old});
+        let answers = [
+            policy(json!({"secrets": [{"name": "a"}]})),
+            too_old.clone(),
+            policy(json!({"secrets": []})),
+            too_old.clone(),
+            list(json!([])),
+            too_old,
+            policy(json!({"secrets": [{"name": "b"}]})),
+            json!({"code": 500, "message": "broken"}),
+        ];
+        let (_, client) = fake_api::answering(&answers);
+        let told = std::cell::RefCell::new(Vec::new());
+        let configuration = Sender::new(None);
+        let following = SettingsSource::Policy("p".to_owned()).follow(client, configuration, |validity| {
+            told.borrow_mut().push(validity.map_err(|error| format!("{error:#}")));
+        });
+        let _ = tokio::time::timeout(Duration::from_secs(60), following).await;
+        let invalid = "settings of ClusterAdmissionPolicy p: secrets: ";
+        let told = told.into_inner();
+        assert!(matches!(&told[..], [Ok(true), Err(why), Ok(false), Ok(true)] if why.starts_with(invalid)), "{told:?}");
     }
 
     #[rstest]

@@ -25,7 +25,7 @@ pub async fn status(args: StatusArgs) -> Result<ExitCode> {
     let recorded = surroundings.record.read().await;
     let context = surroundings.context.only_looking();
     let footprint = recorded.as_ref().cloned().unwrap_or_default();
-    let mut session = Session::start(&context, &configuration, &footprint, watch::Sender::new(None));
+    let mut session = Session::start(&context, &configuration, &footprint, watch::Sender::default());
     let (index, rules) = session.controller.snapshot().await?;
     let mut status = Status::of(plan::plan(index, rules));
     status.unseen = session.controller.unseen();

@@ -1,8 +1,7 @@
 //! The watches: one a kind, each with the narrowest selector that shows what is needed. What they report is pruned before it
 //! is queued, so that no credential and no object as a whole is held.
 
-use crate::backoff::Backoff;
-use crate::connect::retry_after;
+use crate::backoff::{Backoff, waiting_after_errors};
 use crate::content::Content;
 use crate::index::{NamespaceFacts, News, SecretSeen, ServiceAccountSeen, Version};
 use crate::plan::SourceState;
@@ -12,7 +11,6 @@ use futures::{Stream, StreamExt as _};
 use image_pull_secrets::settings::Settings;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Secret, ServiceAccount};
 use kube::core::{PartialObjectMeta, Status};
-use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, ResourceExt as _};
 use std::collections::BTreeSet;
@@ -26,9 +24,16 @@ use tokio::time::Instant;
 /// the API server has not ended it: its connection is dead, and nobody told. (kube's own default is nearly 5 minutes.)
 pub const QUIET_SECONDS: u32 = 45;
 
+/// How many Secrets are listed at a time. Each may be of 1 MiB, and a page is in memory several times over while it is read.
+const SECRETS_A_PAGE: u32 = 10;
+
 /// After how long without another error a watch works again, as far as can be told: where nothing happens, nothing is reported.
 /// It is longer than a try without an answer takes: 10 s until it begins, 10 s to connect, 55 s to wait.
 const LAPSE: Duration = Duration::from_secs(80);
+
+/// How long a source has to be gone until its copies go as well: somebody may be about to make it anew, as
+/// `kubectl replace --force` does.
+const GRACE: Duration = Duration::from_secs(10);
 
 /// What a watch reports.
 pub enum Report {
@@ -163,7 +168,8 @@ impl Watcher {
                 .await
             }
             Watched::Secrets(name) => {
-                let stream = watcher(Api::<Secret>::all(self.client.clone()), config(Some(name)));
+                let pages = config(Some(name)).page_size(SECRETS_A_PAGE);
+                let stream = watcher(Api::<Secret>::all(self.client.clone()), pages);
                 let mut listed = BTreeSet::new();
                 let news = |secret: &Secret| {
                     News::Secret(secret.namespace().unwrap_or_default(), name.clone(), SecretSeen::of(secret))
@@ -266,12 +272,13 @@ impl Watcher {
     ) -> Option<()> {
         // After an outage, the longest wait is also how long it takes to notice that it is over.
         let waits = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
-        let mut events = pin!(stream.backoff(waits.clone()));
+        let mut events = pin!(waiting_after_errors(stream, waits.clone()));
         let mut has_trouble = false;
         // When to ask again for a missing source by name.
         let (mut ask_at, mut asks) = (None, waits.clone());
+        // Since when the API server says that there is none.
+        let mut gone_since: Option<Instant> = None;
         loop {
-            let mut wait = None;
             let report = tokio::select! {
                 event = events.next() => match event? {
                     Ok(event) => {
@@ -282,7 +289,6 @@ impl Watcher {
                         report_of(event)
                     }
                     Err(error) => {
-                        wait = status_of(&error).and_then(retry_after);
                         let trouble = watched.trouble(&error);
                         has_trouble |= trouble.is_some();
                         trouble.map(|trouble| Report::Trouble(watched.clone(), trouble))
@@ -302,8 +308,12 @@ impl Watcher {
                     if self.confirm_missing =>
                 {
                     match self.ask_for(namespace, name).await {
+                        Ok(SourceState::Gone) if gone_since.get_or_insert_with(Instant::now).elapsed() < GRACE => {
+                            ask_at = Some(Instant::now() + GRACE);
+                            None
+                        }
                         Ok(state) => {
-                            (ask_at, asks) = (None, waits.clone());
+                            (ask_at, asks, gone_since) = (None, waits.clone(), None);
                             Some(Report::Source(of.clone(), state))
                         }
                         Err(trouble) => {
@@ -317,16 +327,13 @@ impl Watcher {
                 }
                 (_, report) => {
                     if matches!(report, Some(Report::Source(..))) {
-                        ask_at = None;
+                        (ask_at, gone_since) = (None, None);
                     }
                     report
                 }
             };
             if let Some(report) = report {
                 self.reports.send(report).await.ok()?;
-            }
-            if let Some(wait) = wait {
-                tokio::time::sleep(wait).await;
             }
         }
     }
@@ -363,7 +370,7 @@ pub fn config(name: Option<&str>) -> watcher::Config {
 }
 
 /// The answer of the API server behind an error, if there was one.
-fn status_of(error: &watcher::Error) -> Option<&Status> {
+pub fn status_of(error: &watcher::Error) -> Option<&Status> {
     match error {
         watcher::Error::WatchError(status) => Some(status),
         watcher::Error::InitialListFailed(kube::Error::Api(status))

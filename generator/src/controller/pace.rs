@@ -5,10 +5,12 @@ use crate::apply::{Failure, Reason};
 use crate::backoff::Backoff;
 use crate::plan::Action;
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
-/// How long after a write of ours another one of the same object looks like a quarrel.
-const QUARREL: Duration = Duration::from_secs(10);
+/// For how long nobody has to change an object back, counted from when it might be written again, until the next write of it
+/// is no quarrel any more. As long as the longest wait, so that whoever changes it back that often is answered that seldom.
+const QUARREL: Duration = LONGEST;
 
 /// The longest wait.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -73,7 +75,7 @@ impl Paces {
     /// Takes note of a write that succeeded.
     pub(super) fn succeeded(&mut self, action: &Action, now: Instant) {
         let pace = self.objects.entry(key(action)).or_insert_with(|| Pace::new(now));
-        let quarrels = pace.last_write.is_some_and(|last| now.duration_since(last) < QUARREL);
+        let quarrels = pace.may_quarrel(now);
         pace.last_write = Some(now);
         pace.slow = slow();
         if quarrels {
@@ -99,6 +101,11 @@ impl Paces {
         }
     }
 
+    /// How many objects wait for their next write.
+    pub(super) fn waiting(&self, now: Instant) -> usize {
+        self.objects.values().filter(|pace| pace.waits && pace.not_before > now).count()
+    }
+
     /// When the next wait of something that is to be done is over.
     pub(super) fn next_wake(&self) -> Option<Instant> {
         self.objects.values().filter(|pace| pace.waits).map(|pace| pace.not_before).min()
@@ -122,10 +129,9 @@ impl Paces {
 
     /// Forgets what no longer makes a difference.
     pub(super) fn forget_old(&mut self, now: Instant) {
-        let is_recent = |last: Instant| now.duration_since(last) < QUARREL;
         self.kinds.retain(|_, until| *until > now);
         // What waits is not forgotten when its time has just come: nobody else would look at it again.
-        self.objects.retain(|_, pace| pace.waits || pace.not_before > now || pace.last_write.is_some_and(is_recent));
+        self.objects.retain(|_, pace| pace.waits || pace.not_before > now || pace.may_quarrel(now));
         self.objects.shrink_to_fit();
     }
 }
@@ -133,6 +139,12 @@ impl Paces {
 impl Pace {
     fn new(now: Instant) -> Self {
         Self { namespace: String::new(), quick: quick(), slow: slow(), not_before: now, last_write: None, waits: false }
+    }
+
+    /// Whether a write `now` would answer somebody who changed back what was written before. That may have happened at any
+    /// time since; it could not be answered before the wait was over.
+    fn may_quarrel(&self, now: Instant) -> bool {
+        self.last_write.is_some_and(|last| now.duration_since(last.max(self.not_before)) < QUARREL)
     }
 }
 
@@ -148,6 +160,7 @@ fn slow() -> Backoff {
 mod tests {
     use super::*;
     use crate::plan::Target;
+    use rstest::rstest;
 
     fn action(namespace: &str) -> Action {
         Action::Create(Target { namespace: namespace.to_owned(), secret: "creds".to_owned() })
@@ -229,11 +242,53 @@ mod tests {
         assert!(!paces.may_go(&action("a"), "a", now + Duration::from_millis(500)));
     }
 
+    /// How often something is written within an hour that somebody changes back so long after each write.
+    fn writes_in_an_hour(changes_back_after: Duration) -> usize {
+        let (mut paces, start) = (Paces::default(), Instant::now());
+        let (mut now, mut writes) = (start, 0);
+        while now - start < Duration::from_secs(3600) {
+            paces.forget_old(now);
+            if paces.may_go(&action("a"), "a", now) {
+                paces.succeeded(&action("a"), now);
+                writes += 1;
+                now += changes_back_after;
+            } else {
+                now = paces.next_wake().unwrap();
+                paces.due(now);
+            }
+        }
+        writes
+    }
+
+    /// A wait is 30 s to 60 s in the end.
+    #[rstest]
+    #[case::at_once(0)]
+    #[case::after_a_second(1)]
+    #[case::after_twelve_seconds(12)]
+    #[case::after_half_a_minute(30)]
+    #[case::after_a_minute(60)]
+    fn what_somebody_changes_back_is_written_seldom(#[case] seconds: u64) {
+        let writes = writes_in_an_hour(Duration::from_secs(seconds));
+        assert!((50..140).contains(&writes), "{writes} writes in an hour");
+    }
+
+    #[test]
+    fn a_quarrel_is_over_after_a_minute_without_a_change() {
+        let (mut paces, mut now) = (Paces::default(), Instant::now());
+        for _ in 0..20 {
+            paces.succeeded(&action("a"), now);
+            now = if paces.may_go(&action("a"), "a", now) { now } else { paces.next_wake().unwrap() };
+        }
+        now += Duration::from_secs(61);
+        paces.succeeded(&action("a"), now);
+        assert!(paces.may_go(&action("a"), "a", now), "repaired at once");
+    }
+
     #[test]
     fn what_has_no_wait_is_forgotten() {
         let (mut paces, now) = (Paces::default(), Instant::now());
         paces.succeeded(&action("a"), now);
-        paces.forget_old(now + Duration::from_secs(11));
+        paces.forget_old(now + Duration::from_secs(61));
         assert!(paces.objects.is_empty());
     }
 }

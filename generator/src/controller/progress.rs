@@ -5,7 +5,8 @@ use crate::events::Reporter;
 use crate::plan::Action;
 use image_pull_secrets::settings::Settings;
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// What is to be told of one secret waits that long after the last time.
 const TELL_EVERY: Duration = Duration::from_secs(60);

@@ -3,6 +3,7 @@ use crate::fake_api;
 use futures::stream;
 use rstest::rstest;
 use serde_json::{Value, json};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::mpsc::channel;
 
 const NAME: &str = "creds";
@@ -106,7 +107,21 @@ async fn a_source_that_is_missing_is_gone_once_the_api_server_says_so() {
     let trouble = "cannot tell whether the source source/registry was deleted: broken (500)";
     assert_eq!(told[..5], ["missing", trouble, "missing", "missing", "missing"]);
     assert_eq!(told[5..], ["gone", "works"]);
-    assert_eq!(asked, 5);
+    assert_eq!(asked, 6, "the last answer is asked for twice");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_is_gone_once_the_api_server_has_said_so_for_ten_seconds() {
+    let (told, asked) = reported(vec![Ok(Event::Delete(secret()))], &[not_found("registry")]).await;
+    assert_eq!((told, asked), (vec![(10, "gone".to_owned())], 2));
+}
+
+/// As `kubectl replace --force` does.
+#[tokio::test(start_paused = true)]
+async fn a_source_that_is_deleted_and_made_anew_is_never_gone() {
+    let events = vec![Ok(Event::Delete(secret())), Ok(Event::Apply(secret()))];
+    let (told, asked) = reported(events, &[not_found("registry")]).await;
+    assert_eq!((without_times(&told), asked), (vec!["there"], 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -126,4 +141,47 @@ async fn a_source_that_is_back_is_not_asked_for_any_more() {
     let (told, asked) = reported(events, &[forbidden()]).await;
     assert_eq!(without_times(&told)[2..], ["works", "there"]);
     assert_eq!(asked, 1);
+}
+
+fn forbidden_list() -> Value {
+    let message = "namespaces is forbidden: User \"u\" cannot list resource \"namespaces\" in API group \"\"";
+    json!({"code": 403, "reason": "Forbidden", "message": message})
+}
+
+fn broken() -> Value {
+    json!({"code": 503, "message": "starting"})
+}
+
+fn half_of_a_list() -> Value {
+    json!({"metadata": {"continue": "more", "resourceVersion": "1"}, "items": [{"metadata": {"name": "a"}}]})
+}
+
+/// How often an API server is asked within ten minutes that gives these answers again and again.
+async fn requests_in_ten_minutes(answers: &'static [fn() -> Value]) -> usize {
+    let count = Arc::new(AtomicUsize::new(0));
+    let asked = count.clone();
+    let client = fake_api::client(move |_, _| {
+        let answer = answers[asked.fetch_add(1, Ordering::Relaxed) % answers.len()]();
+        let code = u16::try_from(answer["code"].as_u64().unwrap_or(200)).unwrap();
+        std::future::ready((code, answer))
+    });
+    let (sender, mut reports) = channel(512);
+    let settings = Arc::new(Settings::from_value(&json!({"secrets": [{"name": NAME}]})).unwrap());
+    let watcher = Watcher { client, settings, keep_labels: false, confirm_missing: false, reports: sender };
+    let reading = async { while reports.recv().await.is_some() {} };
+    let both = async { tokio::join!(watcher.watch(Watched::Namespaces), reading) };
+    let _ = tokio::time::timeout(Duration::from_secs(600), both).await;
+    count.load(Ordering::Relaxed)
+}
+
+#[rstest]
+#[case::is_forbidden(&[forbidden_list as fn() -> Value])]
+#[case::fails(&[broken as fn() -> Value])]
+#[case::breaks_off_after_a_page(&[half_of_a_list as fn() -> Value, broken])]
+#[tokio::test(start_paused = true)]
+async fn a_list_is_tried_again_after_longer_and_longer_waits_where_it(#[case] answers: &'static [fn() -> Value]) {
+    let requests = requests_in_ten_minutes(answers).await;
+    let tries = requests / answers.len();
+    // Each wait is 5 s to 10 s in the end.
+    assert!((60..135).contains(&tries), "{tries} tries in ten minutes");
 }

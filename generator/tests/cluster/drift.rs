@@ -1,6 +1,9 @@
 //! What somebody changes is put right; what cannot be changed is made anew.
 
 use crate::harness::{Corner, docker_config, eventually};
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::Api;
+use kube::api::DeleteParams;
 use serde_json::json;
 use std::time::Duration;
 
@@ -108,4 +111,27 @@ async fn a_secret_that_leaves_the_settings_goes_also_after_a_restart() {
         })
         .await;
     }
+}
+
+/// The Lease is where it is recorded what there may be.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_leaves_the_settings_goes_also_where_somebody_deleted_the_lease() {
+    let corner = Corner::new("unrecorded-run").await;
+    let namespace = corner.namespace("a").await;
+    corner.put_source("1").await;
+    let settings = corner.write_settings(&corner.settings());
+    let generator = corner.start(&["run", "--settings", settings.to_str().unwrap()]);
+    corner.settled(&namespace, "1").await;
+    generator.ready().await;
+    let leases = Api::<Lease>::namespaced(corner.client.clone(), "default");
+    leases.delete(&corner.name, &DeleteParams::default()).await.unwrap();
+    eventually("the leader has it again", Duration::from_secs(60), || async {
+        leases.get_opt(&corner.name).await.unwrap().and_then(|lease| lease.spec?.holder_identity).is_some()
+    })
+    .await;
+    corner.write_settings(&json!({"secrets": [{"name": "another"}], "serviceAccounts": []}));
+    eventually("copy and reference are gone", Duration::from_secs(60), || async {
+        corner.copy(&namespace).await.is_none() && corner.references(&namespace).await.is_empty()
+    })
+    .await;
 }

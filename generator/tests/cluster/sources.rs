@@ -34,7 +34,7 @@ async fn copies_go_with_their_source_when_told_to() {
     let generator = corner.run(&corner.settings(), &["--delete-with-source"]);
     corner.settled(&namespace, "1").await;
     corner.delete_secret(&corner.ns("source")).await;
-    eventually("the copy is gone", Duration::from_secs(10), || async { corner.copy(&namespace).await.is_none() }).await;
+    eventually("the copy is gone", Duration::from_secs(40), || async { corner.copy(&namespace).await.is_none() }).await;
     generator.logs("the source is gone: its copies are deleted").await;
     assert!(!generator.log().contains("copies stay as they are"), "{}", generator.log());
     told_by_event(&corner, &corner.ns("source"), "SourceGone", "its copies are deleted").await;
@@ -72,7 +72,7 @@ async fn copies_go_with_their_source_as_soon_as_it_may_be_asked_for() {
     let roles = Api::<Role>::namespaced(corner.client.clone(), &source);
     let role = format!("{}-source", corner.name);
     roles.patch(&role, &PatchParams::default(), &Patch::Merge(get)).await.unwrap();
-    eventually("the copy is gone", Duration::from_secs(20), || async { corner.copy(&namespace).await.is_none() }).await;
+    eventually("the copy is gone", Duration::from_secs(60), || async { corner.copy(&namespace).await.is_none() }).await;
 }
 
 const DOCKER_CONFIG: &str = "kubernetes.io/dockerconfigjson";
