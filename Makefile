@@ -91,14 +91,23 @@ yardstick.wasm: $(WORKSPACE_FILES) $(call sources_of,e2e-tests/yardstick)
 probe.wasm: $(WORKSPACE_FILES) $(call sources_of,e2e-tests/guests/probe)
 	@scripts/build-module.sh probe-policy $@
 
-annotated-policy.wasm: policy.wasm metadata.yml README.md ## Add the metadata to the module (kwctl)
+annotated-policy.wasm: policy.wasm ## Add the metadata to the module (kwctl)
+annotated-%.wasm: %.wasm metadata.yml README.md
 	@command -v kwctl >/dev/null || { echo "$(KWCTL_HINT)"; exit 1; }
-	kwctl annotate --metadata-path metadata.yml --usage-path README.md --output-path $@ policy.wasm
+	kwctl annotate --metadata-path metadata.yml --usage-path README.md --output-path $@ $<
 
 .PHONY: bench-generator
 bench-generator: ## Measure the generator on the real API server, beside a plain loop (BENCH_NAMESPACES=100,1000)
 	@e2e-tests/cluster/build.sh cluster
 	cargo run --quiet --locked -p image-pull-secrets-e2e --features cluster -- with-cluster --logs target/e2e-logs -- \
 		cargo bench --locked -p image-pull-secrets-generator --features cluster --bench namespaces
+
+.PHONY: bench-admission
+bench-admission: policy.wasm yardstick.wasm ## Measure what admission costs on the real API server (needs Go; BENCH_SECONDS=3: docs/benchmarks.md)
+	@e2e-tests/cluster/build.sh cluster
+	@# The benchmark takes policy-server where there is one.
+	@if command -v policy-server >/dev/null; then $(MAKE) annotated-policy.wasm annotated-yardstick.wasm; fi
+	cargo run --quiet --locked -p image-pull-secrets-e2e --features cluster -- with-cluster --logs target/e2e-logs -- \
+		cargo bench --locked -p image-pull-secrets-e2e --features cluster --bench admission
 
 include charts/charts.mk

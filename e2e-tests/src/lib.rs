@@ -15,11 +15,16 @@
 //! | [`response`] | the policy's answer in, an admission response with its JSON patch out |
 //! | `webhook` | with the feature `cluster`: policies over HTTPS, as policy-server serves them |
 //! | `control_plane` | with the feature `cluster`: a disposable cluster for one run of the tests |
+//! | `native` | with the feature `cluster`: what the API server can do by itself |
+//! | `policy_server` | with the feature `cluster`: Kubewarden's own policy-server, where it is in the `PATH` |
+//! | `api_proxy` | with the feature `cluster`: a proxy in front of the API server that counts reads of Secrets, and delays answers |
 //! | [`modules`] | the modules of this repository, for tests and benchmarks |
 //!
 //! Where this crate says "the real host" it means `policy-evaluator`, the library inside policy-server and kwctl, as of
 //! Kubewarden 1.36 to 1.38. Texts and formats are that library's, because policies can only read the texts.
 
+#[cfg(feature = "cluster")]
+pub mod api_proxy;
 mod capabilities;
 pub mod cluster;
 #[cfg(feature = "cluster")]
@@ -28,6 +33,10 @@ pub mod host;
 mod kinds;
 pub mod metadata;
 pub mod modules;
+#[cfg(feature = "cluster")]
+pub mod native;
+#[cfg(feature = "cluster")]
+pub mod policy_server;
 pub mod request;
 pub mod response;
 #[cfg(feature = "cluster")]

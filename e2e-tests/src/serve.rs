@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use image_pull_secrets_e2e::{
     AdmissionRequest, Cluster, Evaluation, Host,
     cluster::live::Live,
-    webhook::{Policy, Webhook},
+    webhook::{Observer, Policy, Webhook},
 };
 use kube::{Client, Config, config::Kubeconfig};
 
@@ -26,6 +26,9 @@ pub(crate) struct Args {
     /// Who the policy's questions are asked as. By default the kubeconfig that kubectl would take.
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
+    /// Do not show verdicts.
+    #[arg(long)]
+    quiet: bool,
 }
 
 /// Serves until it is interrupted. Prints the webhook configuration, for `kubectl apply`, and then each
@@ -41,7 +44,8 @@ pub(crate) fn serve(args: Args) -> Result<ExitCode> {
         };
         let client = Client::try_from(config).context("cannot use the kubeconfig")?;
         let cluster = Cluster::Live(Arc::new(Live::new(client)));
-        let policy = Policy { host, settings, cluster, observer: Box::new(report) };
+        let observer: Observer = if args.quiet { Box::new(|_, _| {}) } else { Box::new(report) };
+        let policy = Policy { host, settings, cluster, observer };
         let webhook = Webhook::start(args.listen, BTreeMap::from([(args.name.clone(), policy)]))?;
         println!("{}", webhook.configuration(&args.name, host));
         tokio::signal::ctrl_c().await.context("cannot wait for an interrupt")?;

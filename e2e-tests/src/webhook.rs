@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::task;
 
-use crate::{AdmissionRequest, AdmissionResponse, Cluster, Evaluation, Host};
+use crate::{AdmissionRequest, AdmissionResponse, Cluster, Evaluation, Host, Metadata};
 
 /// One policy that is served.
 pub struct Policy {
@@ -94,14 +94,14 @@ impl Webhook {
 
     /// The MutatingWebhookConfiguration for `policy` at this webhook.
     pub fn configuration(&self, policy: &str, host: &Host) -> Value {
-        configuration(self.address, &self.certificate, policy, host)
+        configuration(self.address, &self.certificate, policy, host.metadata())
     }
 }
 
 /// The MutatingWebhookConfiguration by which Kubewarden's controller would have an API server ask `policy` at `address`, whose
-/// certificate is this (PEM), with the rules of the policy's metadata.
-pub fn configuration(address: SocketAddr, certificate: &str, policy: &str, host: &Host) -> Value {
-    let rules = host.metadata().rules.iter().map(|rule| {
+/// certificate is this (PEM), with the rules of its metadata.
+pub fn configuration(address: SocketAddr, certificate: &str, policy: &str, metadata: &Metadata) -> Value {
+    let rules = metadata.rules.iter().map(|rule| {
         json!({
             "apiGroups": rule.api_groups, "apiVersions": rule.api_versions, "resources": rule.resources,
             "operations": rule.operations, "scope": "*",

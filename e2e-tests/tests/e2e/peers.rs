@@ -1,6 +1,7 @@
 //! Others that change the same objects on the same cluster.
 
 use crate::harness::{Registration, Stage, WEBHOOKS, eventually, pod};
+use image_pull_secrets_e2e::native;
 use rstest::rstest;
 use serde_json::json;
 
@@ -30,21 +31,12 @@ async fn another_webhook_adds_its_secret(#[case] prefix: &'static str, #[case] e
     assert_eq!(ours.create_pod(pod("web")).await.ok().listed(), expected);
 }
 
-const LACKS_IT: &str =
-    "!has(object.spec.imagePullSecrets) || !object.spec.imagePullSecrets.exists(secret, secret.name == 'theirs')";
-
-/// Not as an apply configuration: for those, the entries of `imagePullSecrets` are atomic, and refused. And not as a list
-/// with an entry in it: over that, the API server of 1.36.3 panics.
-const APPENDS_IT: &str = "(has(object.spec.imagePullSecrets)
-    ? [] : [JSONPatch{op: 'add', path: '/spec/imagePullSecrets', value: []}]) +
-    [JSONPatch{op: 'add', path: '/spec/imagePullSecrets/-', value: Object.spec.imagePullSecrets{name: 'theirs'}}]";
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mutating_admission_policy_adds_another_secret() {
     let stage = Stage::new(json!({"secrets": [{"name": "creds"}]})).await;
     stage.create_secret("creds").await;
     // The newest version that the API server has.
-    let group = "/apis/admissionregistration.k8s.io";
+    let group = native::GROUP;
     let served = stage.get(group).await.ok();
     let mut versions = Vec::new();
     for version in served.body["versions"].as_array().unwrap() {
@@ -55,23 +47,9 @@ async fn a_mutating_admission_policy_adds_another_secret() {
         versions.extend(has.then_some(version));
     }
     let version = versions.first().expect("the API server has MutatingAdmissionPolicies");
-    let policy = json!({
-        "apiVersion": format!("admissionregistration.k8s.io/{version}"),
-        "kind": "MutatingAdmissionPolicy",
-        "metadata": {"name": stage.id},
-        "spec": {
-            "failurePolicy": "Fail",
-            "reinvocationPolicy": "IfNeeded",
-            "matchConstraints": {
-                "namespaceSelector": {"matchLabels": {"stage": stage.id}},
-                "resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}],
-            },
-            "matchConditions": [{"name": "lacks-it", "expression": LACKS_IT}],
-            "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": APPENDS_IT}}],
-        },
-    });
+    let constraints = json!({"namespaceSelector": {"matchLabels": {"stage": stage.id}}});
+    let (policy, binding) = native::policy(version, &stage.id, "theirs", constraints);
     stage.create(&format!("{group}/{version}/mutatingadmissionpolicies"), policy).await.ok();
-    let binding = json!({"metadata": {"name": stage.id}, "spec": {"policyName": stage.id}});
     stage.create(&format!("{group}/{version}/mutatingadmissionpolicybindings"), binding).await.ok();
     eventually("the policy is at work", || async {
         stage.post(&format!("{}?dryRun=All", stage.pods()), pod("probe")).await.ok().listed().contains(&"theirs")

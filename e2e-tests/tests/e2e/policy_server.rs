@@ -1,132 +1,75 @@
 //! Kubewarden's own policy-server in the place of the embedded host. `make e2e-policy-server` runs these.
 
-use crate::harness::{PASSWORD, Stage, WEBHOOKS, eventually, pod};
+use crate::harness::{PASSWORD, Stage, WEBHOOKS, config, eventually, pod};
+use image_pull_secrets_e2e::api_proxy::ApiProxy;
 use image_pull_secrets_e2e::cluster::live::Live;
+use image_pull_secrets_e2e::policy_server::{self, PolicyServer};
 use image_pull_secrets_e2e::{AdmissionRequest, Cluster, modules, webhook};
+use rstest::rstest;
 use serde_json::{Value, json};
-use std::fs::{self, File};
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::fs;
+use std::path::Path;
 use std::sync::Arc;
-use tempfile::TempDir;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use std::time::Duration;
+use tokio::time::{sleep, timeout};
 
-/// A policy-server that runs until it is dropped.
-struct PolicyServer {
-    child: Child,
-    address: SocketAddr,
-    /// PEM; empty where it speaks HTTP.
-    certificate: String,
-    log: PathBuf,
-    _directory: TempDir,
-}
-
-/// A policy as Kubewarden's controller hands it to policy-server.
+/// The policy with these settings.
 fn policy(settings: &Value) -> Value {
-    let metadata: Value =
-        yaml_serde::from_str(&fs::read_to_string(modules::root().join("metadata.yml")).unwrap()).unwrap();
-    // Without the metadata in it, policy-server does not take a module.
-    let module = modules::root().join("annotated-policy.wasm");
-    assert!(module.is_file(), "{module:?} is not there: make annotated-policy.wasm");
-    json!({
-        "module": format!("file://{}", module.display()),
-        "policyMode": "protect",
-        "allowedToMutate": true,
-        "settings": settings,
-        "contextAwareResources": metadata["contextAwareResources"],
-        "hostCapabilities": metadata["hostCapabilities"],
-    })
+    policy_server::policy(&modules::root().join("annotated-policy.wasm"), settings).unwrap()
 }
 
-impl PolicyServer {
-    async fn start(stage: &Stage, token: &str, policies: &Value, over_tls: bool) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let file = |name: &str, text: &str| {
-            let path = directory.path().join(name);
-            fs::write(&path, text).unwrap();
-            path
-        };
-        let mut kubeconfig: Value = yaml_serde::from_str(&fs::read_to_string(&stage.kubeconfig).unwrap()).unwrap();
-        for user in kubeconfig["users"].as_array_mut().unwrap() {
-            user["user"] = json!({ "token": token });
-        }
-        let (address, readiness) = (free_address(), free_address());
-        let log = directory.path().join("log");
-        let mut command = Command::new("policy-server");
-        command
-            .args(["--addr", "127.0.0.1", "--port", &address.port().to_string()])
-            .args(["--readiness-probe-port", &readiness.port().to_string()])
-            .arg("--policies")
-            .arg(file("policies.yml", &policies.to_string()))
-            .arg("--policies-download-dir")
-            .arg(directory.path())
-            .arg("--sigstore-cache-dir")
-            .arg(directory.path().join("sigstore"))
-            .args(["--log-level", "debug", "--log-no-color"])
-            .env("KUBECONFIG", file("kubeconfig", &kubeconfig.to_string()))
-            .stdin(Stdio::null())
-            .stdout(File::create(&log).unwrap())
-            .stderr(File::options().append(true).open(&log).unwrap());
-        let mut certificate = String::new();
-        if over_tls {
-            let made = rcgen::generate_simple_self_signed([address.ip().to_string()]).unwrap();
-            certificate = made.cert.pem();
-            command.arg("--cert-file").arg(file("cert.pem", &certificate));
-            command.arg("--key-file").arg(file("key.pem", &made.signing_key.serialize_pem()));
-        }
-        let child = command.spawn().unwrap_or_else(|error| panic!("policy-server: {error}. It has to be in the PATH"));
-        let server = Self { child, address, certificate, log, _directory: directory };
-        eventually("policy-server is ready", || async {
-            exchange(readiness, "GET /readiness HTTP/1.1", "")
-                .await
-                .is_some_and(|answer| answer.starts_with("HTTP/1.1 200"))
-        })
-        .await;
-        server
+/// The kubeconfig of who has this token.
+fn kubeconfig(stage: &Stage, token: &str) -> Value {
+    let mut kubeconfig: Value = yaml_serde::from_str(&fs::read_to_string(&stage.kubeconfig).unwrap()).unwrap();
+    for user in kubeconfig["users"].as_array_mut().unwrap() {
+        user["user"] = json!({ "token": token });
+    }
+    kubeconfig
+}
+
+/// A policy-server whose log is shown where a test fails, and has no credential in it.
+struct Watched {
+    server: PolicyServer,
+    client: kube::Client,
+}
+
+impl Watched {
+    async fn start(kubeconfig: &Value, policies: &Value, arguments: &[&str]) -> Self {
+        let arguments = [&["--log-level", "debug"], arguments].concat();
+        let server = PolicyServer::start(kubeconfig, policies, &arguments).await.unwrap();
+        let mut config = kube::Config::new(format!("https://{}", server.address()).parse().unwrap());
+        config.accept_invalid_certs = true;
+        Self { server, client: kube::Client::try_from(config).unwrap() }
     }
 
     /// What it answers to an AdmissionReview with this request.
     async fn ask(&self, policy: &str, request: &Value) -> Value {
         let review = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request});
-        let answer = exchange(self.address, &format!("POST /validate/{policy} HTTP/1.1"), &review.to_string()).await;
-        let answer = answer.expect("policy-server answers");
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        assert!(head.starts_with("HTTP/1.1 200"), "{answer}");
-        serde_json::from_str::<Value>(body).unwrap()["response"].take()
+        let request = http::Request::post(format!("/validate/{policy}"))
+            .header("content-type", "application/json")
+            .body(review.to_string().into_bytes());
+        self.client.request::<Value>(request.unwrap()).await.unwrap()["response"].take()
+    }
+
+    /// Has the API server ask it about the namespaces of the stage.
+    async fn register(&self, stage: &Stage, merged: Value) {
+        let mut configuration =
+            webhook::configuration(self.server.address(), self.server.certificate(), &stage.id, &modules::metadata());
+        configuration["webhooks"][0]["namespaceSelector"] = stage.selector();
+        json_patch::merge(&mut configuration["webhooks"][0], &merged);
+        stage.create(WEBHOOKS, configuration).await.ok();
     }
 }
 
-impl Drop for PolicyServer {
+impl Drop for Watched {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        let log = self.server.log();
         if std::thread::panicking() {
             eprintln!("--- policy-server's log\n{log}");
         } else {
             assert!(!log.contains(PASSWORD), "a credential was logged: {log}");
         }
     }
-}
-
-fn free_address() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
-/// The whole answer to one request on a connection of its own; none where nobody answers.
-async fn exchange(address: SocketAddr, line: &str, body: &str) -> Option<String> {
-    let mut stream = TcpStream::connect(address).await.ok()?;
-    let length = body.len();
-    let head = format!(
-        "{line}\r\nHost: {address}\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
-    );
-    stream.write_all(head.as_bytes()).await.ok()?;
-    stream.write_all(body.as_bytes()).await.ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.ok()?;
-    Some(answer)
 }
 
 /// The requests of the recorded cases, in the namespace of the stage.
@@ -174,7 +117,7 @@ async fn it_answers_as_the_embedded_host_does() {
     }
     let token = stage.policy_server_token().await;
     let cluster = Cluster::Live(Arc::new(Live::new(stage.client_of(token.clone()).await)));
-    let server = PolicyServer::start(&stage, &token, &policies, false).await;
+    let server = Watched::start(&kubeconfig(&stage, &token), &policies, &[]).await;
     let mut verdicts = std::collections::BTreeMap::new();
     for (policy, of_policy) in policies.as_object().unwrap() {
         for (name, request) in requests(&stage) {
@@ -195,10 +138,9 @@ async fn it_mutates_and_denies_for_a_real_api_server_under_the_shipped_rights() 
     let settings = json!({"secrets": [{"name": "creds"}], "serviceAccounts": ["*"], "onMissingSecret": "reject"});
     let stage = Stage::empty(settings.clone()).await;
     let token = stage.policy_server_token().await;
-    let server = PolicyServer::start(&stage, &token, &json!({&stage.id: policy(&settings)}), true).await;
-    let mut configuration = webhook::configuration(server.address, &server.certificate, &stage.id, modules::policy());
-    configuration["webhooks"][0]["namespaceSelector"] = stage.selector();
-    stage.create(WEBHOOKS, configuration).await.ok();
+    let policies = json!({&stage.id: policy(&settings)});
+    let server = Watched::start(&kubeconfig(&stage, &token), &policies, &[]).await;
+    server.register(&stage, json!({})).await;
     eventually("the API server asks policy-server", || async {
         stage.post(&format!("{}?dryRun=All", stage.pods()), pod("probe")).await.status >= 400
     })
@@ -220,4 +162,79 @@ async fn it_mutates_and_denies_for_a_real_api_server_under_the_shipped_rights() 
     large["metadata"]["annotations"] = json!({"large": "x".repeat(200_000)});
     large["spec"]["containers"][0]["env"] = json!([{"name": "LARGE", "value": "x".repeat(800_000)}]);
     assert_eq!(stage.create_pod(large).await.ok().listed(), ["creds"]);
+}
+
+/// policy-server looks at deadlines once a second, so that requests are made at different moments of it.
+const MOMENTS: u32 = 5;
+
+#[rstest]
+#[case::longer_than_the_deadline(3_000)]
+#[case::about_as_long_as_the_deadline(1_500)]
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs policy-server: make e2e-policy-server"]
+async fn a_secret_that_is_slow_to_read_denies_no_pod_under_ignore_with_the_shipped_timeouts(#[case] late: u64) {
+    let settings = json!({"secrets": [{"name": "creds"}]});
+    let stage = Stage::empty(settings.clone()).await;
+    stage.create_secret("creds").await;
+    let proxy = ApiProxy::to(config(&stage.kubeconfig).await).await.unwrap();
+    let kubeconfig = proxy.kubeconfig(&stage.policy_server_token().await);
+    let shipped = fs::read_to_string(modules::root().join("deploy/policy.yaml")).unwrap();
+    let shipped: Value = yaml_serde::from_str(shipped.split("\n---\n").next().unwrap()).unwrap();
+    let mut policy = policy(&settings);
+    policy["timeoutEvalSeconds"] = shipped["spec"]["timeoutEvalSeconds"].clone();
+    let server = Watched::start(&kubeconfig, &json!({&stage.id: policy}), &["--workers", "16"]).await;
+    let timeout = &shipped["spec"]["timeoutSeconds"];
+    server
+        .register(&stage, json!({"failurePolicy": shipped["spec"]["failurePolicy"], "timeoutSeconds": timeout}))
+        .await;
+    let dry_run = format!("{}?dryRun=All", stage.pods());
+    eventually("Pods are given the secret", || async {
+        stage.post(&dry_run, pod("probe")).await.listed() == ["creds"]
+    })
+    .await;
+
+    proxy.delay("/secrets/creds", Duration::from_millis(late));
+    for moment in 0..MOMENTS {
+        let reads = proxy.secret_reads();
+        let created = stage.post(&dry_run, pod(&format!("web-{moment}"))).await;
+        assert_eq!(created.status, 201, "{created:?}");
+        assert!(proxy.secret_reads() > reads, "the Secret was not read");
+        sleep(Duration::from_millis(200)).await;
+    }
+    proxy.delay("/secrets/creds", Duration::ZERO);
+    eventually("Pods are given the secret again", || async {
+        stage.post(&dry_run, pod("probe")).await.listed() == ["creds"]
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs policy-server: make e2e-policy-server"]
+async fn a_read_that_never_ends_holds_up_no_other_policy_of_the_server() {
+    let settings = |name: &str| json!({"secrets": [{"name": name}]});
+    let mut stage = Stage::empty(settings("hangs")).await;
+    stage.rights(&["hangs", "fine"]);
+    stage.create_secret("hangs").await;
+    stage.create_secret("fine").await;
+    let proxy = ApiProxy::to(config(&stage.kubeconfig).await).await.unwrap();
+    let kubeconfig = proxy.kubeconfig(&stage.policy_server_token().await);
+    let policies = json!({"hangs": policy(&settings("hangs")), "fine": policy(&settings("fine"))});
+    let server = Arc::new(Watched::start(&kubeconfig, &policies, &["--workers", "2"]).await);
+    let request = requests(&stage).into_iter().find_map(|(name, request)| (name == "plain-pod").then_some(request));
+    let request = request.unwrap();
+    assert!(server.ask("fine", &request).await["patch"].is_string());
+
+    proxy.delay("/secrets/hangs", Duration::MAX);
+    let reads = proxy.secret_reads();
+    let hanging = tokio::spawn({
+        let (server, request) = (Arc::clone(&server), request.clone());
+        async move { server.ask("hangs", &request).await }
+    });
+    eventually("it hangs", || async { proxy.secret_reads() > reads }).await;
+    for _ in 0..3 {
+        let answer = timeout(Duration::from_secs(20), server.ask("fine", &request)).await;
+        assert!(answer.expect("the other policy is answered")["patch"].is_string());
+    }
+    assert!(!hanging.is_finished());
+    hanging.abort();
 }

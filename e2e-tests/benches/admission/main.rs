@@ -1,0 +1,164 @@
+//! What a policy adds to the creation of a Pod, on a real API server: Pods are created by server-side dry run, so that nothing
+//! is left of them, and every way of adding the reference takes turns with the others.
+//!
+//! It writes to the disposable cluster of `$KUBECONFIG_E2E`. What can be set:
+//!
+//! | variable | is | by default |
+//! |---|---|---|
+//! | `BENCH_SECONDS` | how long each row is measured for a cell of the tables | 3 |
+//! | `BENCH_CLIENTS` | how many Pods are being created at a time | 1,16,64 |
+//! | `BENCH_NAMESPACES` | over how many namespaces they go | 1,1000 |
+//! | `BENCH_DELAYS` | milliseconds that the API server takes longer to answer the policy's reads | 0,20 |
+//! | `BENCH_ROWS` | only rows whose name contains one of these | all |
+//! | `BENCH_WORKERS` | policy-server's workers | 2 |
+//! | `BENCH_OTHER_MODULE` | another build of the policy (with its metadata, for policy-server), as a row of its own | none |
+//!
+//! It fails where a Pod is refused, or admitted without what the row is to add to it.
+
+mod engine;
+mod load;
+mod rows;
+mod target;
+
+use std::{
+    env,
+    str::FromStr,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, anyhow};
+use load::Sample;
+use rows::Running;
+use target::Target;
+
+/// How often the rows take turns within one cell.
+const ROUNDS: u32 = 4;
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let setting = Settings::read()?;
+    let begin = Instant::now();
+    let target = Target::prepare(setting.namespaces.iter().copied().max().unwrap_or(1)).await?;
+    let engine = engine::Kind::installed(setting.workers);
+    let mut rows = Vec::new();
+    for row in rows::all(setting.other_module.as_deref(), engine) {
+        if setting.rows.is_empty() || setting.rows.iter().any(|part| row.name.contains(part.as_str())) {
+            rows.extend(Running::start(row, engine, &target).await?);
+        }
+    }
+    println!(
+        "Kubernetes {}; engine: {}; {} processors, load {} at the start.",
+        target.version,
+        engine.describe(),
+        std::thread::available_parallelism()?,
+        load_average(),
+    );
+    for &delay in &setting.delays {
+        let late = Duration::from_millis(delay);
+        rows.iter().for_each(|row| row.delay_reads(late));
+        // What asks nothing is the same whatever reads take.
+        let measured: Vec<&Running> = rows.iter().filter(|row| row.reads() || delay == setting.delays[0]).collect();
+        for &namespaces in &setting.namespaces {
+            println!("\nReads {delay} ms later, {namespaces} namespaces:\n");
+            table(&setting, &target, &measured, namespaces).await?;
+        }
+    }
+    println!("\n| | resident at the start | at the end |\n|---|--:|--:|");
+    for row in &rows {
+        if let Some((start, end)) = row.resident()? {
+            println!("| {} | {start:.0} MiB | {end:.0} MiB |", row.name());
+        }
+    }
+    println!("\nLoad {} at the end, after {} s.", load_average(), begin.elapsed().as_secs());
+    Ok(())
+}
+
+/// One table: a line a row.
+async fn table(setting: &Settings, target: &Target, rows: &[&Running], namespaces: usize) -> Result<()> {
+    let heads =
+        setting.clients.iter().map(|clients| format!(" {clients} at a time: p50 | p99 | Pods/s | p50 ÷ yardstick |"));
+    println!("| |{} reads a Pod |", heads.collect::<String>());
+    println!("|---|{}--:|", "--:|--:|--:|--:|".repeat(setting.clients.len()));
+    let mut cells: Vec<Vec<Sample>> = rows.iter().map(|_| Vec::new()).collect();
+    let slice = setting.time / ROUNDS;
+    for &clients in &setting.clients {
+        let mut samples: Vec<Sample> = rows.iter().map(|_| Sample::default()).collect();
+        for _ in 0..ROUNDS {
+            for (row, sample) in rows.iter().zip(&mut samples) {
+                let before = row.secret_reads();
+                let mut more = load::run(target, row, namespaces, clients, slice).await?;
+                more.reads = row.secret_reads() - before;
+                sample.add(more);
+            }
+        }
+        cells.iter_mut().zip(samples).for_each(|(cells, sample)| cells.push(sample));
+    }
+    let yardstick = rows.iter().position(|row| row.name() == rows::YARDSTICK);
+    let yardstick: Vec<_> =
+        yardstick.map(|row| cells[row].iter().map(|cell| cell.quantile(0.5)).collect()).unwrap_or_default();
+    for (row, cells) in rows.iter().zip(&cells) {
+        print!("| {} |", row.name());
+        for (number, cell) in cells.iter().enumerate() {
+            let (p50, p99) = (cell.quantile(0.5), cell.quantile(0.99));
+            let ratio = yardstick.get(number).map(|unit| format!("{:.2}", p50.as_secs_f64() / unit.as_secs_f64()));
+            print!(
+                " {} | {} | {:.0} | {} |",
+                milliseconds(p50),
+                milliseconds(p99),
+                cell.rate(),
+                ratio.unwrap_or_default()
+            );
+        }
+        let (reads, pods) = cells.iter().fold((0, 0), |(reads, pods), cell| (reads + cell.reads, pods + cell.pods()));
+        println!(" {:.2} |", reads as f64 / pods as f64);
+    }
+    Ok(())
+}
+
+struct Settings {
+    time: Duration,
+    clients: Vec<usize>,
+    namespaces: Vec<usize>,
+    delays: Vec<u64>,
+    rows: Vec<String>,
+    workers: usize,
+    other_module: Option<String>,
+}
+
+impl Settings {
+    fn read() -> Result<Self> {
+        Ok(Self {
+            time: Duration::from_secs_f64(one("BENCH_SECONDS", "3")?),
+            clients: list("BENCH_CLIENTS", "1,16,64")?,
+            namespaces: list("BENCH_NAMESPACES", "1,1000")?,
+            delays: list("BENCH_DELAYS", "0,20")?,
+            rows: list("BENCH_ROWS", "")?,
+            workers: one("BENCH_WORKERS", "2")?,
+            other_module: env::var("BENCH_OTHER_MODULE").ok().filter(|path| !path.is_empty()),
+        })
+    }
+}
+
+fn one<T: FromStr>(variable: &str, default: &str) -> Result<T> {
+    let text = env::var(variable).unwrap_or_default();
+    let text = if text.is_empty() { default } else { &text };
+    text.trim().parse().map_err(|_| anyhow!("{variable}: {text:?} is not what it should be"))
+}
+
+fn list<T: FromStr>(variable: &str, default: &str) -> Result<Vec<T>> {
+    let text = env::var(variable).unwrap_or_default();
+    let text = if text.is_empty() { default } else { &text };
+    let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+    parts.map(|part| part.parse().map_err(|_| anyhow!("{variable}: {part:?} is not what it should be"))).collect()
+}
+
+fn milliseconds(duration: Duration) -> String {
+    let value = duration.as_secs_f64() * 1e3;
+    if value < 10.0 { format!("{value:.2} ms") } else { format!("{value:.0} ms") }
+}
+
+/// Of the last minute, by Linux.
+fn load_average() -> String {
+    let text = std::fs::read_to_string("/proc/loadavg").context("no load average").unwrap_or_default();
+    text.split(' ').next().unwrap_or_default().to_owned()
+}

@@ -1,0 +1,158 @@
+//! What is compared.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::Result;
+use image_pull_secrets_e2e::api_proxy::ApiProxy;
+use serde_json::{Value, json};
+
+use crate::{
+    engine::{Engine, Kind},
+    target::{SECRET, Target},
+};
+
+/// The name of the row that others are measured by.
+pub const YARDSTICK: &str = "yardstick: adds it, asks nothing";
+
+/// One way to give Pods the reference.
+pub struct Row {
+    pub name: &'static str,
+    by: By,
+    /// Whether Pods list the Secret already.
+    listed: bool,
+    /// Whether the Secret is read.
+    reads: bool,
+}
+
+enum By {
+    Nobody,
+    ApiServer,
+    Policy { module: PathBuf, settings: Value },
+}
+
+/// A row that is at work.
+pub struct Running {
+    row: Row,
+    label: String,
+    served: Option<Served>,
+}
+
+struct Served {
+    engine: Engine,
+    proxy: ApiProxy,
+    resident_at_start: f64,
+}
+
+/// All rows that can be measured with this engine.
+pub fn all(other_module: Option<&str>, engine: Kind) -> Vec<Row> {
+    let ours = |on_missing: &str| By::Policy {
+        module: engine.module("policy"),
+        settings: json!({"secrets": [{"name": SECRET}], "onMissingSecret": on_missing}),
+    };
+    let yardstick = By::Policy { module: engine.module("yardstick"), settings: json!({}) };
+    let row = |name, by, listed, reads| Row { name, by, listed, reads };
+    let mut rows = vec![
+        row("no webhook", By::Nobody, false, false),
+        row("MutatingAdmissionPolicy", By::ApiServer, false, false),
+        row(YARDSTICK, yardstick, false, false),
+        row("policy: listed", ours("warn"), true, false),
+        row("policy: not listed", ours("warn"), false, true),
+        row("policy: listed, reject", ours("reject"), true, true),
+        row("policy: not listed, ignore", ours("ignore"), false, false),
+    ];
+    if let Some(path) = other_module {
+        let by = By::Policy { module: path.into(), settings: json!({"secrets": [{"name": SECRET}]}) };
+        rows.push(row("other module: not listed", by, false, true));
+    }
+    rows
+}
+
+impl Running {
+    /// Starts what the row needs; none where the API server lacks it.
+    pub async fn start(row: Row, engine: Kind, target: &Target) -> Result<Option<Self>> {
+        let label = row.name.replace(|character: char| !character.is_ascii_alphanumeric(), "-");
+        let mut served = None;
+        match &row.by {
+            By::Nobody => {}
+            By::ApiServer => {
+                if !target.register_native(&label).await? {
+                    return Ok(None);
+                }
+            }
+            By::Policy { module, settings } => {
+                let (proxy, kubeconfig) = target.proxy().await?;
+                let name = format!("bench-{}", label.to_lowercase());
+                let (engine, configuration) = engine.start(&name, module, settings, &kubeconfig).await?;
+                target.register(configuration, &label).await?;
+                let resident_at_start = engine.resident()?;
+                served = Some(Served { engine, proxy, resident_at_start });
+            }
+        }
+        let running = Self { row, label, served };
+        // A Pod that does not list it shows whether the webhook is asked.
+        let probe = running.pod_that(false).to_string().into_bytes();
+        let path = format!("/api/v1/namespaces/{}/pods?dryRun=All", Target::namespace(0));
+        while running.is_missing_from(&target.send("POST", &path, probe.clone()).await?.1) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Ok(Some(running))
+    }
+
+    /// What it is called in the tables.
+    pub fn name(&self) -> &str {
+        self.row.name
+    }
+
+    /// Whether the Secret is read.
+    pub fn reads(&self) -> bool {
+        self.row.reads
+    }
+
+    /// The Pod that is created.
+    pub fn pod(&self) -> Value {
+        self.pod_that(self.row.listed)
+    }
+
+    /// Whether this answer of the API server is not what the row is to make of a Pod.
+    pub fn is_missing_from(&self, answer: &[u8]) -> bool {
+        let is_there = answer.windows(SECRET.len()).any(|window| window == SECRET.as_bytes());
+        is_there == matches!(self.row.by, By::Nobody)
+    }
+
+    /// From now on reads take so much longer.
+    pub fn delay_reads(&self, late: Duration) {
+        if let Some(served) = &self.served {
+            served.proxy.delay("", late);
+        }
+    }
+
+    /// How often the Secret was read so far.
+    pub fn secret_reads(&self) -> u64 {
+        self.served.as_ref().map_or(0, |served| served.proxy.secret_reads())
+    }
+
+    /// The engine's memory in MiB, at the start and now.
+    pub fn resident(&self) -> Result<Option<(f64, f64)>> {
+        let Some(Served { engine, resident_at_start, .. }) = &self.served else { return Ok(None) };
+        Ok(Some((*resident_at_start, engine.resident()?)))
+    }
+
+    fn pod_that(&self, lists_it: bool) -> Value {
+        let mut pod = json!({
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"generateName": "web-", "labels": {"app": "web", "bench": self.label}},
+            "spec": {
+                "containers": [
+                    {"name": "web", "image": "ghcr.io/acme/web:1.4", "ports": [{"containerPort": 8080}],
+                        "env": [{"name": "LEVEL", "value": "info"}], "resources": {"limits": {"memory": "128Mi"}}},
+                    {"name": "proxy", "image": "ghcr.io/acme/proxy:2", "args": ["--port", "8443"]},
+                ],
+            },
+        });
+        if lists_it {
+            pod["spec"]["imagePullSecrets"] = json!([{"name": SECRET}]);
+        }
+        pod
+    }
+}
