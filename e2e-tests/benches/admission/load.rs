@@ -15,7 +15,7 @@ use crate::{rows::Running, target::Target};
 pub struct Sample {
     took: Vec<Duration>,
     time: Duration,
-    /// Secrets that were read meanwhile.
+    /// How often a Secret was read meanwhile.
     pub reads: u64,
 }
 
@@ -49,6 +49,7 @@ impl Sample {
 pub async fn run(target: &Target, row: &Running, namespaces: usize, clients: usize, time: Duration) -> Result<Sample> {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     let pod = row.pod().to_string().into_bytes();
+    let reads = row.secret_reads();
     let begin = Instant::now();
     let one = || async {
         let mut took = Vec::new();
@@ -66,5 +67,5 @@ pub async fn run(target: &Target, row: &Running, namespaces: usize, clients: usi
     };
     let mut took = try_join_all((0..clients).map(|_| one())).await?.concat();
     took.sort();
-    Ok(Sample { took, time: begin.elapsed(), reads: 0 })
+    Ok(Sample { took, time: begin.elapsed(), reads: row.secret_reads() - reads })
 }

@@ -56,11 +56,13 @@ async fn main() -> Result<()> {
     for &delay in &setting.delays {
         let late = Duration::from_millis(delay);
         rows.iter().for_each(|row| row.delay_reads(late));
-        // What asks nothing is the same whatever reads take.
-        let measured: Vec<&Running> = rows.iter().filter(|row| row.reads() || delay == setting.delays[0]).collect();
+        // What reads nothing is the same however late reads are answered.
+        let measures = |row: &&Running| row.reads() || row.name() == rows::YARDSTICK || delay == setting.delays[0];
+        let measured: Vec<&Running> = rows.iter().filter(measures).collect();
         for &namespaces in &setting.namespaces {
             println!("\nReads {delay} ms later, {namespaces} namespaces:\n");
-            table(&setting, &target, &measured, namespaces).await?;
+            let samples = measure(&setting, &target, &measured, namespaces).await?;
+            print(&setting.clients, &measured, &samples);
         }
     }
     println!("\n| | resident at the start | at the end |\n|---|--:|--:|");
@@ -73,46 +75,42 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-/// One table: a line a row.
-async fn table(setting: &Settings, target: &Target, rows: &[&Running], namespaces: usize) -> Result<()> {
-    let heads =
-        setting.clients.iter().map(|clients| format!(" {clients} at a time: p50 | p99 | Pods/s | p50 ÷ yardstick |"));
-    println!("| |{} reads a Pod |", heads.collect::<String>());
-    println!("|---|{}--:|", "--:|--:|--:|--:|".repeat(setting.clients.len()));
-    let mut cells: Vec<Vec<Sample>> = rows.iter().map(|_| Vec::new()).collect();
-    let slice = setting.time / ROUNDS;
+/// For every row a sample for each number of clients.
+async fn measure(
+    setting: &Settings,
+    target: &Target,
+    rows: &[&Running],
+    namespaces: usize,
+) -> Result<Vec<Vec<Sample>>> {
+    let mut samples: Vec<Vec<Sample>> = rows.iter().map(|_| Vec::new()).collect();
     for &clients in &setting.clients {
-        let mut samples: Vec<Sample> = rows.iter().map(|_| Sample::default()).collect();
+        samples.iter_mut().for_each(|of_row| of_row.push(Sample::default()));
         for _ in 0..ROUNDS {
-            for (row, sample) in rows.iter().zip(&mut samples) {
-                let before = row.secret_reads();
-                let mut more = load::run(target, row, namespaces, clients, slice).await?;
-                more.reads = row.secret_reads() - before;
-                sample.add(more);
+            for (row, of_row) in rows.iter().zip(&mut samples) {
+                let more = load::run(target, row, namespaces, clients, setting.time / ROUNDS).await?;
+                of_row.last_mut().expect("one was pushed").add(more);
             }
         }
-        cells.iter_mut().zip(samples).for_each(|(cells, sample)| cells.push(sample));
     }
+    Ok(samples)
+}
+
+fn print(clients: &[usize], rows: &[&Running], samples: &[Vec<Sample>]) {
+    let heads = clients.iter().map(|clients| format!(" {clients} at a time: p50 | ÷ yardstick | p99 | Pods/s |"));
+    println!("| |{} reads a Pod |", heads.collect::<String>());
+    println!("|---|{}--:|", "--:|--:|--:|--:|".repeat(clients.len()));
     let yardstick = rows.iter().position(|row| row.name() == rows::YARDSTICK);
-    let yardstick: Vec<_> =
-        yardstick.map(|row| cells[row].iter().map(|cell| cell.quantile(0.5)).collect()).unwrap_or_default();
-    for (row, cells) in rows.iter().zip(&cells) {
+    for (row, of_row) in rows.iter().zip(samples) {
         print!("| {} |", row.name());
-        for (number, cell) in cells.iter().enumerate() {
-            let (p50, p99) = (cell.quantile(0.5), cell.quantile(0.99));
-            let ratio = yardstick.get(number).map(|unit| format!("{:.2}", p50.as_secs_f64() / unit.as_secs_f64()));
-            print!(
-                " {} | {} | {:.0} | {} |",
-                milliseconds(p50),
-                milliseconds(p99),
-                cell.rate(),
-                ratio.unwrap_or_default()
-            );
+        for (number, sample) in of_row.iter().enumerate() {
+            let (p50, p99) = (sample.quantile(0.5), sample.quantile(0.99));
+            let unit = yardstick.map(|row| samples[row][number].quantile(0.5));
+            let ratio = unit.map(|unit| format!("{:.2}", p50.as_secs_f64() / unit.as_secs_f64())).unwrap_or_default();
+            print!(" {} | {ratio} | {} | {:.0} |", milliseconds(p50), milliseconds(p99), sample.rate());
         }
-        let (reads, pods) = cells.iter().fold((0, 0), |(reads, pods), cell| (reads + cell.reads, pods + cell.pods()));
+        let (reads, pods) = of_row.iter().fold((0, 0), |(reads, pods), one| (reads + one.reads, pods + one.pods()));
         println!(" {:.2} |", reads as f64 / pods as f64);
     }
-    Ok(())
 }
 
 struct Settings {

@@ -70,7 +70,7 @@ pub fn all(other_module: Option<&str>, engine: Kind) -> Vec<Row> {
 impl Running {
     /// Starts what the row needs; none where the API server lacks it.
     pub async fn start(row: Row, engine: Kind, target: &Target) -> Result<Option<Self>> {
-        let label = row.name.replace(|character: char| !character.is_ascii_alphanumeric(), "-");
+        let label = row.name.to_lowercase().replace(|character: char| !character.is_ascii_alphanumeric(), "-");
         let mut served = None;
         match &row.by {
             By::Nobody => {}
@@ -81,7 +81,7 @@ impl Running {
             }
             By::Policy { module, settings } => {
                 let (proxy, kubeconfig) = target.proxy().await?;
-                let name = format!("bench-{}", label.to_lowercase());
+                let name = format!("bench-{label}");
                 let (engine, configuration) = engine.start(&name, module, settings, &kubeconfig).await?;
                 target.register(configuration, &label).await?;
                 let resident_at_start = engine.resident()?;
