@@ -27,6 +27,17 @@ const optIn = "test-cluster"
 // secretWord is in every password here, and may be in no record, log or answer.
 const secretWord = "correct-horse"
 
+// Accounts are a user name and a password.
+var (
+	alice    = [2]string{"alice", secretWord + "-a"}
+	bob      = [2]string{"bob", secretWord + "-b"}
+	accounts = map[string]string{alice[0]: alice[1], bob[0]: bob[1]}
+)
+
+func basicAuth(account [2]string) string {
+	return base64.StdEncoding.EncodeToString([]byte(account[0] + ":" + account[1]))
+}
+
 // upWithNodes has a short directory: the kubelets listen at sockets in it.
 func upWithNodes(t *testing.T, nodes int) *running {
 	t.Helper()
@@ -37,6 +48,16 @@ func upWithNodes(t *testing.T, nodes int) *running {
 	t.Cleanup(func() { os.RemoveAll(parent) })
 	command := up(t, "--nodes", fmt.Sprint(nodes))
 	command.Args[3] = filepath.Join(parent, "c")
+	// What a developer is logged in to must not help a Pod.
+	home := t.TempDir()
+	config := fmt.Appendf(nil, `{"auths": {"*.example.com": {"auth": %q}}}`, basicAuth(alice))
+	if err := os.Mkdir(filepath.Join(home, ".docker"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(home, ".docker", "config.json"), config, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	command.Env = append(os.Environ(), "HOME="+home)
 	return start(t, command)
 }
 
@@ -135,11 +156,10 @@ func (r *running) namespace(t *testing.T, name string, hosts map[string][2]strin
 }
 
 func pullSecret(host string, account [2]string) *v1.Secret {
-	auth := base64.StdEncoding.EncodeToString([]byte(account[0] + ":" + account[1]))
 	return &v1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Name: strings.ReplaceAll(host, ":", "-")},
 		Type:       v1.SecretTypeDockerConfigJson,
-		Data:       map[string][]byte{v1.DockerConfigJsonKey: fmt.Appendf(nil, `{"auths": {%q: {"auth": %q}}}`, host, auth)},
+		Data:       map[string][]byte{v1.DockerConfigJsonKey: fmt.Appendf(nil, `{"auths": {%q: {"auth": %q}}}`, host, basicAuth(account))},
 	}
 }
 
@@ -191,8 +211,6 @@ func isWaiting(reasons ...string) func(*v1.Pod) bool {
 func TestNodesPullImages(t *testing.T) {
 	r := upWithNodes(t, 2)
 	ctx := t.Context()
-	alice, bob := [2]string{"alice", secretWord + "-a"}, [2]string{"bob", secretWord + "-b"}
-	accounts := map[string]string{alice[0]: alice[1], bob[0]: bob[1]}
 
 	// After every subtest, so that what they leave is in the logs.
 	t.Cleanup(func() {
@@ -296,7 +314,7 @@ func TestNodesPullImages(t *testing.T) {
 		r.becomes(t, "apart", late, "refused", isWaiting("ErrImagePull", "ImagePullBackOff"))
 		apart, err := r.client.CoreV1().Pods("apart").Get(ctx, name, metav1.GetOptions{})
 		if err != nil || apart.Spec.NodeName != "" || apart.Status.Phase != v1.PodPending || len(apart.Status.Conditions) > 0 {
-			t.Fatal(err, apart)
+			t.Fatal(err, apart.Spec.NodeName, apart.Status)
 		}
 	})
 
@@ -401,6 +419,16 @@ func TestNodesPullImages(t *testing.T) {
 		if pulls := r.pulls(t, namespace); len(pulls) > 0 {
 			t.Fatal(pulls)
 		}
+	})
+
+	t.Run("an account without a password is sent as it is", func(t *testing.T) {
+		t.Parallel()
+		host, namespace := "empty.example.com", "empty"
+		r.put(t, host, access{"auth": "bearer", "accounts": accounts, "public": []string{"app"}})
+		r.image(t, host+"/app:1")
+		r.namespace(t, namespace, map[string][2]string{host: {"alice", ""}})
+		r.create(t, namespace, pod(host+"/app:1", host))
+		r.pulled(t, namespace, "refused", func(p pull) bool { return p.User == "alice" })
 	})
 
 	t.Run("an image that is not there is absent, and a registry out of order has failed", func(t *testing.T) {

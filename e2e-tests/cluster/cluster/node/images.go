@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -94,16 +95,21 @@ func (s *imageService) pull(ctx context.Context, image string, auth *runtimeapi.
 	if err != nil {
 		return nil, err
 	}
+	credentials := authn.AuthConfig{
+		Username:      auth.GetUsername(),
+		Password:      auth.GetPassword(),
+		Auth:          auth.GetAuth(),
+		IdentityToken: auth.GetIdentityToken(),
+		RegistryToken: auth.GetRegistryToken(),
+	}
+	if credentials.Username != "" && credentials.Password == "" {
+		// A container runtime sends these too; the library wants them encoded.
+		credentials.Auth = base64.StdEncoding.EncodeToString([]byte(credentials.Username + ":"))
+	}
 	pulled, err := remote.Image(reference,
 		remote.WithContext(ctx),
 		remote.WithTransport(s.transport),
-		remote.WithAuth(authn.FromConfig(authn.AuthConfig{
-			Username:      auth.GetUsername(),
-			Password:      auth.GetPassword(),
-			Auth:          auth.GetAuth(),
-			IdentityToken: auth.GetIdentityToken(),
-			RegistryToken: auth.GetRegistryToken(),
-		})),
+		remote.WithAuth(authn.FromConfig(credentials)),
 		// The kubelet is who tries again.
 		remote.WithRetryBackoff(remote.Backoff{Steps: 1}),
 	)
