@@ -234,6 +234,29 @@ class AdmissionPolicy(unittest.TestCase):
         policies = [d["metadata"]["name"] for d in nothing if d["kind"] == "ValidatingAdmissionPolicy"]
         self.assertEqual(policies, ["image-pull-secrets-generator"], "there is no right to limit")
 
+    def test_the_notes_say_where_it_is_missing(self):
+        with tempfile.TemporaryDirectory() as directory:
+            # Helm renders notes only where it installs; so this chart has an object that holds them.
+            shutil.copytree(chart.CHART, directory, dirs_exist_ok=True)
+            templates = pathlib.Path(directory, "templates")
+            notes = (templates / "NOTES.txt").read_text()
+            (templates / "_notes.tpl").write_text('{{ define "notes" }}' + notes + "{{ end }}")
+            (templates / "notes.yaml").write_text('kind: Notes\nmetadata: {name: notes}\nnotes: {{ include "notes" . | toJson }}\n')
+            for values, kubernetes, expected in [
+                ({}, "1.36", None),
+                ({}, "1.29", "Kubernetes v1.29.0 is older than 1.30"),
+                (MATRIX["no admission policy"], "1.36", "generator.admissionPolicy.enabled is false"),
+                (MATRIX["no generator"], "1.29", None),
+            ]:
+                with self.subTest(f"{values} {kubernetes}"):
+                    rendered = chart.helm("template", "r", directory, "--kube-version", kubernetes, values=values)
+                    self.assertEqual(rendered.returncode, 0, rendered.stderr)
+                    notes = find(list(yaml.safe_load_all(rendered.stdout)), "Notes")["notes"]
+                    if expected:
+                        self.assertIn(f"Nothing limits what is written with the generator's token: {expected}", notes)
+                    else:
+                        self.assertNotIn("Nothing limits", notes)
+
     def test_it_is_there_wherever_it_can_be(self):
         for values, kubernetes, expected in [
             ({}, "1.36", True),

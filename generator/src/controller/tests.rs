@@ -118,6 +118,20 @@ async fn it_is_ready_once_everything_has_been_tried_also_where_a_quota_is_full()
     assert_eq!(seen.copies("missing"), Some(1));
     assert_eq!(seen.copies("in-sync"), Some(4), "what is told then is counted already");
     assert_eq!(seen.metrics.last_full_sync.get(), 0, "all is not well");
+    assert_eq!((seen.metrics.failing_objects.get(), seen.metrics.waiting_objects.get()), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_in_trouble_is_counted_until_it_works_again() {
+    let client = fake_api::client(|_, secret| std::future::ready(created(secret)));
+    let seen = start(client, &namespaces(1), Footprint::default()).await;
+    let trouble = Trouble { message: "cannot watch namespaces: no".to_owned(), forbidden: false };
+    seen.reports.send(Report::Trouble(Watched::Namespaces, trouble)).await.ok().unwrap();
+    pass(20).await;
+    assert_eq!(seen.metrics.troubled_watches.get(), 1);
+    seen.reports.send(Report::Works(Watched::Namespaces)).await.ok().unwrap();
+    pass(20).await;
+    assert_eq!(seen.metrics.troubled_watches.get(), 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,9 +1,12 @@
 //! Settings that are those of the policy.
 
 use crate::harness::{Corner, docker_config, eventually, stays};
+use k8s_openapi::api::core::v1::Event;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Api;
-use kube::api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams};
+use kube::api::{
+    ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams,
+};
 use serde_json::json;
 use std::time::Duration;
 
@@ -37,7 +40,11 @@ async fn a_policy_is_followed_with_its_selector_and_without_it_nothing_is_done()
     let (selected, other) = (corner.namespace("selected").await, corner.namespace("other").await);
     corner.label_namespace(&selected, json!({"labels": {"pull": "yes"}})).await;
     corner.put_source("1").await;
-    let generator = corner.start(&["run", "--no-leader-elect", "--policy", &corner.name]);
+    let own_pod = [("POD_NAMESPACE", corner.ns("source")), ("POD_NAME", "generator-0".to_owned())];
+    let own_pod = own_pod.each_ref().map(|(name, value)| (*name, value.as_str()));
+    let args = ["run", "--no-leader-elect", "--policy", &corner.name];
+    let generator = corner.start_as(&args, &corner.kubeconfig, &own_pod);
+    let valid = async || generator.metric("image_pull_secrets_settings_valid").await;
     generator.logs("is not there: nothing is done until it is").await;
     let policy = json!({
         "apiVersion": "policies.kubewarden.io/v1", "kind": "ClusterAdmissionPolicy",
@@ -51,6 +58,7 @@ async fn a_policy_is_followed_with_its_selector_and_without_it_nothing_is_done()
     created.unwrap();
     corner.settled(&selected, "1").await;
     assert!(corner.copy(&other).await.is_none());
+    assert_eq!(valid().await, Some(1.0));
 
     let patch = |spec: serde_json::Value| {
         let policies = policies.clone();
@@ -64,6 +72,18 @@ async fn a_policy_is_followed_with_its_selector_and_without_it_nothing_is_done()
 
     patch(json!({"settings": {"secrets": []}})).await;
     generator.logs("the settings stay as they were").await;
+    assert_eq!(valid().await, Some(0.0));
+    let events = Api::<Event>::namespaced(corner.client.clone(), &corner.ns("source"));
+    eventually("its own Pod has an Event about it", Duration::from_secs(60), || async {
+        let events = events.list(&ListParams::default()).await.unwrap();
+        events.iter().any(|event| {
+            let (about, note) = (&event.involved_object, event.message.as_deref().unwrap_or_default());
+            (about.kind.as_deref(), about.name.as_deref()) == (Some("Pod"), Some("generator-0"))
+                && event.reason.as_deref() == Some("SettingsInvalid")
+                && note.starts_with("The settings stay as they were: settings of ClusterAdmissionPolicy")
+        })
+    })
+    .await;
     corner.put_source("2").await;
     corner.settled(&other, "2").await;
 

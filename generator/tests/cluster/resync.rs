@@ -18,9 +18,12 @@ async fn a_resync_where_nothing_differs_is_counted_writes_nothing_and_is_quiet()
         corner.settled(name, "1").await;
     }
     generator.ready().await;
+    let in_sync = format!("image_pull_secrets_copies{{secret=\"{}\",state=\"in-sync\"}}", corner.name);
     let (log, mut last) = (generator.log(), generator.metric(LAST_FULL_SYNC).await.unwrap());
     for _ in 0..3 {
         eventually("there is another full sync", Duration::from_secs(20), || async {
+            // While everything is listed anew, what was counted before stands.
+            assert_eq!(generator.metric(&in_sync).await, Some(3.0));
             generator.metric(LAST_FULL_SYNC).await.unwrap() > last
         })
         .await;
