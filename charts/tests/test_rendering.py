@@ -244,7 +244,7 @@ class AdmissionPolicy(unittest.TestCase):
             (templates / "notes.yaml").write_text('kind: Notes\nmetadata: {name: notes}\nnotes: {{ include "notes" . | toJson }}\n')
             for values, kubernetes, expected in [
                 ({}, "1.36", None),
-                ({}, "1.29", "Kubernetes v1.29.0 is older than 1.30"),
+                ({}, "1.29", "Kubernetes v1.29 is older than 1.30"),
                 (MATRIX["no admission policy"], "1.36", "generator.admissionPolicy.enabled is false"),
                 (MATRIX["no generator"], "1.29", None),
             ]:
