@@ -65,7 +65,8 @@ e2e: policy.wasm ## Prove it on a real API server, and core/ against the kubelet
 	@# Most of a test is waiting for the API server, so that more run at a time than there are processors.
 	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-6} cargo run --quiet --locked -p image-pull-secrets-e2e --features cluster -- \
 		with-cluster --nodes 2 --logs target/e2e-logs -- \
-		cargo test $(CLUSTER_TESTS) --no-fail-fast --test differential --test e2e --test cluster
+		cargo test $(CLUSTER_TESTS) --no-fail-fast --test differential --test e2e --test cluster \
+		$(if $(KUBECONFIG_E2E),-- --skip pull::)
 
 .PHONY: e2e-kwctl
 e2e-kwctl: policy.wasm ## Run e2e-tests/e2e.bats with kwctl
@@ -79,8 +80,10 @@ e2e-policy-server: ## Kubewarden's own policy-server on a real API server: it an
 	@command -v policy-server >/dev/null || { echo "$(POLICY_SERVER_HINT)"; exit 1; }
 	$(MAKE) annotated-policy.wasm
 	@e2e-tests/cluster/build.sh cluster
-	cargo run --quiet --locked -p image-pull-secrets-e2e --features cluster -- with-cluster --logs target/e2e-logs -- \
-		cargo test --locked -p image-pull-secrets-e2e --features cluster --test e2e -- --ignored policy_server
+	cargo build $(CLUSTER_TESTS)
+	cargo run --quiet --locked -p image-pull-secrets-e2e --features cluster -- \
+		with-cluster --nodes 2 --logs target/e2e-logs -- \
+		cargo test $(CLUSTER_TESTS) --test e2e -- --ignored policy_server
 
 policy.wasm: $(WORKSPACE_FILES) $(call sources_of,src core) ## Build the policy's module (wasm32-wasip1)
 	@scripts/build-module.sh image-pull-secrets-policy $@

@@ -16,9 +16,9 @@ pub struct Generator {
 }
 
 impl Generator {
-    /// Has it run alone on the stage with these settings.
-    pub fn start(stage: &Stage, settings: &Value) -> Self {
-        Self::start_with(stage, settings, &stage.kubeconfig, &["--no-leader-elect"])
+    /// Has it run alone on the stage with these settings, and these flags besides.
+    pub fn start(stage: &Stage, settings: &Value, flags: &[&str]) -> Self {
+        Self::start_with(stage, settings, &stage.kubeconfig, &[&["--no-leader-elect"], flags].concat())
     }
 
     /// Has it run as one of several, which reach the API server by this kubeconfig.

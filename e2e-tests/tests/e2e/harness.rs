@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use image_pull_secrets_e2e::cluster::live::Live;
-use image_pull_secrets_e2e::control_plane::ControlPlane;
+use image_pull_secrets_e2e::control_plane::{ControlPlane, Nodes};
 use image_pull_secrets_e2e::webhook::{Policy, Webhook};
 use image_pull_secrets_e2e::{AdmissionRequest, Cluster, Evaluation, Verdict, modules};
 use kube::client::Body;
@@ -19,6 +19,9 @@ use std::time::{Duration, Instant};
 
 /// What no output may contain.
 pub const PASSWORD: &str = "hunter2";
+
+/// The type of such Secrets.
+pub const DOCKER_CONFIG: &str = "kubernetes.io/dockerconfigjson";
 
 /// Where webhooks are registered.
 pub const WEBHOOKS: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
@@ -135,9 +138,14 @@ impl Stage {
     pub async fn create_namespace(&self, short: &str) -> String {
         let name = format!("{}-{short}", self.id);
         self.create_namespace_only(&name).await;
-        let path = format!("/api/v1/namespaces/{name}/serviceaccounts/default");
-        eventually("the ServiceAccount default", || async { self.get(&path).await.status == 200 }).await;
+        self.has_account(&name).await;
         name
+    }
+
+    /// Waits until a namespace has its ServiceAccount `default`.
+    pub async fn has_account(&self, namespace: &str) {
+        let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/default");
+        eventually("the ServiceAccount default", || async { self.get(&path).await.status == 200 }).await;
     }
 
     pub async fn create_namespace_only(&self, name: &str) {
@@ -152,6 +160,17 @@ impl Stage {
             self.objects.lock().unwrap().push(format!("{path}/{name}"));
         }
         answer
+    }
+
+    /// Has a namespace that is made otherwise go with the stage, and gives the object to make it of.
+    pub fn namespace_object(&self, short: &str) -> Value {
+        let name = format!("{}-{short}", self.id);
+        self.objects.lock().unwrap().push(format!("/api/v1/namespaces/{name}"));
+        json!({
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            "metadata": {"name": name, "labels": {"stage": self.id}},
+        })
     }
 
     /// A client of the policy-server's ServiceAccount, with the rights that are shipped.
@@ -266,12 +285,18 @@ impl Stage {
 
     pub async fn create_secret(&self, name: &str) {
         let config = json!({"auths": {"ghcr.io": {"username": "acme", "password": PASSWORD}}}).to_string();
-        self.create_secret_of(name, "kubernetes.io/dockerconfigjson", ".dockerconfigjson", &config).await;
+        self.create_pull_secret(&self.namespace, name, &config).await;
     }
 
     pub async fn create_secret_of(&self, name: &str, secret_type: &str, key: &str, value: &str) {
         let secret = json!({"metadata": {"name": name}, "type": secret_type, "stringData": {key: value}});
         self.post(&format!("/api/v1/namespaces/{}/secrets", self.namespace), secret).await.ok();
+    }
+
+    /// A Secret of the kubelet's type in any namespace.
+    pub async fn create_pull_secret(&self, namespace: &str, name: &str, docker_config: &str) {
+        let path = format!("/api/v1/namespaces/{namespace}/secrets");
+        self.post(&path, pull_secret(name, docker_config)).await.ok();
     }
 
     pub async fn create_pod(&self, pod: Value) -> Answer {
@@ -366,7 +391,13 @@ pub async fn send_as(client: &Client, method: &str, path: &str) -> Answer {
     send(client, method, path, "application/json", body).await.unwrap()
 }
 
-async fn send(client: &Client, method: &str, path: &str, content_type: &str, body: Value) -> anyhow::Result<Answer> {
+pub async fn send(
+    client: &Client,
+    method: &str,
+    path: &str,
+    content_type: &str,
+    body: Value,
+) -> anyhow::Result<Answer> {
     let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
     let request = http::Request::builder()
         .method(method)
@@ -391,11 +422,24 @@ pub async fn config(kubeconfig: &Path) -> Config {
     Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap()
 }
 
-/// The one cluster of this process. It ends with the process, by the pipe that then closes.
+/// The kubeconfig of the one cluster of this process.
 pub fn shared_cluster() -> PathBuf {
+    cluster().kubeconfig().to_owned()
+}
+
+/// Its Nodes, and their registry.
+pub fn nodes() -> &'static Nodes {
+    cluster().nodes().expect(
+        "this needs Nodes and a registry of our own, which the cluster in KUBECONFIG_E2E has not: leave these tests out \
+         (--skip pull::)",
+    )
+}
+
+/// It ends with the process, by the pipe that then closes.
+fn cluster() -> &'static ControlPlane {
     static CLUSTER: LazyLock<ControlPlane> =
         LazyLock::new(|| ControlPlane::start(2).unwrap_or_else(|error| panic!("{error:#}")));
-    CLUSTER.kubeconfig().to_owned()
+    &CLUSTER
 }
 
 /// The ClusterRole that is shipped, for these secrets: that of `deploy/`, which is the chart's; or that of the README, which
@@ -413,6 +457,17 @@ fn shipped_role(name: &str, secrets: &[String], annotation: bool) -> Value {
     role["rules"][0]["resourceNames"] = json!(secrets);
     role["metadata"] = json!({"name": name});
     role
+}
+
+/// A Secret of the kubelet's type.
+pub fn pull_secret(name: &str, docker_config: &str) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name},
+        "type": DOCKER_CONFIG,
+        "stringData": {".dockerconfigjson": docker_config},
+    })
 }
 
 /// A Pod of one private image.
@@ -433,10 +488,15 @@ pub fn pod_with(name: &str, more: Value) -> Value {
 }
 
 /// Waits until it is so.
-pub async fn eventually<F: Future<Output = bool>>(what: &str, mut is_so: impl FnMut() -> F) {
-    let deadline = Instant::now() + Duration::from_secs(30);
+pub async fn eventually<F: Future<Output = bool>>(what: &str, is_so: impl FnMut() -> F) {
+    eventually_within(Duration::from_secs(30), what, is_so).await;
+}
+
+/// Waits this long at most until it is so.
+pub async fn eventually_within<F: Future<Output = bool>>(limit: Duration, what: &str, mut is_so: impl FnMut() -> F) {
+    let deadline = Instant::now() + limit;
     while !is_so().await {
-        assert!(Instant::now() < deadline, "not within 30 s: {what}");
+        assert!(Instant::now() < deadline, "not within {} s: {what}", limit.as_secs());
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

@@ -13,6 +13,8 @@ mod pods;
 mod policy_server;
 mod product;
 mod proxy;
+mod pull;
+mod registry;
 mod rights;
 mod service_accounts;
 mod story;

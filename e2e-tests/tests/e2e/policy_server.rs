@@ -1,6 +1,7 @@
 //! Kubewarden's own policy-server in the place of the embedded host. `make e2e-policy-server` runs these.
 
 use crate::harness::{PASSWORD, Stage, WEBHOOKS, config, eventually, pod};
+use crate::pull::new_namespace;
 use image_pull_secrets_e2e::api_proxy::ApiProxy;
 use image_pull_secrets_e2e::cluster::live::Live;
 use image_pull_secrets_e2e::policy_server::{self, PolicyServer};
@@ -162,6 +163,23 @@ async fn it_mutates_and_denies_for_a_real_api_server_under_the_shipped_rights() 
     large["metadata"]["annotations"] = json!({"large": "x".repeat(200_000)});
     large["spec"]["containers"][0]["env"] = json!([{"name": "LARGE", "value": "x".repeat(800_000)}]);
     assert_eq!(stage.create_pod(large).await.ok().listed(), ["creds"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs policy-server: make e2e-policy-server"]
+async fn a_namespace_and_a_deployment_in_one_go_pull_with_it_and_the_generator() {
+    let (registry, product) = new_namespace::before(json!({})).await;
+    let stage = &product.stage;
+    let policies = json!({&stage.id: policy(&product.settings)});
+    let server = Watched::start(&kubeconfig(stage, &stage.policy_server_token().await), &policies, &[]).await;
+    server.register(stage, json!({})).await;
+    eventually("the API server asks policy-server", || async {
+        stage.post(&format!("{}?dryRun=All", stage.pods()), pod("probe")).await.listed() == [&product.secret]
+    })
+    .await;
+    let _generator = new_namespace::generator(&product, &[]).await;
+    let applied = new_namespace::apply(&registry, &product, None).await;
+    new_namespace::all_pull("policy-server and generator", &registry, &applied).await;
 }
 
 /// policy-server looks at deadlines once a second, so that requests are made at different moments of it.

@@ -1,11 +1,10 @@
 //! Both actors on one stage.
 
 use crate::generator::Generator;
-use crate::harness::{PASSWORD, Registration, Stage, eventually, pod};
+use crate::harness::{DOCKER_CONFIG, Registration, Stage, eventually, pod, pull_secret};
+use crate::registry::{docker_config, password};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
-
-const DOCKER_CONFIG: &str = "kubernetes.io/dockerconfigjson";
 
 /// One stage, a source beside it, and the settings for both actors. The secret's name is that of no other test.
 pub struct Product {
@@ -14,11 +13,18 @@ pub struct Product {
     pub secret: String,
     /// The source's namespace.
     pub source: String,
+    /// What the source's credential is for.
+    server: String,
 }
 
 impl Product {
     /// Nothing is at work yet.
     pub async fn before(more: Value) -> Self {
+        Self::for_server("ghcr.io", more).await
+    }
+
+    /// Nothing is at work yet. The source is a credential of user `acme` for this registry.
+    pub async fn for_server(server: &str, more: Value) -> Self {
         let source = Stage::empty(json!({"secrets": [{"name": "unused"}]})).await;
         let secret = format!("creds-{}", source.id);
         let namespace = source.namespace.clone();
@@ -26,7 +32,7 @@ impl Product {
         json_patch::merge(&mut settings, &more);
         let stage = Stage::empty(settings.clone()).await;
         stage.keep(source);
-        let product = Self { stage, settings, secret, source: namespace };
+        let product = Self { stage, settings, secret, source: namespace, server: server.to_owned() };
         product.create_source("0").await;
         product
     }
@@ -39,11 +45,15 @@ impl Product {
     }
 
     pub fn start_generator(&self) -> Generator {
-        Generator::start(&self.stage, &self.settings)
+        self.start_generator_with(&[])
+    }
+
+    pub fn start_generator_with(&self, flags: &[&str]) -> Generator {
+        Generator::start(&self.stage, &self.settings, flags)
     }
 
     pub async fn create_source(&self, version: &str) {
-        self.stage.post(&format!("/api/v1/namespaces/{}/secrets", self.source), self.content(version)).await.ok();
+        self.stage.create_pull_secret(&self.source, &self.secret, &self.docker_config(version)).await;
     }
 
     pub async fn delete_source(&self) {
@@ -51,15 +61,21 @@ impl Product {
     }
 
     pub async fn rotate(&self, version: &str) {
-        self.stage.merge(&self.path_in(&self.source), self.content(version)).await.ok();
+        self.rotate_to(&self.docker_config(version)).await;
     }
 
-    fn content(&self, version: &str) -> Value {
-        json!({
-            "metadata": {"name": self.secret},
-            "type": DOCKER_CONFIG,
-            "stringData": {".dockerconfigjson": docker_config(version)},
-        })
+    pub async fn rotate_to(&self, docker_config: &str) {
+        self.stage.merge(&self.path_in(&self.source), self.secret_of(docker_config)).await.ok();
+    }
+
+    /// The docker config of this version.
+    pub fn docker_config(&self, version: &str) -> String {
+        docker_config(&self.server, "acme", &password(version))
+    }
+
+    /// A Secret of the configured name with this docker config.
+    pub fn secret_of(&self, docker_config: &str) -> Value {
+        pull_secret(&self.secret, docker_config)
     }
 
     /// The path of the secret, or of its copy.
@@ -68,9 +84,13 @@ impl Product {
     }
 
     pub async fn has_version(&self, namespace: &str, version: &str) -> bool {
+        self.has(namespace, &self.docker_config(version)).await
+    }
+
+    /// Whether the namespace has a copy with this docker config.
+    pub async fn has(&self, namespace: &str, docker_config: &str) -> bool {
         let copy = self.stage.get(&self.path_in(namespace)).await.body;
-        let wanted = STANDARD.encode(docker_config(version));
-        copy["type"] == DOCKER_CONFIG && copy["data"][".dockerconfigjson"] == wanted
+        copy["type"] == DOCKER_CONFIG && copy["data"][".dockerconfigjson"] == STANDARD.encode(docker_config)
     }
 
     /// What ServiceAccount `default` refers to.
@@ -91,8 +111,4 @@ impl Product {
         let answer = self.stage.post(&format!("{}?dryRun=All", self.stage.pods()), pod("probe")).await.ok();
         answer.listed().into_iter().map(str::to_owned).collect()
     }
-}
-
-fn docker_config(version: &str) -> String {
-    json!({"auths": {"ghcr.io": {"username": "acme", "password": format!("{PASSWORD}-{version}")}}}).to_string()
 }

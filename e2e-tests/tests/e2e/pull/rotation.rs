@@ -1,0 +1,172 @@
+//! The credential changes, at the registry and in the source, while Pods are made all the time.
+
+use crate::harness::{Registration, eventually, eventually_within};
+use crate::product::Product;
+use crate::registry::{PATIENCE, Registry, basic, docker_config, node, password, pod_of, pod_on, print};
+use rstest::rstest;
+use serde_json::json;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// Pods that are made one after the other in some namespaces, each with an image that no Node has.
+struct Stream<'a> {
+    registry: &'a Registry,
+    product: &'a Product,
+    namespaces: &'a [String],
+    /// One Node, which so knows each Secret.
+    node: String,
+    /// Their images, in the order of the Pods.
+    images: Mutex<Vec<String>>,
+    ends: AtomicBool,
+}
+
+impl Stream<'_> {
+    async fn run(&self) {
+        for number in 0.. {
+            if self.ends.load(Ordering::Relaxed) {
+                break;
+            }
+            let image = self.registry.push(&format!("acme/app-{number}")).await;
+            let namespace = &self.namespaces[number % self.namespaces.len()];
+            let pod = pod_on(&self.node, &format!("web-{number}"), &image);
+            self.product.stage.post(&format!("/api/v1/namespaces/{namespace}/pods"), pod).await.ok();
+            self.images.lock().unwrap().push(image);
+            // As often as a busy cluster makes Pods, and no busier.
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
+    }
+
+    fn so_far(&self) -> Vec<String> {
+        self.images.lock().unwrap().clone()
+    }
+
+    /// Waits until a Pod that is made from now on in each namespace is there.
+    async fn goes_on(&self) {
+        let wanted = self.so_far().len() + self.namespaces.len() + 1;
+        eventually_within(PATIENCE, "more Pods", || async { self.so_far().len() >= wanted }).await;
+    }
+
+    async fn all_pulled(&self) {
+        for image in self.so_far() {
+            self.registry.pulled(&image).await;
+        }
+    }
+
+    /// Waits until a Pod of each namespace has pulled with this user's credential.
+    async fn uses(&self, user: &str) {
+        eventually_within(PATIENCE, &format!("{user} pulls in every namespace"), || async {
+            let pulls = self.registry.record().await;
+            let pulled =
+                |image: &String| pulls.iter().any(|pull| pull.image == *image && pull.user == user && pull.succeeded());
+            let images = self.so_far();
+            (0..self.namespaces.len()).all(|first| images.iter().skip(first).step_by(self.namespaces.len()).any(pulled))
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_credential_is_refused_where_the_registry_accepts_both_for_a_while() {
+    let (old, new) = (password("0"), password("1"));
+    let registry = Registry::new(basic(json!({"acme": old}))).await;
+    let mut product = Product::for_server(&registry.host, json!({})).await;
+    product.stage.register(Registration::default()).await;
+    let _generator = product.start_generator();
+    let mut namespaces = Vec::new();
+    for short in ["a", "b", "c"] {
+        namespaces.push(product.stage.create_namespace(short).await);
+        product.settled(&namespaces[namespaces.len() - 1], "0").await;
+    }
+    let (images, ends) = (Mutex::default(), AtomicBool::new(false));
+    let stream = Stream { registry: &registry, product: &product, namespaces: &namespaces, node: node(), images, ends };
+    let rotation = async {
+        stream.goes_on().await;
+        stream.uses("acme").await;
+        registry.accept(basic(json!({"acme": old, "robot": new}))).await;
+        stream.goes_on().await;
+        let config = docker_config(&registry.host, "robot", &new);
+        product.rotate_to(&config).await;
+        for namespace in &namespaces {
+            eventually("the copy has changed", || product.has(namespace, &config)).await;
+        }
+        stream.uses("robot").await;
+        // Those that were made with the old one are done with it.
+        stream.all_pulled().await;
+        registry.accept(basic(json!({"robot": new}))).await;
+        stream.goes_on().await;
+        stream.ends.store(true, Ordering::Relaxed);
+    };
+    tokio::join!(stream.run(), rotation);
+
+    stream.all_pulled().await;
+    let mut users = Vec::new();
+    for image in stream.so_far() {
+        let pulls = registry.pulls(&image).await;
+        assert!(pulls.iter().all(|pull| pull.succeeded() || pull.user.is_empty()), "{pulls:?}");
+        users.push(pulls[pulls.len() - 1].user.clone());
+    }
+    let with_the_new = users.iter().filter(|user| *user == "robot").count();
+    print(&format!("rotation: {} Pods pulled, {with_the_new} of them with the new credential", users.len()));
+    assert!(users.iter().all(|user| user == "acme" || user == "robot"), "{users:?}");
+    assert_eq!((users[0].as_str(), users[users.len() - 1].as_str()), ("acme", "robot"));
+
+    // The old credential, in a namespace that nobody looks after.
+    let image = registry.push("acme/old").await;
+    let namespace = product.source.clone();
+    product.stage.create_pull_secret(&namespace, "old", &product.docker_config("0")).await;
+    let mut pod = pod_of("old", &image);
+    pod["spec"]["imagePullSecrets"] = json!([{"name": "old"}]);
+    product.stage.post(&format!("/api/v1/namespaces/{namespace}/pods"), pod).await.ok();
+    registry.refused(&image, "acme", 1).await;
+}
+
+#[derive(PartialEq)]
+enum First {
+    Registry,
+    Source,
+}
+
+/// The password changes at one end first: what is made until it has changed at the other fails, and recovers.
+#[rstest]
+#[case::at_the_registry_first(First::Registry)]
+#[case::in_the_source_first(First::Source)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_of_the_gap_recovers_by_itself(#[case] first: First) {
+    let accepted = |version: &str| basic(json!({"acme": password(version)}));
+    let registry = Registry::new(accepted("0")).await;
+    let mut product = Product::for_server(&registry.host, json!({})).await;
+    product.stage.register(Registration::default()).await;
+    let _generator = product.start_generator();
+    let stage = &product.stage;
+    let namespace = stage.create_namespace("team").await;
+    product.settled(&namespace, "0").await;
+    let pods = format!("/api/v1/namespaces/{namespace}/pods");
+    let start = async |name: &str| {
+        let image = registry.push(&format!("acme/{name}")).await;
+        let created = stage.post(&pods, pod_of(name, &image)).await.ok();
+        (image, created.body["metadata"]["uid"].clone())
+    };
+    let (before, _) = start("before").await;
+    registry.pulled(&before).await;
+
+    if first == First::Registry {
+        registry.accept(accepted("1")).await;
+    } else {
+        product.rotate("1").await;
+        product.settled(&namespace, "1").await;
+    }
+    let (image, uid) = start("between").await;
+    registry.refused(&image, "acme", 1).await;
+    if first == First::Registry {
+        product.rotate("1").await;
+        product.settled(&namespace, "1").await;
+    } else {
+        registry.accept(accepted("1")).await;
+    }
+    let (after, _) = start("after").await;
+    registry.pulled(&after).await;
+    let pulls = registry.pulled(&image).await;
+    print(&format!("a Pod of the gap pulled after {} failed attempts", pulls.len() - 1));
+    assert_eq!(stage.get(&format!("{pods}/between")).await.ok().body["metadata"]["uid"], uid);
+}
