@@ -165,7 +165,8 @@ async fn a_source_of_a_mebibyte_and_its_copies_fit_into_the_pod() {
     let (start, count) = (Instant::now(), namespaces());
     let in_sync = format!("image_pull_secrets_copies{{secret=\"{SECRET}\",state=\"in-sync\"}} {count}\n");
     while !metrics(listen).await.is_some_and(|printed| printed.contains(&in_sync)) {
-        assert!(start.elapsed() < Duration::from_secs(600), "{}", fs::read_to_string(&log).unwrap());
+        let patience = Duration::from_secs(10) * u32::try_from(count).unwrap();
+        assert!(start.elapsed() < patience, "{}", fs::read_to_string(&log).unwrap());
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let peak = peak(generator.0.id());
