@@ -36,6 +36,8 @@ pub struct Writer {
     pub metrics: Arc<Metrics>,
     /// A permit for each KiB of a Secret that may be on its way.
     room: Arc<Semaphore>,
+    /// Whether the API server is only to say what it would answer.
+    dry_run: bool,
 }
 
 /// What came of an action: what is known now, and why it did not succeed, if it did not.
@@ -49,7 +51,12 @@ pub struct Outcome {
 impl Writer {
     /// Writes through `client`.
     pub fn new(client: Client, metrics: Arc<Metrics>) -> Self {
-        Self { client, metrics, room: Arc::new(Semaphore::new(ON_THE_WAY)) }
+        Self { client, metrics, room: Arc::new(Semaphore::new(ON_THE_WAY)), dry_run: false }
+    }
+
+    /// Writes nothing: the API server says what it would answer, after quotas, webhooks and rights were asked.
+    pub fn trying(self) -> Self {
+        Self { dry_run: true, ..self }
     }
 
     /// Carries out one action.
@@ -59,6 +66,8 @@ impl Writer {
             Action::Create(target) => self.create(target, rules, &mut news).await,
             Action::Update(target, seen) => self.update(target, seen, rules, &mut news).await,
             Action::Recreate(target, version) => match self.delete(target, version, &mut news).await {
+                // What is still there cannot be made.
+                Ok(()) if self.dry_run => Ok(()),
                 Ok(()) => self.create(target, rules, &mut news).await,
                 Err(failure) => Err(failure),
             },
@@ -88,7 +97,7 @@ impl Writer {
             data: Some(content.data.clone()),
             ..Secret::default()
         };
-        let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+        let params = PostParams { field_manager: Some(MANAGER.to_owned()), dry_run: self.dry_run };
         let api = self.secrets(target);
         let written = self.write(secrets("create", target), api.create(&params, &secret)).await?;
         took_copy(target, &written, content, news)
@@ -113,7 +122,7 @@ impl Writer {
         operations.push(put_in_map("annotations", SOURCE_ANNOTATION, &source, seen.has_annotations));
         let api = self.secrets(target);
         let patch = json_patch(operations)?;
-        let written = self.write(secrets("patch", target), api.patch(&target.secret, &by_us(), &patch)).await?;
+        let written = self.write(secrets("patch", target), api.patch(&target.secret, &self.by_us(), &patch)).await?;
         took_copy(target, &written, content, news)
     }
 
@@ -123,6 +132,7 @@ impl Writer {
                 uid: Some(version.uid.to_string()),
                 resource_version: Some(version.resource_version.to_string()),
             }),
+            dry_run: self.dry_run,
             ..DeleteParams::default()
         };
         let api = self.secrets(target);
@@ -139,7 +149,7 @@ impl Writer {
         let api = Api::<ServiceAccount>::namespaced(self.client.clone(), &change.namespace);
         let patch = json_patch(reference_operations(change))?;
         let request = service_accounts("patch", change);
-        let written = self.write(request, api.patch(&change.service_account, &by_us(), &patch)).await?;
+        let written = self.write(request, api.patch(&change.service_account, &self.by_us(), &patch)).await?;
         let seen = ServiceAccountSeen::of(&written, &rules.settings);
         let put_back: Vec<&str> = change.removed().into_iter().filter(|name| seen.refers_to(name)).collect();
         let taken_out = change.add.iter().find(|name| !seen.refers_to(name));
@@ -170,7 +180,7 @@ impl Writer {
         let Ok(patch) = json_patch(operations) else { return seen };
         let api = Api::<ServiceAccount>::namespaced(self.client.clone(), &change.namespace);
         let request = service_accounts("patch", change);
-        match self.write(request, api.patch(&change.service_account, &by_us(), &patch)).await {
+        match self.write(request, api.patch(&change.service_account, &self.by_us(), &patch)).await {
             Ok(written) => ServiceAccountSeen::of(&written, &rules.settings),
             Err(failure) => {
                 tracing::warn!("{failure}: a reference that was put back is no longer known as the generator's");
@@ -226,6 +236,10 @@ impl Writer {
         self.room.acquire_many(u32::try_from(permits).ok()?).await.ok()
     }
 
+    fn by_us(&self) -> PatchParams {
+        PatchParams { field_manager: Some(MANAGER.to_owned()), dry_run: self.dry_run, ..PatchParams::default() }
+    }
+
     fn secrets(&self, target: &Target) -> Api<Secret> {
         Api::namespaced(self.client.clone(), &target.namespace)
     }
@@ -253,10 +267,6 @@ fn secrets<'a>(verb: &'static str, target: &'a Target) -> Request<'a> {
 fn service_accounts<'a>(verb: &'static str, change: &'a ReferenceChange) -> Request<'a> {
     let (namespace, name) = (Some(change.namespace.as_str()), Some(change.service_account.as_str()));
     Request { verb, group: "", resource: "serviceaccounts", namespace, name }
-}
-
-fn by_us() -> PatchParams {
-    PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() }
 }
 
 /// The content of a target's source, and the name of that source.

@@ -3,6 +3,7 @@
 use crate::selection::parse_selector;
 use clap::builder::StyledStr;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use image_pull_secrets::glob;
 use k8s_openapi::jiff::SignedDuration;
 use kube::core::Selector;
 use std::net::SocketAddr;
@@ -182,6 +183,14 @@ pub struct StatusArgs {
     /// Prints a table for people, or JSON for programs.
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub output: Output,
+
+    /// Shows only namespaces whose name matches this glob pattern. May be given several times.
+    #[arg(long, value_name = "PATTERN", value_parser = parse_pattern)]
+    pub namespace: Vec<String>,
+
+    /// Shows only secrets whose name matches this glob pattern. May be given several times.
+    #[arg(long, value_name = "PATTERN", value_parser = parse_pattern)]
+    pub secret: Vec<String>,
 }
 
 /// `cleanup`.
@@ -246,6 +255,11 @@ pub enum Output {
     Table,
     /// For programs.
     Json,
+}
+
+fn parse_pattern(text: &str) -> Result<String, String> {
+    glob::check(text).map_err(|error| error.to_string())?;
+    Ok(text.to_owned())
 }
 
 fn parse_duration(text: &str) -> Result<Duration, String> {

@@ -3,13 +3,14 @@
 //! without a right to list every Secret.
 
 use crate::backoff::Backoff;
-use crate::ownership::{FOOTPRINT_ANNOTATION, MANAGER};
+use crate::ownership::{FOOTPRINT_ANNOTATION, LAST_FULL_SYNC_ANNOTATION, MANAGER};
 use crate::plan::source_label;
 use crate::rbac::Request;
 use crate::watch::Watched;
 use anyhow::{Result, anyhow};
 use image_pull_secrets::settings::Settings;
 use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client};
 use serde::{Deserialize, Serialize};
@@ -102,11 +103,26 @@ impl Record {
     /// # Errors
     /// The Lease cannot be read: not even after some tries, where another try makes sense.
     pub async fn read(&self) -> Result<Footprint> {
-        let get = async || self.api().get_opt(&self.lease).await.map_err(|error| ("get", error));
-        let lease = self.persistently(get).await?;
-        let annotations = lease.and_then(|lease| lease.metadata.annotations).unwrap_or_default();
-        // A record that somebody spoiled is no reason to stop: what it would have said is lost.
-        Ok(annotations.get(FOOTPRINT_ANNOTATION).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default())
+        Ok(self.lease().await?.map(|lease| recorded_on(&lease)).unwrap_or_default())
+    }
+
+    /// The Lease, where there is one.
+    ///
+    /// # Errors
+    /// It cannot be read: not even after some tries, where another try makes sense.
+    pub async fn lease(&self) -> Result<Option<Lease>> {
+        self.persistently(async || self.api().get_opt(&self.lease).await.map_err(|error| ("get", error))).await
+    }
+
+    /// Records when everything was last as it should be, for `status` to show. Once: the next time is not far away.
+    ///
+    /// # Errors
+    /// The Lease is not there, or cannot be written.
+    pub async fn write_last_full_sync(&self, time: Timestamp) -> Result<()> {
+        let patch = json!({"metadata": {"annotations": {LAST_FULL_SYNC_ANNOTATION: time.to_string()}}});
+        let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+        let answer = self.api().patch(&self.lease, &params, &Patch::Merge(&patch)).await;
+        answer.map(drop).map_err(|error| self.explained("patch", &error))
     }
 
     /// Records this instead.
@@ -181,6 +197,12 @@ impl Record {
         };
         anyhow!("cannot {verb} Lease {}/{}: {}", self.namespace, self.lease, rule.unwrap_or_else(|| error.to_string()))
     }
+}
+
+/// What is recorded on a Lease. A record that somebody spoiled is no reason to stop: what it would have said is lost.
+pub fn recorded_on(lease: &Lease) -> Footprint {
+    let text = lease.metadata.annotations.as_ref().and_then(|annotations| annotations.get(FOOTPRINT_ANNOTATION));
+    text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
 }
 
 /// Whether the same request may succeed later.

@@ -16,3 +16,6 @@ pub const REFERENCES_ANNOTATION: &str = "image-pull-secrets.kubewarden.io/refere
 /// The annotation of the generator's Lease that lists what its settings selected so far, so that what they no longer select
 /// is found again after a restart.
 pub const FOOTPRINT_ANNOTATION: &str = "image-pull-secrets.kubewarden.io/footprint";
+
+/// The annotation of the generator's Lease that says when everything was last as it should be.
+pub const LAST_FULL_SYNC_ANNOTATION: &str = "image-pull-secrets.kubewarden.io/last-full-sync";

@@ -11,6 +11,7 @@ use crate::server::{Health, serve};
 use crate::session::{Context, Session};
 use crate::settings_source::{Configuration, SettingsSource};
 use anyhow::{Context as _, Result, bail};
+use k8s_openapi::jiff::Timestamp;
 use std::env;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -20,6 +21,9 @@ use tokio_util::sync::CancellationToken;
 
 /// How often it is looked whether the record is still there.
 const LOOK_AT_RECORD: Duration = Duration::from_secs(30);
+
+/// How often the time of the last full sync is recorded for `status`, at most, in seconds.
+const TELL_LAST_FULL_SYNC_EVERY: i64 = 60;
 
 /// What a process is given by its surroundings.
 pub struct Surroundings {
@@ -122,6 +126,8 @@ async fn once(
     let mut session = Session::start(&surroundings.context, configuration, &sought, sender);
     let summary = session.controller.run_once(stop).await?;
     let left = standing.borrow().left.clone();
+    let last_full_sync = surroundings.context.metrics.last_full_sync.get();
+    stop.run_until_cancelled(tell_last_full_sync(&surroundings.record, last_full_sync, &mut 0)).await;
     if let Some(left) = left {
         stop.run_until_cancelled(end(&surroundings.record, &sought, left)).await;
     }
@@ -236,7 +242,9 @@ async fn work(
         }
     };
     let recording = async {
+        let mut told = 0;
         loop {
+            tell_last_full_sync(record, surroundings.health.metrics.last_full_sync.get(), &mut told).await;
             tokio::select! {
                 changed = standing.changed() => {
                     if changed.is_err() {
@@ -302,6 +310,18 @@ async fn record_again(record: &Record, remembered: &Footprint) {
     };
     if let Err(error) = again.await {
         tracing::debug!("{error:#}");
+    }
+}
+
+/// Records when everything was last as it should be, in seconds since 1970, unless that was told not long ago.
+async fn tell_last_full_sync(record: &Record, seconds: i64, told: &mut i64) {
+    if seconds < *told + TELL_LAST_FULL_SYNC_EVERY {
+        return;
+    }
+    let Ok(time) = Timestamp::from_second(seconds) else { return };
+    match record.write_last_full_sync(time).await {
+        Ok(()) => *told = seconds,
+        Err(error) => tracing::debug!("{error:#}"),
     }
 }
 

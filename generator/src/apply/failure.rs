@@ -38,6 +38,11 @@ pub enum Reason {
 }
 
 impl Failure {
+    /// Whether it says nothing but that something changed meanwhile.
+    pub fn passes(&self) -> bool {
+        matches!(self.reason, Reason::Outdated | Reason::NotFound | Reason::NamespaceGoes)
+    }
+
     pub(super) fn of(request: Request<'_>, error: &kube::Error) -> Self {
         match error {
             kube::Error::Api(status) => Self::of_status(request, status),

@@ -117,18 +117,21 @@ impl Controller {
         format!("not everything could be read within {} s: {}", PATIENCE.as_secs(), troubles.join("; "))
     }
 
+    /// What keeps sources from being copied, in sentences.
     pub(super) fn source_faults(&self) -> Vec<String> {
         let secrets = self.setup.rules.settings.secrets.iter();
-        secrets
-            .filter_map(|secret| {
-                let label = plan::source_label(secret.source.as_ref()?);
-                match self.setup.rules.sources.get(&secret.name)? {
-                    SourceState::Missing => Some(format!("the source {label} of {} is missing", secret.name)),
-                    SourceState::Unusable(fault) => Some(format!("the source {label} of {}: {fault}", secret.name)),
-                    SourceState::Unread | SourceState::Ready(_) | SourceState::Gone => None,
-                }
-            })
-            .collect()
+        secrets.filter_map(|secret| self.source_fault(&secret.name)).collect()
+    }
+
+    /// What keeps the source of a secret from being copied, in a sentence.
+    pub fn source_fault(&self, name: &str) -> Option<String> {
+        let secret = self.setup.rules.settings.secrets.iter().find(|secret| secret.name == name)?;
+        let label = plan::source_label(secret.source.as_ref()?);
+        match self.setup.rules.sources.get(name)? {
+            SourceState::Missing => Some(format!("the source {label} of {name} is missing")),
+            SourceState::Unusable(fault) => Some(format!("the source {label} of {name}: {fault}")),
+            SourceState::Unread | SourceState::Ready(_) | SourceState::Gone => None,
+        }
     }
 }
 

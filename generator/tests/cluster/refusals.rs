@@ -70,6 +70,16 @@ async fn a_namespace_that_refuses_the_copy_holds_up_no_other() {
     corner.settled(&other, "1").await;
     assert_eq!(corner.references(&refusing).await, [corner.name.as_str()], "its ServiceAccount is served all the same");
 
+    let settings = corner.write_settings(&corner.settings());
+    let status = |more: &[&str]| corner.finish(&[&["status", "--settings", settings.to_str().unwrap()], more].concat());
+    let told = status(&["--namespace", &refusing]);
+    assert_eq!(told.status.code(), Some(1), "{}", told.out);
+    assert!(told.out.contains("exceeded quota: none"), "{}", told.out);
+    assert!(corner.copy(&refusing).await.is_none(), "it is only asked");
+    let well = status(&["--namespace", &other]);
+    assert_eq!(well.status.code(), Some(0), "{}", well.out);
+    assert!(!well.out.contains(&refusing), "{}", well.out);
+
     let _generator = corner.run(&corner.settings(), &["--concurrency", "1"]);
     quotas.delete("none", &DeleteParams::default()).await.unwrap();
     corner.settled(&refusing, "1").await;

@@ -72,6 +72,12 @@ async fn the_rights_of_the_documentation_suffice() {
     let generator = corner.start_as(&["run", "--settings", settings.to_str().unwrap()], &kubeconfig, &[]);
     corner.settled(&namespace, "1").await;
     generator.ready().await;
+    eventually("status shows who leads, and when all was well", Duration::from_secs(60), || async {
+        let told = corner.finish(&["status", "-o", "json", "--settings", settings.to_str().unwrap()]);
+        let told: Value = serde_json::from_str(&told.out).unwrap();
+        told["leader"]["holder"].is_string() && told["lastFullSync"].is_string()
+    })
+    .await;
     corner.put_source("2").await;
     corner.settled(&namespace, "2").await;
     corner.delete_secret(&namespace).await;

@@ -147,6 +147,7 @@ async fn status_says_whether_all_is_well() {
     let document: serde_json::Value = serde_json::from_str(&former.out).unwrap();
     let expected = json!({
         "namespace": namespace, "secret": corner.name, "state": "leftover", "serviceAccountsToChange": ["default"],
+        "why": null,
     });
     assert!(document["secrets"].as_array().unwrap().contains(&expected), "{document:#}");
 }
