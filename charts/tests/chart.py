@@ -36,6 +36,8 @@ MATRIX = {
         },
     },
     "a cron job": {"generator": {"mode": "cronjob", "deleteWithSource": True, "podLabels": {"a": "b"}}},
+    "copies with labels": {"generator": {"copyLabels": {"team": "a", "velero.io/exclude-from-backup": "true"},
+                                         "copyAnnotations": {"example.com/note": "a=b, c"}}},
     "no generator": {"generator": {"mode": "disabled"}},
     "no policy": {"policy": {"enabled": False}, "generator": {"namespaceSelector": "team,env notin (prod)"}},
     "no policy, a cron job": {"policy": {"enabled": False}, "generator": {"mode": "cronjob"}},

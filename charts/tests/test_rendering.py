@@ -274,6 +274,17 @@ class AdmissionPolicy(unittest.TestCase):
 
 
 class Pods(unittest.TestCase):
+    def test_whatever_runs_knows_what_copies_are_given(self):
+        for mode in ["controller", "cronjob"]:
+            values = MATRIX["copies with labels"]["generator"] | {"mode": mode}
+            for pod, spec in pod_specs(render({"generator": values})):
+                with self.subTest(f"{mode}: {pod}"):
+                    env = {e["name"]: e.get("value") for e in spec["containers"][0]["env"]}
+                    if "GENERATOR_POLICY" not in env:
+                        continue  # the Job that cleans up has no settings
+                    self.assertEqual(env["GENERATOR_COPY_LABELS"], "team=a\nvelero.io/exclude-from-backup=true")
+                    self.assertEqual(env["GENERATOR_COPY_ANNOTATIONS"], "example.com/note=a=b, c")
+
     def test_they_keep_to_the_restricted_profile_and_have_resources(self):
         for name, values in MATRIX.items():
             for pod, spec in pod_specs(render(values)):

@@ -6,7 +6,7 @@ mod failure;
 use crate::content::Content;
 use crate::index::{News, SecretSeen, ServiceAccountSeen, Version};
 use crate::metrics::Metrics;
-use crate::ownership::{MANAGED_BY_LABEL, MANAGER, REFERENCES_ANNOTATION, SOURCE_ANNOTATION};
+use crate::ownership::{Extras, MANAGED_BY_LABEL, MANAGER, REFERENCES_ANNOTATION, SOURCE_ANNOTATION};
 use crate::plan::{Action, ReferenceChange, Rules, SourceState, Target, source_label};
 use crate::rbac::Request;
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
@@ -86,11 +86,14 @@ impl Writer {
     async fn create(&self, target: &Target, rules: &Rules, news: &mut Vec<News>) -> Result<(), Failure> {
         let (content, source) = content_of(target, rules)?;
         let _room = self.room_for(content).await;
+        let Extras { mut labels, mut annotations } = rules.extras.as_ref().clone();
+        labels.insert(MANAGED_BY_LABEL.to_owned(), MANAGER.to_owned());
+        annotations.insert(SOURCE_ANNOTATION.to_owned(), source);
         let secret = Secret {
             metadata: ObjectMeta {
                 name: Some(target.secret.clone()),
-                labels: Some(BTreeMap::from([(MANAGED_BY_LABEL.to_owned(), MANAGER.to_owned())])),
-                annotations: Some(BTreeMap::from([(SOURCE_ANNOTATION.to_owned(), source)])),
+                labels: Some(labels),
+                annotations: Some(annotations),
                 ..ObjectMeta::default()
             },
             type_: Some(content.secret_type.to_owned()),
@@ -100,7 +103,7 @@ impl Writer {
         let params = PostParams { field_manager: Some(MANAGER.to_owned()), dry_run: self.dry_run };
         let api = self.secrets(target);
         let written = self.write(secrets("create", target), api.create(&params, &secret)).await?;
-        took_copy(target, &written, content, news)
+        took_copy(target, &written, content, rules, news)
     }
 
     async fn update(
@@ -120,10 +123,14 @@ impl Writer {
         ];
         operations.push(put_in_map("labels", MANAGED_BY_LABEL, MANAGER, seen.has_labels));
         operations.push(put_in_map("annotations", SOURCE_ANNOTATION, &source, seen.has_annotations));
+        // Now there are both maps.
+        let extras = &rules.extras;
+        operations.extend(extras.labels.iter().map(|(key, value)| put_in_map("labels", key, value, true)));
+        operations.extend(extras.annotations.iter().map(|(key, value)| put_in_map("annotations", key, value, true)));
         let api = self.secrets(target);
         let patch = json_patch(operations)?;
         let written = self.write(secrets("patch", target), api.patch(&target.secret, &self.by_us(), &patch)).await?;
-        took_copy(target, &written, content, news)
+        took_copy(target, &written, content, rules, news)
     }
 
     async fn delete(&self, target: &Target, version: &Version, news: &mut Vec<News>) -> Result<(), Failure> {
@@ -199,7 +206,7 @@ impl Writer {
                 let api = self.secrets(target);
                 let (namespace, name) = (target.namespace.clone(), target.secret.clone());
                 match self.write(secrets("get", target), api.get(&target.secret)).await {
-                    Ok(secret) => news.push(News::Secret(namespace, name, SecretSeen::of(&secret))),
+                    Ok(secret) => news.push(News::Secret(namespace, name, SecretSeen::of(&secret, &rules.extras))),
                     Err(Failure { reason: Reason::NotFound, .. }) => {
                         if let Action::Update(_, SecretSeen { version, .. })
                         | Action::Recreate(_, version)
@@ -279,9 +286,15 @@ fn content_of<'a>(target: &Target, rules: &'a Rules) -> Result<(&'a Content, Str
 }
 
 /// Takes in the answer to the write of a copy, which is not the source's where something changed it on its way.
-fn took_copy(target: &Target, written: &Secret, content: &Content, news: &mut Vec<News>) -> Result<(), Failure> {
-    let seen = SecretSeen::of(written);
-    let is_a_copy = seen.digest == content.digest && seen.copied_from.is_some();
+fn took_copy(
+    target: &Target,
+    written: &Secret,
+    content: &Content,
+    rules: &Rules,
+    news: &mut Vec<News>,
+) -> Result<(), Failure> {
+    let seen = SecretSeen::of(written, &rules.extras);
+    let is_a_copy = seen.digest == content.digest && seen.copied_from.is_some() && seen.has_extras;
     news.push(News::Secret(target.namespace.clone(), target.secret.clone(), seen));
     if is_a_copy { Ok(()) } else { Err(Failure::changed(&target.to_string())) }
 }
@@ -394,6 +407,7 @@ mod tests {
             removal: Removal::Recorded,
             delete_with_source: false,
             sources: BTreeMap::new(),
+            extras: Arc::default(),
             own_sources: Default::default(),
         };
         let failure = writer.apply(&Action::Refer(change(&["a"], &[], &["a"])), &rules).await.failure.unwrap();

@@ -1,9 +1,11 @@
 //! The command line.
 
-use crate::selection::parse_selector;
+use crate::ownership::{MANAGED_BY_LABEL, SOURCE_ANNOTATION};
+use crate::selection::{is_label_value, parse_selector};
 use clap::builder::StyledStr;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use image_pull_secrets::glob;
+use image_pull_secrets::settings::is_qualified_name;
 use k8s_openapi::jiff::SignedDuration;
 use kube::core::Selector;
 use std::net::SocketAddr;
@@ -98,6 +100,21 @@ pub struct CommonArgs {
     /// Takes the Lease of this name. It also records what the settings selected so far, so that it can be removed later.
     #[arg(long, value_name = "NAME", env = "GENERATOR_LEASE_NAME", default_value = "image-pull-secrets-generator")]
     pub lease_name: String,
+
+    /// Gives every copy this label, besides the generator's own. May be given several times; in the environment variable, one a
+    /// line. Labels of the source are never copied.
+    #[arg(
+        long = "copy-label", value_name = "KEY=VALUE", env = "GENERATOR_COPY_LABELS",
+        value_delimiter = '\n', value_parser = parse_label
+    )]
+    pub copy_labels: Vec<(String, String)>,
+
+    /// Gives every copy this annotation, besides the generator's own, as with --copy-label.
+    #[arg(
+        long = "copy-annotation", value_name = "KEY=VALUE", env = "GENERATOR_COPY_ANNOTATIONS",
+        value_delimiter = '\n', value_parser = parse_annotation
+    )]
+    pub copy_annotations: Vec<(String, String)>,
 
     /// How it logs.
     #[command(flatten)]
@@ -257,6 +274,27 @@ pub enum Output {
     Json,
 }
 
+fn parse_label(text: &str) -> Result<(String, String), String> {
+    let (key, value) = parse_pair(text, MANAGED_BY_LABEL)?;
+    if is_label_value(&value) {
+        Ok((key, value))
+    } else {
+        Err("a label's value has at most 63 letters, digits, '-', '_' and '.', and begins and ends with one of the first two".to_owned())
+    }
+}
+
+fn parse_annotation(text: &str) -> Result<(String, String), String> {
+    parse_pair(text, SOURCE_ANNOTATION)
+}
+
+fn parse_pair(text: &str, own: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("write KEY=VALUE")?;
+    if !is_qualified_name(key) {
+        return Err("the key must be a name, perhaps behind a DNS name and '/'".to_owned());
+    }
+    if key == own { Err(format!("{own} is the generator's own")) } else { Ok((key.to_owned(), value.to_owned())) }
+}
+
 fn parse_pattern(text: &str) -> Result<String, String> {
     glob::check(text).map_err(|error| error.to_string())?;
     Ok(text.to_owned())
@@ -299,6 +337,27 @@ mod tests {
     #[case::the_past("-1m", Err("must not be negative"))]
     fn durations(#[case] text: &str, #[case] expected: Result<u64, &str>) {
         assert_eq!(parse_duration(text), expected.map(Duration::from_secs).map_err(str::to_owned));
+    }
+
+    #[rstest]
+    #[case::a_label("--copy-label", "velero.io/exclude-from-backup=true", None)]
+    #[case::an_empty_value("--copy-label", "team=", None)]
+    #[case::no_value("--copy-label", "team", Some("write KEY=VALUE"))]
+    #[case::no_key("--copy-label", "=a", Some("the key must be a name"))]
+    #[case::a_value_that_no_label_has("--copy-label", "team=a b", Some("a label's value has at most 63"))]
+    #[case::our_own_label("--copy-label", "app.kubernetes.io/managed-by=me", Some("is the generator's own"))]
+    #[case::an_annotation("--copy-annotation", "argocd.argoproj.io/compare-options=IgnoreExtraneous, x=y", None)]
+    #[case::our_own_annotation(
+        "--copy-annotation",
+        "image-pull-secrets.kubewarden.io/source=x/y",
+        Some("is the generator's own")
+    )]
+    fn what_copies_are_given(#[case] flag: &str, #[case] pair: &str, #[case] fault: Option<&str>) {
+        match (Cli::try_parse_from(["generator", "run", flag, pair]), fault) {
+            (Ok(_), None) => {}
+            (Err(error), Some(fault)) => assert!(error.to_string().contains(fault), "{error}"),
+            (other, _) => panic!("{:?}", other.map(|_| ())),
+        }
     }
 
     #[test]

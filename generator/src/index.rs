@@ -4,7 +4,7 @@
 //! and learns from each call which namespace has to be planned again. A Secret's data is kept as a digest only.
 
 use crate::content::{self, Digest};
-use crate::ownership::{MANAGED_BY_LABEL, MANAGER, REFERENCES_ANNOTATION, SOURCE_ANNOTATION};
+use crate::ownership::{Extras, MANAGED_BY_LABEL, MANAGER, REFERENCES_ANNOTATION, SOURCE_ANNOTATION};
 use image_pull_secrets::settings::Settings;
 use k8s_openapi::api::core::v1::{Namespace, Secret, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -90,6 +90,8 @@ pub struct SecretSeen {
     pub copied_from: Option<Box<str>>,
     /// When it was created, on the API server's clock, in whole seconds.
     pub created: Option<Timestamp>,
+    /// Whether it has the labels and annotations that every copy is to have besides the generator's own.
+    pub has_extras: bool,
     /// Whether it has any labels.
     pub has_labels: bool,
     /// Whether it has any annotations.
@@ -154,7 +156,7 @@ impl NamespaceFacts {
 
 impl SecretSeen {
     /// Of a Secret. Its data is looked at and let go.
-    pub fn of(secret: &Secret) -> Self {
+    pub fn of(secret: &Secret, extras: &Extras) -> Self {
         let metadata = &secret.metadata;
         let secret_type = secret.type_.as_deref().unwrap_or("Opaque");
         let no_data = BTreeMap::new();
@@ -169,6 +171,7 @@ impl SecretSeen {
             immutable: secret.immutable == Some(true),
             copied_from: source.map(Into::into),
             created: metadata.creation_timestamp.as_ref().map(|time| time.0),
+            has_extras: extras.are_on(metadata),
             has_labels: metadata.labels.as_ref().is_some_and(|labels| !labels.is_empty()),
             has_annotations: has_annotations(metadata),
             deleting: metadata.deletion_timestamp.is_some(),

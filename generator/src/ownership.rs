@@ -1,5 +1,8 @@
 //! How a copy says whose it is, and a ServiceAccount which of its references the generator added.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use std::collections::BTreeMap;
+
 /// The label that marks a copy, together with [`SOURCE_ANNOTATION`]. Its value is [`MANAGER`].
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 
@@ -19,3 +22,22 @@ pub const FOOTPRINT_ANNOTATION: &str = "image-pull-secrets.kubewarden.io/footpri
 
 /// The annotation of the generator's Lease that says when everything was last as it should be.
 pub const LAST_FULL_SYNC_ANNOTATION: &str = "image-pull-secrets.kubewarden.io/last-full-sync";
+
+/// Labels and annotations that copies are to have besides the generator's own.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Extras {
+    /// The labels.
+    pub labels: BTreeMap<String, String>,
+    /// The annotations.
+    pub annotations: BTreeMap<String, String>,
+}
+
+impl Extras {
+    /// Whether an object has all of them.
+    pub fn are_on(&self, metadata: &ObjectMeta) -> bool {
+        let has = |map: &Option<BTreeMap<String, String>>, wanted: &BTreeMap<String, String>| {
+            wanted.iter().all(|(key, value)| map.as_ref().and_then(|map| map.get(key)) == Some(value))
+        };
+        has(&metadata.labels, &self.labels) && has(&metadata.annotations, &self.annotations)
+    }
+}

@@ -5,6 +5,7 @@ mod references;
 
 use crate::content::{Content, Unusable};
 use crate::index::{Index, NamespaceFacts, NamespaceSeen, SecretSeen, Version};
+use crate::ownership::Extras;
 use crate::selection::Selection;
 use image_pull_secrets::settings::{Conflicts, Settings, Source};
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,6 +27,8 @@ pub struct Rules {
     pub delete_with_source: bool,
     /// The content of each configured secret that has a source, by the secret's name.
     pub sources: BTreeMap<String, SourceState>,
+    /// What copies have besides their content and the generator's own marks.
+    pub extras: Arc<Extras>,
     /// What this generator copies from and ever copied from, as copies name it. A copy of something else is another
     /// generator's, and is not deleted.
     pub own_sources: BTreeSet<String>,
@@ -317,7 +320,7 @@ fn copy(target: Target, found: Option<&SecretSeen>, source: &Source, rules: &Rul
     let same_data = found.digest == content.digest;
     let same_source = found.copied_from.as_deref() == Some(source_label(source).as_str());
     match (same_type, same_data) {
-        (true, true) if same_source => (State::InSync, None),
+        (true, true) if same_source && found.has_extras => (State::InSync, None),
         (true, same_data) if same_data || !found.immutable => {
             (State::Drifted, Some(Action::Update(target, found.clone())))
         }

@@ -6,6 +6,7 @@ use crate::controller::{Standing, Summary};
 use crate::events::Reporter;
 use crate::footprint::{Footprint, Record};
 use crate::leader::{Election, Role};
+use crate::ownership::Extras;
 use crate::plan;
 use crate::server::{Health, serve};
 use crate::session::{Context, Session};
@@ -14,6 +15,7 @@ use anyhow::{Context as _, Result, bail};
 use k8s_openapi::jiff::Timestamp;
 use std::env;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -62,6 +64,10 @@ impl Surroundings {
             client,
             restart_stuck_pods: false,
             metrics: health.metrics.clone(),
+            extras: Arc::new(Extras {
+                labels: common.copy_labels.iter().cloned().collect(),
+                annotations: common.copy_annotations.iter().cloned().collect(),
+            }),
             selector: common.namespace_selector.clone().filter(|selector| !selector.selects_all()),
             delete_with_source: false,
             concurrency: 32,
@@ -357,7 +363,7 @@ mod tests {
     use image_pull_secrets::settings::Settings;
     use serde_json::{Value, json};
     use std::collections::BTreeSet;
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
 
     fn footprint(secrets: &[&str]) -> Footprint {
         let secrets = secrets.iter().map(|&name| name.to_owned()).collect();

@@ -118,7 +118,7 @@ fn can_match(expression: &Expression) -> bool {
 }
 
 /// As `IsValidLabelValue`: a name without a prefix, or nothing.
-fn is_label_value(value: &str) -> bool {
+pub fn is_label_value(value: &str) -> bool {
     value.is_empty() || !value.contains('/') && is_qualified_name(value)
 }
 

@@ -6,6 +6,7 @@ use crate::controller::{Controller, Setup, Standing};
 use crate::events::Reporter;
 use crate::footprint::Footprint;
 use crate::metrics::Metrics;
+use crate::ownership::Extras;
 use crate::plan::{Removal, Rules};
 use crate::restart_stuck_pods::StuckPods;
 use crate::selection::Selection;
@@ -34,6 +35,8 @@ pub struct Context {
     pub reporter: Reporter,
     /// The selector of the command line.
     pub selector: Option<Selector>,
+    /// What copies have besides their content and the generator's own marks.
+    pub extras: Arc<Extras>,
     /// Whether copies go with their source.
     pub delete_with_source: bool,
     /// How many namespaces are written to at the same time.
@@ -99,6 +102,7 @@ impl Session {
             client: context.client.clone(),
             settings: settings.clone(),
             keep_labels: selection.looks_at_labels(),
+            extras: context.extras.clone(),
             confirm_missing: context.delete_with_source,
             reports: sender.clone(),
         };
@@ -120,6 +124,7 @@ impl Session {
             removal,
             delete_with_source: context.delete_with_source,
             sources: BTreeMap::new(),
+            extras: context.extras.clone(),
             own_sources: everything.sources.clone(),
         };
         let (client, metrics) = (context.client.clone(), context.metrics.clone());

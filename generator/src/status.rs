@@ -352,6 +352,7 @@ mod tests {
             removal: Removal::Recorded,
             delete_with_source: false,
             sources: BTreeMap::new(),
+            extras: Arc::default(),
             own_sources: Default::default(),
         };
         let mut status = Status::of(plans(&[("a", State::Leftover), ("b", State::Leftover)]));

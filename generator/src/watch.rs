@@ -4,6 +4,7 @@
 use crate::backoff::{Backoff, waiting_after_errors};
 use crate::content::Content;
 use crate::index::{NamespaceFacts, News, SecretSeen, ServiceAccountSeen, Version};
+use crate::ownership::Extras;
 use crate::plan::SourceState;
 use crate::rbac::Request;
 use crate::restart_stuck_pods::PodSeen;
@@ -91,6 +92,8 @@ pub struct Watcher {
     pub settings: Arc<Settings>,
     /// Whether a Namespace's labels are needed.
     pub keep_labels: bool,
+    /// What copies have besides their content and the generator's own marks.
+    pub extras: Arc<Extras>,
     /// Whether a source that a watch misses is asked for by name as well.
     pub confirm_missing: bool,
     /// Where reports go.
@@ -172,7 +175,11 @@ impl Watcher {
                 let stream = watcher(Api::<Secret>::all(self.client.clone()), pages);
                 let mut listed = BTreeSet::new();
                 let news = |secret: &Secret| {
-                    News::Secret(secret.namespace().unwrap_or_default(), name.clone(), SecretSeen::of(secret))
+                    News::Secret(
+                        secret.namespace().unwrap_or_default(),
+                        name.clone(),
+                        SecretSeen::of(secret, &self.extras),
+                    )
                 };
                 self.follow(&watched, stream, |event| match event {
                     Event::Init => {

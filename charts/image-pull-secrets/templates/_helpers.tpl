@@ -187,9 +187,24 @@ app.kubernetes.io/component: controller
 - name: GENERATOR_NAMESPACE_SELECTOR
   value: {{ . | quote }}
 {{- end }}
+{{- with .Values.generator.copyLabels }}
+- name: GENERATOR_COPY_LABELS
+  value: {{ include "ips.pairs" . | toJson }}
+{{- end }}
+{{- with .Values.generator.copyAnnotations }}
+- name: GENERATOR_COPY_ANNOTATIONS
+  value: {{ include "ips.pairs" . | toJson }}
+{{- end }}
 {{- with .Values.generator.extraEnv }}
 {{ toYaml . }}
 {{- end }}
+{{- end }}
+
+{{/* A map as KEY=VALUE, one a line. */}}
+{{- define "ips.pairs" -}}
+{{- $pairs := list }}
+{{- range $key, $value := . }}{{ $pairs = append $pairs (printf "%s=%s" $key $value) }}{{ end }}
+{{- join "\n" $pairs }}
 {{- end }}
 
 {{- define "ips.volumeMounts" -}}

@@ -42,6 +42,7 @@ async fn start(client: Client, namespaces: &[String], sought: Footprint) -> Seen
         removal: Removal::Recorded,
         delete_with_source: false,
         sources: BTreeMap::new(),
+        extras: Arc::default(),
         own_sources: everything.sources.clone(),
     };
     let (standing, seen) = watch::channel(Standing::default());

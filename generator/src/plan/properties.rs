@@ -70,6 +70,7 @@ fn rules() -> impl Strategy<Value = Rules> {
             selection,
             removal: Removal::Recorded,
             delete_with_source,
+            extras: Arc::default(),
             sources: NAMES.iter().map(|&name| name.to_owned()).zip(sources).collect(),
         },
     )
@@ -77,8 +78,8 @@ fn rules() -> impl Strategy<Value = Rules> {
 
 fn secret() -> impl Strategy<Value = SecretSeen> {
     let copied_from = option::of(prop_oneof![Just("source/a"), Just("env:CONFIG"), Just("elsewhere/a")]);
-    (0u8..3, any::<(bool, bool)>(), copied_from, prop::bool::weighted(0.1)).prop_map(
-        |(n, (opaque, immutable), copied_from, deleting)| {
+    (0u8..3, any::<(bool, bool)>(), copied_from, any::<bool>(), prop::bool::weighted(0.1)).prop_map(
+        |(n, (opaque, immutable), copied_from, has_extras, deleting)| {
             let content = content(n);
             SecretSeen {
                 version: Version { uid: "uid".into(), resource_version: "1".into() },
@@ -88,6 +89,7 @@ fn secret() -> impl Strategy<Value = SecretSeen> {
                 immutable,
                 copied_from: copied_from.map(Into::into),
                 created: None,
+                has_extras,
                 has_labels: true,
                 has_annotations: true,
                 deleting,
@@ -158,6 +160,7 @@ fn perform(index: &mut Index, action: &Action, rules: &Rules) {
                 immutable: in_place && found.is_some_and(|found| found.immutable),
                 copied_from: source.map(|source| source_label(source).into()),
                 created: None,
+                has_extras: true,
                 has_labels: true,
                 has_annotations: true,
                 deleting: false,

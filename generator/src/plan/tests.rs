@@ -24,6 +24,7 @@ fn rules(document: serde_json::Value) -> Rules {
         removal: Removal::Recorded,
         delete_with_source: false,
         sources: BTreeMap::from([(SECRET.to_owned(), SourceState::Ready(config("new")))]),
+        extras: Arc::default(),
     }
 }
 
@@ -55,6 +56,7 @@ fn a_copy(content: &Content) -> SecretSeen {
         immutable: false,
         copied_from: Some("source/registry-credentials".into()),
         created: None,
+        has_extras: true,
         has_labels: true,
         has_annotations: true,
         deleting: false,
@@ -276,6 +278,31 @@ fn a_copy_that_stays_is_told_with_the_source_that_it_names(#[case] source: serde
     assert_eq!(told(&index), Vec::<String>::new(), "it goes with its namespace");
 }
 
+#[rstest]
+#[case::of_a_copy(SecretSeen { has_extras: false, ..in_sync() }, State::Drifted, UPDATE)]
+#[case::of_an_immutable_copy(immutable(SecretSeen { has_extras: false, ..in_sync() }), State::Drifted, UPDATE)]
+#[case::of_a_foreign_secret(SecretSeen { has_extras: false, ..foreign() }, State::Foreign, NOTHING)]
+fn a_missing_label(#[case] secret: SecretSeen, #[case] state: State, #[case] actions: &[&str]) {
+    let actions = actions.iter().map(|&action| action.to_owned()).collect();
+    assert_eq!(state_and_actions(&index(Some(secret), None), &rules(one_secret())), (state, actions));
+}
+
+#[rstest]
+#[case::all_of_them(json!({"a": "1", "mine": "x"}), json!({"b": "2"}), true)]
+#[case::another_value(json!({"a": "2"}), json!({"b": "2"}), false)]
+#[case::no_annotation(json!({"a": "1"}), json!({}), false)]
+#[case::nothing(json!(null), json!(null), false)]
+fn a_secret_has_what_copies_are_given(
+    #[case] labels: serde_json::Value,
+    #[case] annotations: serde_json::Value,
+    #[case] expected: bool,
+) {
+    let map = |key: &str, value: &str| BTreeMap::from([(key.to_owned(), value.to_owned())]);
+    let extras = Extras { labels: map("a", "1"), annotations: map("b", "2") };
+    let secret = json!({"metadata": {"name": SECRET, "labels": labels, "annotations": annotations}});
+    assert_eq!(SecretSeen::of(&serde_json::from_value(secret).unwrap(), &extras).has_extras, expected);
+}
+
 /// Two generators with secrets of one name, for different namespaces.
 #[test]
 fn the_copy_of_another_generator_and_the_reference_to_it_stay_where_this_one_has_nothing_to_do() {
@@ -453,7 +480,7 @@ fn an_action_prints_no_credential() {
 fn a_secret_is_a_copy_only_with_both_marks() {
     let secret = |labels: serde_json::Value, annotations: serde_json::Value| {
         let secret = json!({"metadata": {"name": SECRET, "labels": labels, "annotations": annotations}});
-        SecretSeen::of(&serde_json::from_value(secret).unwrap())
+        SecretSeen::of(&serde_json::from_value(secret).unwrap(), &Default::default())
     };
     let label = json!({"app.kubernetes.io/managed-by": MANAGER});
     let annotation = json!({"image-pull-secrets.kubewarden.io/source": "source/registry-credentials"});
@@ -468,7 +495,7 @@ fn an_index_keeps_no_data() {
     let data = BTreeMap::from([(".dockerconfigjson".to_owned(), ByteString(b"hunter2".to_vec()))]);
     let digest = Digest::of(&data);
     let secret = k8s_openapi::api::core::v1::Secret { data: Some(data), ..Default::default() };
-    let seen = SecretSeen::of(&secret);
+    let seen = SecretSeen::of(&secret, &Default::default());
     assert_eq!(seen.digest, digest);
     assert!(!format!("{seen:?}").contains("hunter2"));
 }

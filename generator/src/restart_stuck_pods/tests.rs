@@ -48,7 +48,7 @@ fn index(usable: bool, created: &str) -> Index {
         "type": "kubernetes.io/dockerconfigjson",
         "data": {".dockerconfigjson": ByteString(config.into())},
     });
-    index.put_secret("team-a", SECRET, SecretSeen::of(&serde_json::from_value(secret).unwrap()));
+    index.put_secret("team-a", SECRET, SecretSeen::of(&serde_json::from_value(secret).unwrap(), &Default::default()));
     index
 }
 
@@ -69,6 +69,7 @@ fn rules() -> Rules {
         removal: Removal::Recorded,
         delete_with_source: false,
         sources: BTreeMap::new(),
+        extras: Arc::default(),
         own_sources: Default::default(),
     }
 }

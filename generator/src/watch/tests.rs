@@ -26,7 +26,14 @@ async fn reported(events: Vec<watcher::Result<Event<Secret>>>, answers: &[Value]
     let (asked, client) = fake_api::answering(answers);
     let (sender, mut reports) = channel(512);
     let settings = Arc::new(Settings::from_value(&json!({"secrets": [{"name": NAME}]})).unwrap());
-    let watcher = Watcher { client, settings, keep_labels: false, confirm_missing: true, reports: sender };
+    let watcher = Watcher {
+        client,
+        settings,
+        keep_labels: false,
+        extras: Arc::default(),
+        confirm_missing: true,
+        reports: sender,
+    };
     let watched = Watched::Source { of: NAME.to_owned(), namespace: "source".to_owned(), name: "registry".to_owned() };
     let stream = stream::iter(events).chain(stream::pending());
     let following = watcher.follow(&watched, stream, |event| match event {
@@ -167,7 +174,14 @@ async fn requests_in_ten_minutes(answers: &'static [fn() -> Value]) -> usize {
     });
     let (sender, mut reports) = channel(512);
     let settings = Arc::new(Settings::from_value(&json!({"secrets": [{"name": NAME}]})).unwrap());
-    let watcher = Watcher { client, settings, keep_labels: false, confirm_missing: false, reports: sender };
+    let watcher = Watcher {
+        client,
+        settings,
+        keep_labels: false,
+        extras: Arc::default(),
+        confirm_missing: false,
+        reports: sender,
+    };
     let reading = async { while reports.recv().await.is_some() {} };
     let both = async { tokio::join!(watcher.watch(Watched::Namespaces), reading) };
     let _ = tokio::time::timeout(Duration::from_secs(600), both).await;

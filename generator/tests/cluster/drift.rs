@@ -113,6 +113,40 @@ async fn a_secret_that_leaves_the_settings_goes_also_after_a_restart() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_have_the_labels_and_annotations_that_they_are_given_and_none_of_their_source() {
+    const LABEL: &str = "velero.io/exclude-from-backup";
+    const ANNOTATION: &str = "argocd.argoproj.io/compare-options";
+    let corner = Corner::new("given").await;
+    let namespace = corner.namespace("a").await;
+    corner.put_source("1").await;
+    corner.patch_secret(&corner.ns("source"), json!({"metadata": {"labels": {"of": "the-source"}}})).await;
+    let with_label = ["--copy-label".to_owned(), format!("{LABEL}=true")];
+    let both = [with_label.as_slice(), &["--copy-annotation".to_owned(), format!("{ANNOTATION}=IgnoreExtraneous")]].concat();
+    let run = |more: &[String]| corner.run(&corner.settings(), &more.iter().map(String::as_str).collect::<Vec<_>>());
+    let given = async || {
+        let metadata = corner.copy(&namespace).await.unwrap().metadata;
+        let (labels, annotations) = (metadata.labels.unwrap(), metadata.annotations.unwrap());
+        assert!(!labels.contains_key("of"));
+        (labels.get(LABEL).cloned(), annotations.get(ANNOTATION).cloned())
+    };
+    let generator = run(&with_label);
+    corner.settled(&namespace, "1").await;
+    assert_eq!(given().await, (Some("true".to_owned()), None));
+    let uid = corner.copy(&namespace).await.unwrap().metadata.uid;
+    drop(generator);
+
+    // Copies that are there already are given what they lack.
+    let generator = run(&both);
+    let all = (Some("true".to_owned()), Some("IgnoreExtraneous".to_owned()));
+    eventually("the copy has both", Duration::from_secs(60), || async { given().await == all }).await;
+    corner.patch_secret(&namespace, json!({"metadata": {"labels": {LABEL: null}}})).await;
+    eventually("the copy has both again", Duration::from_secs(60), || async { given().await == all }).await;
+    assert_eq!(corner.copy(&namespace).await.unwrap().metadata.uid, uid);
+    generator.ready().await;
+    assert!(!generator.log().contains(" WARN "), "{}", generator.log());
+}
+
 /// The Lease is where it is recorded what there may be.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_secret_that_leaves_the_settings_goes_also_where_somebody_deleted_the_lease() {
