@@ -200,6 +200,11 @@ async fn forever(
                         // That is its work.
                         surroundings.health.set_ready();
                     }
+                    // Whoever leads from now on knows only what is recorded, and may know better soon.
+                    let recording = record_again(&surroundings.record, &remembered);
+                    if remembered != Footprint::default() && ended.run_until_cancelled(recording).await.is_some() {
+                        remembered = Footprint::default();
+                    }
                     ended.cancelled().await;
                 }
             }

@@ -3,7 +3,7 @@
 use crate::harness::{Corner, docker_config, eventually};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
-use kube::api::DeleteParams;
+use kube::api::{DeleteParams, PostParams};
 use serde_json::json;
 use std::time::Duration;
 
@@ -122,7 +122,8 @@ async fn copies_have_the_labels_and_annotations_that_they_are_given_and_none_of_
     corner.put_source("1").await;
     corner.patch_secret(&corner.ns("source"), json!({"metadata": {"labels": {"of": "the-source"}}})).await;
     let with_label = ["--copy-label".to_owned(), format!("{LABEL}=true")];
-    let both = [with_label.as_slice(), &["--copy-annotation".to_owned(), format!("{ANNOTATION}=IgnoreExtraneous")]].concat();
+    let both =
+        [with_label.as_slice(), &["--copy-annotation".to_owned(), format!("{ANNOTATION}=IgnoreExtraneous")]].concat();
     let run = |more: &[String]| corner.run(&corner.settings(), &more.iter().map(String::as_str).collect::<Vec<_>>());
     let given = async || {
         let metadata = corner.copy(&namespace).await.unwrap().metadata;
@@ -166,6 +167,36 @@ async fn a_secret_that_leaves_the_settings_goes_also_where_somebody_deleted_the_
     corner.write_settings(&json!({"secrets": [{"name": "another"}], "serviceAccounts": []}));
     eventually("copy and reference are gone", Duration::from_secs(60), || async {
         corner.copy(&namespace).await.is_none() && corner.references(&namespace).await.is_empty()
+    })
+    .await;
+}
+
+/// Another replica may be the first to make the Lease anew, and knows nothing of what the leader recorded on the former one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_lost_its_lease_and_the_record_with_it_records_again_for_its_successor() {
+    let corner = Corner::new("successor-record").await;
+    let namespace = corner.namespace("a").await;
+    corner.put_source("1").await;
+    let settings = corner.write_settings(&corner.settings());
+    let generator = corner.start(&["run", "--settings", settings.to_str().unwrap()]);
+    corner.settled(&namespace, "1").await;
+    generator.ready().await;
+    let leases = Api::<Lease>::namespaced(corner.client.clone(), "default");
+    let successors: Lease = serde_json::from_value(json!({
+        "metadata": {"name": corner.name}, "spec": {"holderIdentity": "successor", "leaseDurationSeconds": 3600},
+    }))
+    .unwrap();
+    eventually("the successor is faster", Duration::from_secs(60), || async {
+        let _ = leases.delete(&corner.name, &DeleteParams::default()).await;
+        leases.create(&PostParams::default(), &successors).await.is_ok()
+    })
+    .await;
+    eventually("what there may be is recorded on its Lease", Duration::from_secs(60), || async {
+        let lease = leases.get(&corner.name).await.unwrap();
+        let annotations = lease.metadata.annotations.unwrap_or_default();
+        let record = annotations.get("image-pull-secrets.kubewarden.io/footprint");
+        lease.spec.unwrap().holder_identity.as_deref() == Some("successor")
+            && record.is_some_and(|record| record.contains(&corner.name))
     })
     .await;
 }
