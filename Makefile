@@ -113,4 +113,12 @@ bench-admission: policy.wasm yardstick.wasm ## Measure what admission costs on t
 	cargo run --quiet --locked -p image-pull-secrets-e2e --features cluster -- with-cluster --logs target/e2e-logs -- \
 		cargo bench --locked -p image-pull-secrets-e2e --features cluster --bench admission
 
+.PHONY: bench-pull
+bench-pull: policy.wasm ## Measure how long a new namespace waits for its image (needs Go; BENCH_NAMESPACES=50: docs/benchmarks.md)
+	@e2e-tests/cluster/build.sh cluster
+	@if command -v policy-server >/dev/null; then $(MAKE) annotated-policy.wasm; fi
+	cargo build --locked --profile bench -p image-pull-secrets-generator
+	cargo run --quiet --locked -p image-pull-secrets-e2e --features cluster -- with-cluster --nodes 1 --logs target/e2e-logs -- \
+		cargo bench --locked -p image-pull-secrets-e2e --features cluster --bench pull
+
 include charts/charts.mk

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Result, bail};
 use futures::future::try_join_all;
 
-use crate::{rows::Running, target::Target};
+use crate::{api::Api, rows::Running, target};
 
 /// What was measured of one row.
 #[derive(Default)]
@@ -46,7 +46,7 @@ impl Sample {
 }
 
 /// Has so many clients create Pods for so long, each in the next namespace.
-pub async fn run(target: &Target, row: &Running, namespaces: usize, clients: usize, time: Duration) -> Result<Sample> {
+pub async fn run(api: &Api, row: &Running, namespaces: usize, clients: usize, time: Duration) -> Result<Sample> {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     let pod = row.pod().to_string().into_bytes();
     let reads = row.secret_reads();
@@ -54,10 +54,10 @@ pub async fn run(target: &Target, row: &Running, namespaces: usize, clients: usi
     let one = || async {
         let mut took = Vec::new();
         while begin.elapsed() < time {
-            let namespace = Target::namespace(NEXT.fetch_add(1, Ordering::Relaxed) % namespaces);
+            let namespace = target::namespace(NEXT.fetch_add(1, Ordering::Relaxed) % namespaces);
             let path = format!("/api/v1/namespaces/{namespace}/pods?dryRun=All");
             let sent = Instant::now();
-            let (status, answer) = target.send("POST", &path, pod.clone()).await?;
+            let (status, answer) = api.send("POST", &path, pod.clone()).await?;
             took.push(sent.elapsed());
             if status != 201 || row.is_missing_from(&answer) {
                 bail!("{}: {status} {}", row.name(), String::from_utf8_lossy(&answer));

@@ -15,6 +15,9 @@
 //!
 //! It fails where a Pod is refused, or admitted without what the row is to add to it.
 
+#[path = "../common/api.rs"]
+mod api;
+#[path = "../common/engine.rs"]
 mod engine;
 mod load;
 mod rows;
@@ -27,9 +30,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow};
+use api::Api;
 use load::Sample;
 use rows::Running;
-use target::Target;
 
 /// How often the rows take turns within one cell.
 const ROUNDS: u32 = 4;
@@ -38,17 +41,18 @@ const ROUNDS: u32 = 4;
 async fn main() -> Result<()> {
     let setting = Settings::read()?;
     let begin = Instant::now();
-    let target = Target::prepare(setting.namespaces.iter().copied().max().unwrap_or(1)).await?;
+    let api = Api::connect().await?;
+    target::prepare(&api, setting.namespaces.iter().copied().max().unwrap_or(1)).await?;
     let engine = engine::Kind::installed(setting.workers);
     let mut rows = Vec::new();
     for row in rows::all(setting.other_module.as_deref(), engine) {
         if setting.rows.is_empty() || setting.rows.iter().any(|part| row.name.contains(part.as_str())) {
-            rows.extend(Running::start(row, engine, &target).await?);
+            rows.extend(Running::start(row, engine, &api).await?);
         }
     }
     println!(
         "Kubernetes {}; engine: {}; {} processors, load {} at the start.",
-        target.version,
+        api.version,
         engine.describe(),
         std::thread::available_parallelism()?,
         load_average(),
@@ -61,7 +65,7 @@ async fn main() -> Result<()> {
         let measured: Vec<&Running> = rows.iter().filter(measures).collect();
         for &namespaces in &setting.namespaces {
             println!("\nReads {delay} ms later, {namespaces} namespaces:\n");
-            let samples = measure(&setting, &target, &measured, namespaces).await?;
+            let samples = measure(&setting, &api, &measured, namespaces).await?;
             print(&setting.clients, &measured, &samples);
         }
     }
@@ -76,18 +80,13 @@ async fn main() -> Result<()> {
 }
 
 /// For every row a sample for each number of clients.
-async fn measure(
-    setting: &Settings,
-    target: &Target,
-    rows: &[&Running],
-    namespaces: usize,
-) -> Result<Vec<Vec<Sample>>> {
+async fn measure(setting: &Settings, api: &Api, rows: &[&Running], namespaces: usize) -> Result<Vec<Vec<Sample>>> {
     let mut samples: Vec<Vec<Sample>> = rows.iter().map(|_| Vec::new()).collect();
     for &clients in &setting.clients {
         samples.iter_mut().for_each(|of_row| of_row.push(Sample::default()));
         for _ in 0..ROUNDS {
             for (row, of_row) in rows.iter().zip(&mut samples) {
-                let more = load::run(target, row, namespaces, clients, setting.time / ROUNDS).await?;
+                let more = load::run(api, row, namespaces, clients, setting.time / ROUNDS).await?;
                 of_row.last_mut().expect("one was pushed").add(more);
             }
         }

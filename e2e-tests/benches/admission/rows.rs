@@ -7,8 +7,9 @@ use image_pull_secrets_e2e::api_proxy::ApiProxy;
 use serde_json::{Value, json};
 
 use crate::{
+    api::Api,
     engine::{Engine, Kind},
-    target::{SECRET, Target},
+    target::{self, SECRET},
 };
 
 /// The name of the row that others are measured by.
@@ -69,21 +70,21 @@ pub fn all(other_module: Option<&str>, engine: Kind) -> Vec<Row> {
 
 impl Running {
     /// Starts what the row needs; none where the API server lacks it.
-    pub async fn start(row: Row, engine: Kind, target: &Target) -> Result<Option<Self>> {
+    pub async fn start(row: Row, engine: Kind, api: &Api) -> Result<Option<Self>> {
         let label = row.name.to_lowercase().replace(|character: char| !character.is_ascii_alphanumeric(), "-");
         let mut served = None;
         match &row.by {
             By::Nobody => {}
             By::ApiServer => {
-                if !target.register_native(&label).await? {
+                if !target::add_natively(api, &label).await? {
                     return Ok(None);
                 }
             }
             By::Policy { module, settings } => {
-                let (proxy, kubeconfig) = target.proxy().await?;
+                let (proxy, kubeconfig) = api.proxy(SECRET).await?;
                 let name = format!("bench-{label}");
                 let (engine, configuration) = engine.start(&name, module, settings, &kubeconfig).await?;
-                target.register(configuration, &label).await?;
+                api.register(configuration, &json!({"objectSelector": {"matchLabels": {"bench": label}}})).await?;
                 let resident_at_start = engine.resident()?;
                 served = Some(Served { engine, proxy, resident_at_start });
             }
@@ -91,8 +92,8 @@ impl Running {
         let running = Self { row, label, served };
         // A Pod that does not list it shows whether the webhook is asked.
         let probe = running.pod_that(false).to_string().into_bytes();
-        let path = format!("/api/v1/namespaces/{}/pods?dryRun=All", Target::namespace(0));
-        while running.is_missing_from(&target.send("POST", &path, probe.clone()).await?.1) {
+        let path = format!("/api/v1/namespaces/{}/pods?dryRun=All", target::namespace(0));
+        while running.is_missing_from(&api.send("POST", &path, probe.clone()).await?.1) {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         Ok(Some(running))
