@@ -1,10 +1,12 @@
 //! What is done, as data: the decision table from the point where everything is known.
 
+use crate::ephemeral::Lack;
 use crate::found::{Found, Unknown};
-use crate::request::{Kind, References, Subject};
+use crate::request::{Kind, References};
 use crate::wanted::Want;
+use image_pull_secrets::image::Images;
 use image_pull_secrets::secret::Unusable;
-use image_pull_secrets::settings::{Faults, OnMissingSecret, covers_any};
+use image_pull_secrets::settings::{Faults, OnMissingSecret};
 use std::fmt;
 
 /// What the policy decided about a request.
@@ -13,7 +15,9 @@ pub enum Decision<'a> {
     Untouched(Untouched),
     /// Accepted as it is, with a warning: something that the policy needs could not be read.
     Unreadable(Unreadable),
-    /// The wanted secrets were asked for.
+    /// Accepted as it is, with a warning for each secret that an ephemeral container lacks.
+    Lacking(Vec<Lack>),
+    /// The wanted secrets were asked for, or need not be.
     Weighed {
         /// What follows from the answers.
         verdict: Verdict,
@@ -111,7 +115,7 @@ pub struct Verdict {
     pub inject: Vec<String>,
     /// What the administrator should know, one a secret.
     pub troubles: Vec<Trouble>,
-    /// Whether the request is denied because of the troubles; then nothing is appended.
+    /// Whether the request is denied because of some of the troubles; then nothing is appended.
     pub denied: bool,
 }
 
@@ -122,8 +126,21 @@ pub struct Trouble {
     pub secret: String,
     /// What is the matter with it.
     pub cause: Cause,
-    /// Whether it is referenced nevertheless.
-    pub referenced: bool,
+    /// Whether the object refers to it.
+    pub reference: Reference,
+    /// Whether the request is denied because of it.
+    pub denies: bool,
+}
+
+/// Whether an object refers to a secret that will not work, or may not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reference {
+    /// It did before.
+    Listed,
+    /// It does now.
+    Added,
+    /// It does not.
+    LeftOut,
 }
 
 /// What is the matter with a wanted secret.
@@ -137,33 +154,53 @@ pub enum Cause {
     Unknown(Unknown),
 }
 
+impl Verdict {
+    /// Adds what is wanted without a question.
+    pub fn unasked(wants: &[Want<'_>]) -> Self {
+        Self { inject: wants.iter().map(|want| want.name.to_owned()).collect(), ..Self::default() }
+    }
+}
+
 /// Weighs what was found of each wanted secret.
-pub fn weigh(on_missing: OnMissingSecret, subject: &Subject<'_>, findings: Vec<(&Want<'_>, Found)>) -> Verdict {
-    let is_pod = subject.kind == Kind::Pod;
-    let denies = is_pod && on_missing == OnMissingSecret::Reject;
+pub fn weigh(
+    on_missing: OnMissingSecret,
+    kind: Kind,
+    images: &Images<'_>,
+    findings: Vec<(&Want<'_>, Found)>,
+) -> Verdict {
     let mut verdict = Verdict::default();
     for (want, found) in findings {
-        let (cause, referenced) = match found {
+        let (cause, is_added) = match found {
             Found::Usable(config) => {
-                if want.if_it_covers.as_ref().is_none_or(|images| covers_any(&config, images)) {
+                if !want.is_listed && (!want.if_it_covers || config.covers_any(images)) {
                     verdict.inject.push(want.name.to_owned());
                 }
                 continue;
             }
-            // A namespace's `default` ServiceAccount exists before any Secret can: it is always given the reference.
-            Found::Missing => (Cause::Missing, !is_pod || on_missing == OnMissingSecret::Warn),
+            Found::Missing => (Cause::Missing, on_missing != OnMissingSecret::Skip),
             // The kubelet would fail every image of the Pod.
             Found::Unusable(unusable) => (Cause::Unusable(unusable), false),
-            Found::Unknown(unknown) => (Cause::Unknown(unknown), !denies),
+            Found::Unknown(unknown) => (Cause::Unknown(unknown), true),
         };
-        if referenced {
+        // A namespace's `default` ServiceAccount exists before any Secret can, and whether a Pod needs a Secret that only its
+        // own credentials can tell of is not known.
+        let denies = on_missing == OnMissingSecret::Reject && kind == Kind::Pod && !want.if_it_covers;
+        let reference = match (want.is_listed, is_added && !denies) {
+            (true, _) => Reference::Listed,
+            (false, true) => Reference::Added,
+            (false, false) => Reference::LeftOut,
+        };
+        if reference == Reference::Added {
             verdict.inject.push(want.name.to_owned());
         }
-        verdict.troubles.push(Trouble { secret: want.name.to_owned(), cause, referenced });
+        verdict.denied |= denies;
+        verdict.troubles.push(Trouble { secret: want.name.to_owned(), cause, reference, denies });
     }
-    verdict.denied = denies && !verdict.troubles.is_empty();
     if verdict.denied {
         verdict.inject.clear();
+        for trouble in verdict.troubles.iter_mut().filter(|trouble| trouble.reference == Reference::Added) {
+            trouble.reference = Reference::LeftOut;
+        }
     }
     verdict
 }

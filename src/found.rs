@@ -10,6 +10,24 @@ use kubewarden_policy_sdk::wapc_guest;
 use serde::Serialize;
 use std::borrow::Cow;
 use std::fmt;
+use std::time::{Duration, Instant};
+
+/// How long after the start of a request the host is still asked something. Policy-server interrupts a policy that takes too
+/// long, and denies the request whatever its failurePolicy says. It counts in whole seconds of a clock of its own, so that its
+/// 2 seconds may be over after little more than 1: half of that is for questions, and half for the last one's answer.
+const TIME_FOR_QUESTIONS: Duration = Duration::from_millis(500);
+
+/// What is asked for.
+struct Resource {
+    kind: &'static str,
+    field_masks: &'static [&'static str],
+    /// Whether the host has to ask the API server each time, instead of giving what it read within the last 5 seconds.
+    disable_cache: bool,
+}
+
+const SECRET: Resource = Resource { kind: "Secret", field_masks: &["data", "type"], disable_cache: false };
+const NAMESPACE: Resource =
+    Resource { kind: "Namespace", field_masks: &["metadata.annotations"], disable_cache: false };
 
 /// What the host said about a Secret.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,6 +49,8 @@ pub enum Unknown {
     Forbidden,
     /// The API server did not answer.
     Unreachable,
+    /// It was not asked, because the questions before took too long.
+    OutOfTime,
     /// The policy may not ask for this kind.
     KindNotGranted,
     /// The policy may not ask for Kubernetes resources at all.
@@ -52,6 +72,7 @@ impl fmt::Display for Unknown {
         f.write_str(match self {
             Self::Forbidden => "policy-server may not read it",
             Self::Unreachable => "the API server did not answer",
+            Self::OutOfTime => "the API server is slow, and there was no time left to ask",
             Self::KindNotGranted => "the policy's contextAwareResources lack its kind",
             Self::CapabilityNotGranted => "the policy lacks the host capability kubernetes/get_resource",
             Self::NoCluster => "there is no cluster to ask",
@@ -63,15 +84,55 @@ impl fmt::Display for Unknown {
     }
 }
 
-/// Asks the host for a Secret, and looks at it as the kubelet would.
-pub fn secret(namespace: &str, name: &str) -> Found {
-    if namespace.is_empty() {
-        return Found::Unknown(Unknown::NoNamespace);
+/// The host, which is asked for as long as there is time.
+pub struct Host {
+    start: Instant,
+}
+
+impl Host {
+    /// At the start of a request.
+    pub fn new() -> Self {
+        Self { start: Instant::now() }
     }
-    match get("Secret", Some(namespace), name, &["data", "type"]) {
-        Ok(Some(secret)) => judge(&secret).unwrap_or(Found::Unknown(Unknown::Malformed)),
-        Ok(None) => Found::Missing,
-        Err(unknown) => Found::Unknown(unknown),
+
+    /// Asks for a Secret, and looks at it as the kubelet would.
+    pub fn secret(&self, namespace: &str, name: &str) -> Found {
+        if namespace.is_empty() {
+            return Found::Unknown(Unknown::NoNamespace);
+        }
+        match self.get(&SECRET, Some(namespace), name) {
+            Ok(Some(secret)) => judge(&secret).unwrap_or(Found::Unknown(Unknown::Malformed)),
+            Ok(None) => Found::Missing,
+            Err(unknown) => Found::Unknown(unknown),
+        }
+    }
+
+    /// Asks for a Namespace, and gives the value of one of its annotations. A Namespace that is not there has none.
+    pub fn namespace_annotation(&self, namespace: &str, key: &str) -> Result<Option<String>, Unknown> {
+        if namespace.is_empty() {
+            return Err(Unknown::NoNamespace);
+        }
+        let Some(found) = self.get(&NAMESPACE, None, namespace)? else { return Ok(None) };
+        let pick = |text, name| json::pick(text, [name]).map(|[value]| value).map_err(|_| Unknown::Malformed);
+        let Some(metadata) = pick(&found, "metadata")? else { return Ok(None) };
+        let annotations = pick(metadata, "annotations")?.filter(|annotations| *annotations != "null");
+        let value = annotations.map_or(Ok(None), |annotations| pick(annotations, key))?;
+        Ok(value.and_then(json::string).map(Cow::into_owned))
+    }
+
+    /// The resource as JSON, or `None` where it is not there. The SDK's own `get_resource` would deserialise the answer with
+    /// serde_json, which weighs a quarter of the module.
+    fn get(&self, resource: &Resource, namespace: Option<&str>, name: &str) -> Result<Option<String>, Unknown> {
+        if self.start.elapsed() >= TIME_FOR_QUESTIONS {
+            return Err(Unknown::OutOfTime);
+        }
+        let &Resource { kind, field_masks, disable_cache } = resource;
+        let request = GetResource { api_version: "v1", kind, name, namespace, disable_cache, field_masks };
+        let request = serde_json::to_vec(&request).map_err(|_| Unknown::Other)?;
+        match wapc_guest::host_call("kubewarden", "kubernetes", "get_resource", &request) {
+            Ok(answer) => String::from_utf8(answer).map(Some).map_err(|_| Unknown::Malformed),
+            Err(error) => classify(&error.to_string(), kind),
+        }
     }
 }
 
@@ -90,19 +151,6 @@ fn judge(secret: &str) -> Option<Found> {
     })
 }
 
-/// Asks the host for a Namespace, and gives the value of one of its annotations. A Namespace that is not there has none.
-pub fn namespace_annotation(namespace: &str, key: &str) -> Result<Option<String>, Unknown> {
-    if namespace.is_empty() {
-        return Err(Unknown::NoNamespace);
-    }
-    let Some(found) = get("Namespace", None, namespace, &["metadata.annotations"])? else { return Ok(None) };
-    let pick = |text, name| json::pick(text, [name]).map(|[value]| value).map_err(|_| Unknown::Malformed);
-    let Some(metadata) = pick(&found, "metadata")? else { return Ok(None) };
-    let annotations = pick(metadata, "annotations")?.filter(|annotations| *annotations != "null");
-    let value = annotations.map_or(Ok(None), |annotations| pick(annotations, key))?;
-    Ok(value.and_then(json::string).map(Cow::into_owned))
-}
-
 /// The SDK's `GetResourceRequest`, borrowed; `metadata` is in the answer whatever the mask is.
 #[derive(Serialize)]
 struct GetResource<'a> {
@@ -112,17 +160,6 @@ struct GetResource<'a> {
     namespace: Option<&'a str>,
     disable_cache: bool,
     field_masks: &'a [&'a str],
-}
-
-/// The resource as JSON, or `None` where it is not there. The SDK's own `get_resource` would deserialise the answer with
-/// serde_json, which weighs a quarter of the module.
-fn get(kind: &str, namespace: Option<&str>, name: &str, field_masks: &[&str]) -> Result<Option<String>, Unknown> {
-    let request = GetResource { api_version: "v1", kind, name, namespace, disable_cache: false, field_masks };
-    let request = serde_json::to_vec(&request).map_err(|_| Unknown::Other)?;
-    match wapc_guest::host_call("kubewarden", "kubernetes", "get_resource", &request) {
-        Ok(answer) => String::from_utf8(answer).map(Some).map_err(|_| Unknown::Malformed),
-        Err(error) => classify(&error.to_string(), kind),
-    }
 }
 
 /// Reads the first line of an error: `Ok(None)` where it says that the resource is not there.

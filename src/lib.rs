@@ -5,6 +5,7 @@
 //! host would deny the request, whatever the policy's failurePolicy says.
 
 mod decision;
+mod ephemeral;
 mod found;
 mod log;
 mod request;
@@ -13,11 +14,14 @@ mod splice;
 mod wanted;
 mod words;
 
-use decision::{Decision, Unreadable, Untouched};
-use image_pull_secrets::settings::Settings;
+use decision::{Decision, Unreadable, Untouched, Verdict};
+use ephemeral::Suspects;
+use found::{Host, Unknown};
+use image_pull_secrets::image::Images;
+use image_pull_secrets::settings::{OnMissingSecret, Settings};
 use kubewarden_policy_sdk::settings::SettingsValidationResponse;
 use kubewarden_policy_sdk::wapc_guest;
-use request::{Kind, Request, Subject};
+use request::{Kind, References, Request, Subject};
 use response::Answer;
 
 /// Registers the policy's operations; the host calls it when it starts an instance.
@@ -38,7 +42,7 @@ const PROTOCOL_VERSION: &[u8] = br#""v1""#;
 pub fn validate(payload: &[u8]) -> Vec<u8> {
     let (answer, said) = match std::str::from_utf8(payload) {
         Ok(text) => {
-            let (request, decision) = decide(text);
+            let (request, decision) = decide(text, &Host::new());
             let subject = request.as_ref();
             (Answer::new(subject, &decision).into_json(), log::lines(subject, &decision))
         }
@@ -62,7 +66,7 @@ pub fn validate_settings(payload: &[u8]) -> Vec<u8> {
 }
 
 /// The rows of the decision table, in their order.
-fn decide(payload: &str) -> (Option<Subject<'_>>, Decision<'_>) {
+fn decide<'a>(payload: &'a str, host: &Host) -> (Option<Subject<'a>>, Decision<'a>) {
     let (settings, request) = match Request::read(payload) {
         Ok(read) => read,
         Err(unreadable) => return (None, Decision::Unreadable(unreadable)),
@@ -75,11 +79,11 @@ fn decide(payload: &str) -> (Option<Subject<'_>>, Decision<'_>) {
         Ok(subject) => subject,
         Err(unreadable) => return (None, Decision::Unreadable(unreadable)),
     };
-    let decision = decide_for(settings, &subject);
+    let decision = decide_for(settings, &subject, host);
     (Some(subject), decision)
 }
 
-fn decide_for<'a>(settings: &str, subject: &Subject<'a>) -> Decision<'a> {
+fn decide_for<'a>(settings: &str, subject: &Subject<'a>, host: &Host) -> Decision<'a> {
     if subject.is_mirror_pod() {
         return Decision::Untouched(Untouched::MirrorPod);
     }
@@ -106,19 +110,47 @@ fn decide_for<'a>(settings: &str, subject: &Subject<'a>) -> Decision<'a> {
         Ok(references) => references,
         Err(unreadable) => return Decision::Unreadable(unreadable),
     };
-    let wants = wanted::wanted(&settings, subject, &references);
-    if wants.is_empty() {
+    if subject.is_about_ephemeral_containers {
+        return decide_about_ephemeral_containers(&settings, subject, &references, host);
+    }
+    let wanted = wanted::wanted(&settings, subject, &references);
+    if wanted.secrets.is_empty() {
         return Decision::Untouched(Untouched::NothingToAdd);
     }
-    let namespace = annotation.map(|key| found::namespace_annotation(&subject.namespace, key));
-    if let Some(Ok(value)) = &namespace
-        && Settings::excludes_by_annotation(value.as_deref())
-    {
+    let is_excluded = is_excluded_by_namespace(&settings, subject, host);
+    if is_excluded == Ok(true) {
         return Decision::Untouched(Untouched::ExcludedByNamespaceAnnotation);
     }
-    let findings = wants.iter().map(|want| (want, found::secret(&subject.namespace, want.name))).collect();
-    let verdict = decision::weigh(settings.on_missing_secret, subject, findings);
-    Decision::Weighed { verdict, references, namespace_unknown: namespace.and_then(Result::err) }
+    let verdict = if settings.on_missing_secret == OnMissingSecret::Ignore {
+        Verdict::unasked(&wanted.secrets)
+    } else {
+        let findings = wanted.secrets.iter().map(|want| (want, host.secret(&subject.namespace, want.name))).collect();
+        decision::weigh(settings.on_missing_secret, subject.kind, &Images::new(&wanted.images), findings)
+    };
+    Decision::Weighed { verdict, references, namespace_unknown: is_excluded.err() }
+}
+
+fn decide_about_ephemeral_containers<'a>(
+    settings: &Settings,
+    subject: &Subject<'a>,
+    references: &References<'a>,
+    host: &Host,
+) -> Decision<'a> {
+    let Some(suspects) = Suspects::of(settings, subject, references) else {
+        return Decision::Untouched(Untouched::NothingToAdd);
+    };
+    if is_excluded_by_namespace(settings, subject, host) == Ok(true) {
+        return Decision::Untouched(Untouched::ExcludedByNamespaceAnnotation);
+    }
+    let lacks = suspects.lacks(&subject.namespace, host);
+    if lacks.is_empty() { Decision::Untouched(Untouched::NothingToAdd) } else { Decision::Lacking(lacks) }
+}
+
+/// Whether the Namespace has the exclude annotation, which is asked for only where the settings name one.
+fn is_excluded_by_namespace(settings: &Settings, subject: &Subject<'_>, host: &Host) -> Result<bool, Unknown> {
+    let Some(key) = &settings.exclude.annotation else { return Ok(false) };
+    let value = host.namespace_annotation(&subject.namespace, key)?;
+    Ok(Settings::excludes_by_annotation(value.as_deref()))
 }
 
 #[cfg(test)]

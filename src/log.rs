@@ -25,6 +25,10 @@ pub fn lines(subject: Option<&Subject<'_>>, decision: &Decision<'_>) -> Lines {
     Lines(match (decision, subject) {
         (Decision::Untouched(reason), _) => vec![debug(format!("accepted untouched, {reason}"))],
         (Decision::Unreadable(unreadable), _) => vec![warning(unreadable.to_string())],
+        (Decision::Lacking(lacks), Some(subject)) => {
+            let lacks: Vec<_> = lacks.iter().map(|lack| words::ephemeral_warning(subject, lack)).collect();
+            vec![warning(lacks.join("; "))]
+        }
         (Decision::Weighed { verdict, namespace_unknown, .. }, Some(subject)) => {
             let done = match (verdict.denied, verdict.inject.is_empty()) {
                 (true, _) => "denied".to_owned(),
@@ -40,7 +44,7 @@ pub fn lines(subject: Option<&Subject<'_>>, decision: &Decision<'_>) -> Lines {
             }
             lines
         }
-        (Decision::Weighed { .. }, None) => Vec::new(),
+        (Decision::Lacking(_) | Decision::Weighed { .. }, None) => Vec::new(),
     })
 }
 

@@ -5,6 +5,7 @@
 
 use crate::decision::{Unreadable, Untouched};
 use image_pull_secrets::json::{self, Malformed, Reader};
+use image_pull_secrets::text::shown;
 use std::borrow::Cow;
 use std::fmt;
 
@@ -56,6 +57,7 @@ struct Spec<'a> {
     references: Option<&'a str>,
     containers: Option<&'a str>,
     init_containers: Option<&'a str>,
+    ephemeral_containers: Option<&'a str>,
     volumes: Option<&'a str>,
 }
 
@@ -73,6 +75,7 @@ impl<'a> Spec<'a> {
                     "imagePullSecrets" => &mut spec.references,
                     "containers" => &mut spec.containers,
                     "initContainers" => &mut spec.init_containers,
+                    "ephemeralContainers" => &mut spec.ephemeral_containers,
                     "volumes" => &mut spec.volumes,
                     _ => return Ok(()),
                 };
@@ -183,11 +186,17 @@ impl<'a> Request<'a> {
     /// Why the request is left alone before its object is looked at, or `None` where it is not.
     pub fn is_none_of_ours(&self, kind: Kind) -> Option<Untouched> {
         match (kind, &*self.operation) {
+            _ if self.is_about_ephemeral_containers(kind) => None,
             _ if !self.sub_resource.is_empty() => Some(Untouched::SubResource),
             // A Pod's imagePullSecrets are immutable: to add one would make every label edit of an old Pod fail.
             (Kind::Pod, "CREATE") | (Kind::ServiceAccount, "CREATE" | "UPDATE") => None,
             _ => Some(Untouched::OtherOperation),
         }
+    }
+
+    /// Whether somebody gives a running Pod ephemeral containers: `kubectl debug`. The object is the whole Pod.
+    fn is_about_ephemeral_containers(&self, kind: Kind) -> bool {
+        kind == Kind::Pod && self.sub_resource == "ephemeralcontainers" && self.operation == "UPDATE"
     }
 }
 
@@ -199,6 +208,8 @@ pub struct Subject<'a> {
     pub namespace: Cow<'a, str>,
     /// Its name; empty while `generateName` has not given it one.
     pub name: Cow<'a, str>,
+    /// Whether the request is for ephemeral containers only; nothing else of the Pod can change then.
+    pub is_about_ephemeral_containers: bool,
     object: Object<'a>,
 }
 
@@ -209,7 +220,14 @@ pub struct References<'a> {
     /// The text of the list, where there is one.
     pub list: Option<&'a str>,
     /// The names in it; an entry without a name has none.
-    pub names: Vec<Cow<'a, str>>,
+    names: Vec<Cow<'a, str>>,
+}
+
+impl References<'_> {
+    /// Whether this name is among them.
+    pub fn lists(&self, name: &str) -> bool {
+        self.names.iter().any(|listed| listed == name)
+    }
 }
 
 const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
@@ -217,9 +235,10 @@ const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
 impl<'a> Subject<'a> {
     /// The object of a request, where there is one.
     pub fn of(kind: Kind, request: Request<'a>) -> Result<Self, Unreadable> {
+        let is_about_ephemeral_containers = request.is_about_ephemeral_containers(kind);
         let object = request.object.ok_or(Unreadable::Object(kind))?;
         let namespace = if request.namespace.is_empty() { text(object.namespace) } else { request.namespace };
-        Ok(Self { kind, namespace, name: text(object.name), object })
+        Ok(Self { kind, namespace, name: text(object.name), is_about_ephemeral_containers, object })
     }
 
     /// The text of the whole object.
@@ -234,10 +253,11 @@ impl<'a> Subject<'a> {
 
     /// How messages name the object: `namespace/name`, with a star for what the API server will append.
     pub fn label(&self) -> String {
+        let namespace = shown(&self.namespace);
         match (&*self.name, &*text(self.object.generate_name)) {
-            ("", "") => format!("{}/?", self.namespace),
-            ("", prefix) => format!("{}/{prefix}*", self.namespace),
-            (name, _) => format!("{}/{name}", self.namespace),
+            ("", "") => format!("{namespace}/?"),
+            ("", prefix) => format!("{namespace}/{}*", shown(prefix)),
+            (name, _) => format!("{namespace}/{}", shown(name)),
         }
     }
 
@@ -271,11 +291,7 @@ impl<'a> Subject<'a> {
     /// The image references of a Pod's containers, init containers and image volumes, as written.
     pub fn image_references(&self) -> Vec<Cow<'a, str>> {
         let Some(spec) = &self.object.spec else { return Vec::new() };
-        let of_containers =
-            [spec.containers, spec.init_containers].into_iter().flat_map(each).filter_map(|container| {
-                let [image] = json::pick(container, ["image"]).ok()?;
-                json::string(image?)
-            });
+        let of_containers = [spec.containers, spec.init_containers].into_iter().flat_map(of_containers);
         let of_volumes = each(spec.volumes).into_iter().filter_map(|volume| {
             let [image] = json::pick(volume, ["image"]).ok()?;
             let [reference] = json::pick(image?, ["reference"]).ok()?;
@@ -283,6 +299,18 @@ impl<'a> Subject<'a> {
         });
         of_containers.chain(of_volumes).collect()
     }
+
+    /// The image references of a Pod's ephemeral containers, as written.
+    pub fn ephemeral_image_references(&self) -> Vec<Cow<'a, str>> {
+        of_containers(self.object.spec.as_ref().and_then(|spec| spec.ephemeral_containers)).collect()
+    }
+}
+
+fn of_containers(list: Option<&str>) -> impl Iterator<Item = Cow<'_, str>> {
+    each(list).into_iter().filter_map(|container| {
+        let [image] = json::pick(container, ["image"]).ok()?;
+        json::string(image?)
+    })
 }
 
 fn each(list: Option<&str>) -> Vec<&str> {

@@ -37,6 +37,10 @@ impl Answer {
             (Decision::Unreadable(unreadable), _) => {
                 Self { accepted: true, warnings: vec![unreadable.to_string()], ..Self::default() }
             }
+            (Decision::Lacking(lacks), Some(subject)) => {
+                let warnings = lacks.iter().map(|lack| words::ephemeral_warning(subject, lack)).collect();
+                Self { accepted: true, warnings, ..Self::default() }
+            }
             (Decision::Weighed { verdict, references, namespace_unknown }, Some(subject)) => {
                 let mut answer = Self::of_verdict(subject, verdict);
                 if !verdict.inject.is_empty() {
@@ -47,7 +51,9 @@ impl Answer {
                 }
                 answer
             }
-            (Decision::Untouched(_) | Decision::Weighed { .. }, _) => Self { accepted: true, ..Self::default() },
+            (Decision::Untouched(_) | Decision::Lacking(_) | Decision::Weighed { .. }, _) => {
+                Self { accepted: true, ..Self::default() }
+            }
         }
     }
 
@@ -66,12 +72,10 @@ impl Answer {
         }
         let is_silent = verdict.inject.is_empty() && audit.missing.is_empty() && audit.unusable.is_empty();
         let audit_annotations = (!is_silent).then_some(audit);
-        if verdict.denied {
-            let message = Some(words::rejection(subject, &verdict.troubles));
-            return Self { message, audit_annotations, ..Self::default() };
-        }
-        let warnings = verdict.troubles.iter().map(|trouble| words::warning(subject, trouble)).collect();
-        Self { accepted: true, audit_annotations, warnings, ..Self::default() }
+        let message = verdict.denied.then(|| words::rejection(subject, &verdict.troubles));
+        let to_warn_of = verdict.troubles.iter().filter(|trouble| !trouble.denies);
+        let warnings = to_warn_of.map(|trouble| words::warning(subject, trouble)).collect();
+        Self { accepted: !verdict.denied, message, audit_annotations, warnings, ..Self::default() }
     }
 
     /// The JSON that the host reads.

@@ -1,44 +1,62 @@
-//! Which of the configured secrets an object wants and does not list yet.
+//! Which of the configured secrets an object wants, as far as its own text tells.
 
 use crate::request::{Kind, References, Subject};
 use image_pull_secrets::image::Image;
-use image_pull_secrets::settings::{ConfiguredSecret, Scope, Settings};
+use image_pull_secrets::settings::{ConfiguredSecret, OnMissingSecret, Scope, Settings};
+use std::borrow::Cow;
 
-/// A secret that an object wants, and does not list.
+/// What an object wants.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Wanted<'s> {
+    /// The wanted secrets, in the order of the settings.
+    pub secrets: Vec<Want<'s>>,
+    /// The images of the Pod, where a secret is only for some.
+    pub images: Vec<Image>,
+}
+
+/// A secret that an object wants.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Want<'s> {
     /// The Secret's name.
     pub name: &'s str,
-    /// Where only the Secret's own credentials can tell whether it is wanted: the images they would have to cover.
-    pub if_it_covers: Option<Vec<Image>>,
+    /// Whether the object lists it already.
+    pub is_listed: bool,
+    /// Whether it is wanted only where its own credentials cover one of the images, which nobody knows without reading it.
+    pub if_it_covers: bool,
 }
 
-/// The wanted secrets, in the order of the settings.
-pub fn wanted<'s>(settings: &'s Settings, subject: &Subject<'_>, references: &References<'_>) -> Vec<Want<'s>> {
-    let mut listed: Vec<&str> = references.names.iter().map(AsRef::as_ref).collect();
-    listed.sort_unstable();
-    let is_not_listed = |secret: &&ConfiguredSecret| listed.binary_search(&secret.name.as_str()).is_err();
+/// What is wanted and worth asking about: what is not listed yet, and under `reject` what a Pod lists as well. A Pod gets
+/// its ServiceAccount's references before the policy sees it, so that the usual Pod lists everything.
+pub fn wanted<'s>(settings: &'s Settings, subject: &Subject<'_>, references: &References<'_>) -> Wanted<'s> {
+    let is_listed = |secret: &ConfiguredSecret| references.lists(&secret.name);
     if subject.kind == Kind::ServiceAccount {
-        let secrets = settings.service_account_secrets().filter(is_not_listed);
-        return secrets.map(|secret| Want { name: &secret.name, if_it_covers: None }).collect();
+        let secrets = settings.service_account_secrets().filter(|secret| !is_listed(secret));
+        let want = |secret: &'s ConfiguredSecret| Want { name: &secret.name, is_listed: false, if_it_covers: false };
+        return Wanted { secrets: secrets.map(want).collect(), images: Vec::new() };
     }
+    let asks_about_all = settings.on_missing_secret == OnMissingSecret::Reject;
+    let mut wanted = Wanted::default();
     let mut images = None;
-    let mut wants = Vec::new();
-    for secret in settings.secrets.iter().filter(is_not_listed) {
-        let if_it_covers = if secret.scope == Scope::Everything {
-            None
-        } else {
-            // An image that is no reference fails in the kubelet before any credential is looked for.
-            let images = images.get_or_insert_with(|| -> Vec<_> {
-                subject.image_references().iter().filter_map(|reference| Image::parse(reference).ok()).collect()
-            });
-            match secret.scope.wants(images) {
+    for secret in &settings.secrets {
+        let is_listed = is_listed(secret);
+        if is_listed && !asks_about_all {
+            continue;
+        }
+        let if_it_covers = match &secret.scope {
+            Scope::Everything => false,
+            scope => match scope.wants(images.get_or_insert_with(|| parsed(&subject.image_references()))) {
                 Some(false) => continue,
-                Some(true) => None,
-                None => Some(images.clone()),
-            }
+                Some(true) => false,
+                None => true,
+            },
         };
-        wants.push(Want { name: &secret.name, if_it_covers });
+        wanted.secrets.push(Want { name: &secret.name, is_listed, if_it_covers });
     }
-    wants
+    wanted.images = images.unwrap_or_default();
+    wanted
+}
+
+/// An image that is no reference fails in the kubelet before any credential is looked for.
+fn parsed(references: &[Cow<'_, str>]) -> Vec<Image> {
+    references.iter().filter_map(|reference| Image::parse(reference).ok()).collect()
 }

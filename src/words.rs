@@ -2,22 +2,41 @@
 //!
 //! The API server cuts a warning at 256 bytes, and asks for 120 (`k8s.io/api/admission/v1`).
 
-use crate::decision::{Cause, Trouble};
+use crate::decision::{Cause, Reference, Trouble};
+use crate::ephemeral::Lack;
 use crate::found::Unknown;
 use crate::request::{Kind, Subject};
+use image_pull_secrets::text::shown;
 
 /// A warning: what is wrong, what was done about it, and what to do.
 pub fn warning(subject: &Subject<'_>, trouble: &Trouble) -> String {
-    let done = if trouble.referenced { "Referenced anyway" } else { "Not referenced" };
-    let is_pod = subject.kind == Kind::Pod;
-    let remedy = match &trouble.cause {
-        Cause::Missing if trouble.referenced => "create it, or private images will not pull".to_owned(),
-        Cause::Missing => "create it, then recreate the Pod".to_owned(),
-        Cause::Unusable(_) if is_pod => "replace it, then recreate the Pod".to_owned(),
-        Cause::Unusable(_) => "replace it".to_owned(),
-        Cause::Unknown(unknown) => remedy_of_unknown(*unknown, &trouble.secret),
+    let done = match trouble.reference {
+        Reference::Listed => "Listed already",
+        Reference::Added => "Referenced anyway",
+        Reference::LeftOut => "Not referenced",
+    };
+    let remedy = match (&trouble.cause, trouble.reference, subject.kind) {
+        (Cause::Missing, Reference::Listed | Reference::Added, _) => {
+            "create it, or private images will not pull".into()
+        }
+        (Cause::Missing, Reference::LeftOut, Kind::Pod) => "create it, then recreate the Pod".into(),
+        (Cause::Missing, Reference::LeftOut, Kind::ServiceAccount) => {
+            "create it: the generator, or the account's next update, then adds the reference".into()
+        }
+        (Cause::Unusable(_), Reference::LeftOut, Kind::Pod) => "replace it, then recreate the Pod".into(),
+        (Cause::Unusable(_), _, _) => "replace it".into(),
+        (Cause::Unknown(unknown), _, _) => remedy_of_unknown(*unknown, &trouble.secret),
     };
     format!("{}. {done}; {remedy}", complaint(subject, trouble))
+}
+
+/// A warning that an ephemeral container lacks a secret.
+pub fn ephemeral_warning(subject: &Subject<'_>, lack: &Lack) -> String {
+    let (namespace, secret, image) = (shown(&subject.namespace), &lack.secret, shown(&lack.image));
+    format!(
+        "The Pod does not list Secret {namespace}/{secret}, so that the ephemeral container's image {image} may not pull; \
+         a running Pod's list cannot change"
+    )
 }
 
 /// A warning that the exclude annotation of a Namespace could not be looked at.
@@ -27,16 +46,17 @@ pub fn namespace_warning(subject: &Subject<'_>, unknown: Unknown) -> String {
         Unknown::KindNotGranted => "add v1 Namespace to them".to_owned(),
         other => remedy_of_unknown(other, ""),
     };
-    let namespace = &subject.namespace;
+    let namespace = shown(&subject.namespace);
     format!("Namespace {namespace} was not checked for the exclude annotation: {unknown}. Not excluded; {remedy}")
 }
 
-/// The rejection: every secret at once, and the commands that make those which are missing.
+/// The rejection: every secret that denies at once, and the commands that make those which are missing.
 pub fn rejection(subject: &Subject<'_>, troubles: &[Trouble]) -> String {
-    let namespace = &subject.namespace;
+    let troubles = || troubles.iter().filter(|trouble| trouble.denies);
+    let namespace = shown(&subject.namespace);
     let mut message = format!("Pod {} needs image pull secrets that it cannot have.", subject.label());
     let (mut missing, mut commands) = (String::new(), String::new());
-    for trouble in troubles.iter().filter(|trouble| trouble.cause == Cause::Missing) {
+    for trouble in troubles().filter(|trouble| trouble.cause == Cause::Missing) {
         let name = &trouble.secret;
         let (comma, semicolon) = if missing.is_empty() { ("", "") } else { (", ", ";") };
         missing.extend([comma, name]);
@@ -50,7 +70,7 @@ pub fn rejection(subject: &Subject<'_>, troubles: &[Trouble]) -> String {
             " Missing in namespace {namespace}: {missing}. Create what is missing, then try again:{commands}"
         ));
     }
-    for trouble in troubles {
+    for trouble in troubles() {
         let remedy = match trouble.cause {
             Cause::Missing => continue,
             Cause::Unusable(_) => "Replace it".to_owned(),
@@ -64,7 +84,7 @@ pub fn rejection(subject: &Subject<'_>, troubles: &[Trouble]) -> String {
 
 /// What is wrong, in one sentence without its full stop.
 fn complaint(subject: &Subject<'_>, trouble: &Trouble) -> String {
-    let name = format!("Secret {}/{}", subject.namespace, trouble.secret);
+    let name = format!("Secret {}/{}", shown(&subject.namespace), trouble.secret);
     match &trouble.cause {
         Cause::Missing => format!("{name} does not exist"),
         Cause::Unusable(unusable) => format!("{name} is unusable: {unusable}"),
@@ -82,6 +102,7 @@ fn remedy_of_unknown(unknown: Unknown, secret: &str) -> String {
         Unknown::NoCluster => "give kwctl a kubeconfig and --allow-context-aware",
         Unknown::Unreachable | Unknown::KindNotServed => "check policy-server's connection to it",
         Unknown::NoNamespace => "name one",
+        Unknown::OutOfTime => "see why it is slow, then try again",
         Unknown::Malformed | Unknown::Other => "see policy-server's log",
     }
     .to_owned()

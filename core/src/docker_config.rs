@@ -3,7 +3,7 @@
 //! Source: `config.go` and `keyring.go` in Kubernetes' `pkg/credentialprovider`, and `encoding/json` of Go, whose habits
 //! count: member names without regard to case, `null` is no value, the last of two wins, unknown members are passed over.
 
-use crate::image::Image;
+use crate::image::{Image, Images};
 use crate::json::{self, JsonError};
 use crate::location::Location;
 use base64::Engine;
@@ -82,11 +82,13 @@ pub struct DockerConfig {
     entries: Vec<Entry>,
 }
 
-/// A server as written, and its key as `BasicDockerKeyring.Add` makes it.
+/// A server as written, its key as `BasicDockerKeyring.Add` makes it, and what the key is as a URL: it is read as one once
+/// more, as `URLsMatchStr` does, so that what was escaped twice is resolved twice. A key that is none matches nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Entry {
     server: String,
     key: String,
+    location: Option<Location>,
 }
 
 const DEFAULT_REGISTRY_KEY: &str = "index.docker.io";
@@ -132,6 +134,13 @@ impl DockerConfig {
             || image.is_on_default_registry() && self.entries.iter().any(Entry::is_default_registry)
     }
 
+    /// Whether the kubelet would use a credential of this config for any of `images`: what [`DockerConfig::covers`] says of
+    /// each, at a cost that grows with the entries and hardly with the images.
+    pub fn covers_any(&self, images: &Images<'_>) -> bool {
+        let held = |entry: &Entry| entry.location.as_ref().is_some_and(|key| images.locations.any_held_by(key));
+        self.entries.iter().any(|entry| held(entry) || images.any_on_default_registry && entry.is_default_registry())
+    }
+
     /// The servers whose credentials the kubelet would try for `image`, in its order: the longer of two keys of one host
     /// first, and those of `index.docker.io` only for an image of the default registry that nothing else matched.
     pub fn servers_for(&self, image: &Image) -> Vec<&str> {
@@ -153,7 +162,8 @@ impl DockerConfig {
         let mut entries = Vec::with_capacity(servers.len());
         for server in servers {
             if let Some(key) = key_of(&server) {
-                entries.push(Entry { server, key });
+                let location = Location::parse(&key).ok();
+                entries.push(Entry { server, key, location });
             }
         }
         Self { entries }
@@ -161,9 +171,8 @@ impl DockerConfig {
 }
 
 impl Entry {
-    /// The key is read as a URL once more, as `URLsMatchStr` does: what was escaped twice is resolved twice.
     fn matches(&self, image: &Image) -> bool {
-        image.location().is_some_and(|image| Location::parse(&self.key).is_ok_and(|location| location.holds(image)))
+        image.location().is_some_and(|image| self.location.as_ref().is_some_and(|location| location.holds(image)))
     }
 
     fn is_default_registry(&self) -> bool {
@@ -411,6 +420,18 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn many_images_are_covered_as_one_by_one(
+            servers in prop::collection::vec("(https://)?([a-c*.]{1,3}|index.docker.io|docker.io)(/v1/|/[a-c]{1,2})?", 0..4),
+            references in prop::collection::vec("([a-c.]{1,3}/|localhost/|docker.io/)?[a-c]{1,2}(/[a-c]{1,2})?", 0..4),
+        ) {
+            let entries: serde_json::Map<_, _> = servers.into_iter().map(|server| (server, serde_json::json!({}))).collect();
+            let config = DockerConfig::parse(serde_json::json!({"auths": entries}).to_string().as_bytes()).unwrap();
+            let images: Vec<_> = references.iter().filter_map(|reference| Image::parse(reference).ok()).collect();
+            let one_by_one = images.iter().any(|image| config.covers(image));
+            prop_assert_eq!(config.covers_any(&Images::new(&images)), one_by_one);
+        }
+
         #[test]
         fn no_error_holds_a_byte_of_a_credential(secret in "[A-Z]{8,20}!", shape in 0..5usize) {
             let document = match shape {

@@ -61,6 +61,11 @@ pub fn check(pattern: &str) -> Result<(), BadPattern> {
     Ok(())
 }
 
+/// Whether `pattern` matches itself and nothing else.
+pub fn is_literal(pattern: &str) -> bool {
+    !pattern.contains(['*', '?', '[', '\\'])
+}
+
 /// The next run of the pattern that has no star in it, whether stars stood before it, and what follows.
 fn next_chunk(pattern: &str) -> (bool, &str, &str) {
     let chunk = pattern.trim_start_matches('*');
@@ -175,8 +180,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_text_without_special_characters_matches_itself(text in "[a-z0-9.-]{0,20}") {
-            prop_assert_eq!(matches(&text, &text), Ok(true));
+        fn a_literal_matches_only_itself(pattern in "[a-c*?\\[\\]\\\\^-]{0,4}", text in "[a-c*?\\[\\]\\\\^-]{0,4}") {
+            prop_assume!(is_literal(&pattern));
+            prop_assert_eq!(matches(&pattern, &pattern), Ok(true));
+            prop_assert_eq!(matches(&pattern, &text), Ok(pattern == text));
         }
 
         #[test]

@@ -4,7 +4,7 @@
 //! kubelet's `pkg/util/parsers`. Written by hand because the crates that do it bring a regular expression engine along,
 //! which is more than the whole policy weighs; a differential test holds it against the original.
 
-use crate::location::Location;
+use crate::location::{Location, Locations};
 
 /// Why a text names no image. The kubelet says `InvalidImageName` for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -93,6 +93,23 @@ impl Image {
     pub fn is_on_default_registry(&self) -> bool {
         let host = self.name.split_once('/').map_or("", |(host, _)| host);
         host == DEFAULT_REGISTRY || !host.contains(['.', ':'])
+    }
+}
+
+/// The images of a Pod, prepared for looking up one credential after another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Images<'a> {
+    /// Where they live.
+    pub locations: Locations<'a>,
+    /// Whether one of them is on the default registry ([`Image::is_on_default_registry`]).
+    pub any_on_default_registry: bool,
+}
+
+impl<'a> Images<'a> {
+    /// Prepares these images.
+    pub fn new(images: &'a [Image]) -> Self {
+        let any_on_default_registry = images.iter().any(Image::is_on_default_registry);
+        Self { locations: Locations::new(images.iter().filter_map(Image::location)), any_on_default_registry }
     }
 }
 

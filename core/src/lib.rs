@@ -8,3 +8,4 @@ pub mod json;
 pub mod location;
 pub mod secret;
 pub mod settings;
+pub mod text;

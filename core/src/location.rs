@@ -78,11 +78,81 @@ impl Location {
         pattern_port == port
             && pattern_host.split('.').count() == host.split('.').count()
             && image.path.starts_with(&self.path)
-            && pattern_host
-                .split('.')
-                .zip(host.split('.'))
-                .all(|(pattern, label)| glob::matches(pattern, label) == Ok(true))
+            && labels_match(pattern_host, host)
     }
+}
+
+/// Many images' locations, prepared for asking of one pattern after another whether it holds any of them: a pattern without
+/// globs costs a binary search, and each of its globs is matched with a registry once, however many images it has.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Locations<'a> {
+    /// Sorted by authority.
+    registries: Vec<Registry<'a>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Registry<'a> {
+    authority: &'a str,
+    labels: usize,
+    /// Sorted.
+    paths: Vec<&'a str>,
+}
+
+impl<'a> Locations<'a> {
+    /// Prepares these locations.
+    pub fn new(locations: impl Iterator<Item = &'a Location>) -> Self {
+        let locations: Vec<_> = locations.collect();
+        let mut authorities: Vec<_> = locations.iter().map(|location| location.authority()).collect();
+        authorities.sort_unstable();
+        authorities.dedup();
+        let registry = |authority| {
+            let labels = split_host_port(authority).0.split('.').count();
+            Registry { authority, labels, paths: Vec::new() }
+        };
+        let mut all = Self { registries: authorities.into_iter().map(registry).collect() };
+        for location in locations {
+            if let Some(at) = all.position(location.authority()) {
+                all.registries[at].paths.push(location.path());
+            }
+        }
+        all.registries.iter_mut().for_each(|registry| registry.paths.sort_unstable());
+        all
+    }
+
+    fn position(&self, authority: &str) -> Option<usize> {
+        self.registries.binary_search_by(|registry| registry.authority.cmp(authority)).ok()
+    }
+
+    /// Whether `pattern` holds one of them, as by [`Location::holds`].
+    pub fn any_held_by(&self, pattern: &Location) -> bool {
+        let (host, port) = split_host_port(&pattern.authority);
+        if glob::is_literal(host) {
+            // `host:` is `host`; otherwise equal hosts and equal ports are equal texts.
+            let authority = if port.is_empty() { host } else { &pattern.authority };
+            return self.position(authority).is_some_and(|at| self.registries[at].has_below(&pattern.path));
+        }
+        let labels = host.split('.').count();
+        self.registries.iter().any(|registry| {
+            let (of_registry, its_port) = split_host_port(registry.authority);
+            registry.labels == labels
+                && its_port == port
+                && registry.has_below(&pattern.path)
+                && labels_match(host, of_registry)
+        })
+    }
+}
+
+impl Registry<'_> {
+    /// Whether one of the paths starts with this one.
+    fn has_below(&self, path: &str) -> bool {
+        let at = self.paths.partition_point(|of_image| *of_image < path);
+        self.paths.get(at).is_some_and(|of_image| of_image.starts_with(path))
+    }
+}
+
+/// Label by label; there are as many in both.
+fn labels_match(pattern_host: &str, host: &str) -> bool {
+    pattern_host.split('.').zip(host.split('.')).all(|(pattern, label)| glob::matches(pattern, label) == Ok(true))
 }
 
 /// `net.SplitHostPort`, and the whole text as host where that fails.
@@ -234,6 +304,18 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn many_are_held_as_one_by_one(
+            pattern in "[ab*?.]{0,4}(:[12]?)?(/[ab/]{0,3})?",
+            images in prop::collection::vec("([ab.]{1,4}|\\[::1\\])(:[12])?/[ab/]{1,3}", 0..5),
+        ) {
+            let images: Vec<_> = images.iter().map(|image| Location::parse(image).unwrap()).collect();
+            if let Ok(pattern) = Location::parse(&pattern) {
+                let one_by_one = images.iter().any(|image| pattern.holds(image));
+                prop_assert_eq!(Locations::new(images.iter()).any_held_by(&pattern), one_by_one);
+            }
+        }
+
         #[test]
         fn nothing_panics(text in ".{0,24}", other in "[\\[\\]:%@#?/a-f0-9.*]{0,16}") {
             if let (Ok(a), Ok(b)) = (Location::parse(&text), Location::parse(&other)) {

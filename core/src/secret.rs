@@ -3,6 +3,7 @@
 //! Source: `MakeDockerKeyring` in Kubernetes' `pkg/credentialprovider/secrets`, and the Secret types of `core/v1`.
 
 use crate::docker_config::{DockerConfig, DockerConfigError};
+use crate::text::shown;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD as STANDARD;
 
@@ -53,7 +54,7 @@ impl SecretFormat {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unusable {
     /// Its type is another.
-    #[error("its type is \"{0}\", not kubernetes.io/dockerconfigjson")]
+    #[error("its type is \"{}\", not kubernetes.io/dockerconfigjson", shown(.0))]
     Type(String),
     /// It has no docker config, or an empty one.
     #[error("it has no data under \"{0}\"")]
@@ -91,6 +92,11 @@ mod tests {
     #[case::the_usual_type("kubernetes.io/dockerconfigjson", r#"{"auths":{}}"#, Ok(()))]
     #[case::the_legacy_type("kubernetes.io/dockercfg", "{}", Ok(()))]
     #[case::another_type("Opaque", "{}", Err("its type is \"Opaque\", not kubernetes.io/dockerconfigjson"))]
+    #[case::a_type_with_a_line_break(
+        "a\nb",
+        "{}",
+        Err("its type is \"a\u{fffd}b\", not kubernetes.io/dockerconfigjson")
+    )]
     #[case::an_empty_value("kubernetes.io/dockerconfigjson", "", Err("it has no data under \".dockerconfigjson\""))]
     #[case::a_value_that_does_not_parse(
         "kubernetes.io/dockerconfigjson",

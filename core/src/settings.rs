@@ -8,7 +8,6 @@ pub use names::is_qualified_name;
 pub use parse::{Fault, Faults};
 pub use pattern::ImagePattern;
 
-use crate::docker_config::DockerConfig;
 use crate::glob;
 use crate::image::Image;
 
@@ -87,6 +86,8 @@ pub enum OnMissingSecret {
     Reject,
     /// Leave it out, and warn.
     Skip,
+    /// Reference it without asking whether it is there. No right to read Secrets is needed then.
+    Ignore,
 }
 
 /// What the generator does about a Secret of the right name that it did not make.
@@ -125,7 +126,7 @@ impl Settings {
 
 impl Scope {
     /// Whether a Pod with these images wants the secret, or `None` where only the Secret's own credentials can tell: ask
-    /// [`covers_any`].
+    /// [`DockerConfig::covers_any`](crate::docker_config::DockerConfig::covers_any).
     pub fn wants(&self, images: &[Image]) -> Option<bool> {
         match self {
             Self::Everything => Some(true),
@@ -135,11 +136,6 @@ impl Scope {
             Self::Credentials => None,
         }
     }
-}
-
-/// Whether the kubelet would use a credential of `config` for one of the images.
-pub fn covers_any(config: &DockerConfig, images: &[Image]) -> bool {
-    images.iter().any(|image| config.covers(image))
 }
 
 fn any_matches(patterns: &[String], name: &str) -> bool {

@@ -4,6 +4,7 @@ use super::names::{is_dns_label, is_dns_subdomain, is_env_name, is_qualified_nam
 use super::{ConfiguredSecret, Conflicts, Exclude, ImagePattern, OnMissingSecret, Scope, Settings, Source};
 use crate::glob;
 use crate::json::{self, JsonError};
+use crate::text::shown;
 use std::borrow::Cow;
 use std::fmt;
 
@@ -63,8 +64,8 @@ impl fmt::Display for Path<'_> {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Self::Root => Ok(()),
-            Self::Field(Self::Root, name) => f.write_str(name),
-            Self::Field(parent, name) => write!(f, "{parent}.{name}"),
+            Self::Field(Self::Root, name) => write!(f, "{}", shown(name)),
+            Self::Field(parent, name) => write!(f, "{parent}.{}", shown(name)),
             Self::Element(parent, position) => write!(f, "{parent}[{position}]"),
         }
     }
@@ -88,7 +89,7 @@ impl<'a, 'p> Node<'a, 'p> {
         self.path.fault(faults, message)
     }
 
-    /// The fields of an object, none of them outside `known`.
+    /// The fields of an object, none of them outside `known`, unless it is `null`: forms leave such fields behind.
     fn fields(&self, known: &[&str], faults: &mut Vec<Fault>) -> Option<Fields<'a, 'p>> {
         let mut fields = Fields { path: self.path, members: Vec::new() };
         match json::members(self.text, &mut |name, text| fields.members.push((name, text))) {
@@ -98,7 +99,8 @@ impl<'a, 'p> Node<'a, 'p> {
             }
             Err(malformed) => return self.fault(faults, malformed.to_string()),
         }
-        for (name, _) in fields.members.iter().filter(|(name, _)| !known.contains(&name.as_ref())) {
+        let is_unknown = |(name, text): &&(Cow<'_, str>, &str)| !known.contains(&name.as_ref()) && *text != "null";
+        for (name, _) in fields.members.iter().filter(is_unknown) {
             let message = format!("is no setting: known here are {}", listed(known));
             Path::Field(&self.path, name).fault::<()>(faults, message);
         }
@@ -181,7 +183,7 @@ fn read_settings(document: &Node<'_, '_>, faults: &mut Vec<Fault>) -> Option<Set
     let fields = document.fields(&known, faults)?;
     let secrets = fields.required("secrets", faults).and_then(|node| {
         let secrets = node.list(faults, read_secret)?;
-        if json::elements(node.text).is_some_and(|elements| elements.is_empty()) {
+        if is_empty_list(&node) {
             return node.fault(faults, "is empty: name at least one secret");
         }
         report_duplicates(&node, faults);
@@ -193,10 +195,17 @@ fn read_settings(document: &Node<'_, '_>, faults: &mut Vec<Fault>) -> Option<Set
     };
     let exclude = fields.get("exclude").map_or_else(|| Some(Exclude::default()), |node| read_exclude(&node, faults));
     let on_missing_secret = fields.get("onMissingSecret").map(|node| {
-        let words =
-            [("warn", OnMissingSecret::Warn), ("reject", OnMissingSecret::Reject), ("skip", OnMissingSecret::Skip)];
+        let words = [
+            ("warn", OnMissingSecret::Warn),
+            ("reject", OnMissingSecret::Reject),
+            ("skip", OnMissingSecret::Skip),
+            ("ignore", OnMissingSecret::Ignore),
+        ];
         node.word(&words, faults)
     });
+    if let (Some(Some(OnMissingSecret::Ignore)), Some(node)) = (on_missing_secret, fields.get("secrets")) {
+        report_credentials_to_read(&node, faults);
+    }
     let conflicts = fields
         .get("conflicts")
         .map(|node| node.word(&[("keep", Conflicts::Keep), ("adopt", Conflicts::Adopt)], faults));
@@ -216,7 +225,9 @@ fn read_secret(node: &Node<'_, '_>, faults: &mut Vec<Fault>) -> Option<Configure
         Some(node) => read_source(&node, name.as_deref(), faults).map(Some),
         None => Some(None),
     };
-    let images = fields.get("matchImages").map(|node| read_image_patterns(&node, faults));
+    // Forms give an empty list for what was not filled in.
+    let images = fields.get("matchImages").filter(|node| !is_empty_list(node));
+    let images = images.map(|node| read_image_patterns(&node, faults));
     let credentials = fields.get("matchCredentials").map(|node| (node.bool(faults), node));
     let scope = match (images, credentials) {
         (Some(_), Some((Some(true), node))) => {
@@ -259,17 +270,27 @@ fn read_source(node: &Node<'_, '_>, target: Option<&str>, faults: &mut Vec<Fault
 }
 
 fn read_image_patterns(node: &Node<'_, '_>, faults: &mut Vec<Fault>) -> Option<Vec<ImagePattern>> {
-    let patterns = node.list(faults, |node, faults| {
+    node.list(faults, |node, faults| {
         let text = node.string(faults)?;
         match ImagePattern::parse(&text) {
             Ok(pattern) => Some(pattern),
             Err(message) => node.fault(faults, format!("{} {message}", quoted(&text))),
         }
-    })?;
-    if json::elements(node.text).is_some_and(|elements| elements.is_empty()) {
-        return node.fault(faults, "is empty: name at least one registry, or leave it out");
+    })
+}
+
+fn is_empty_list(node: &Node<'_, '_>) -> bool {
+    json::elements(node.text).is_some_and(|elements| elements.is_empty())
+}
+
+/// `matchCredentials` reads the Secret, which `onMissingSecret: ignore` promises not to do.
+fn report_credentials_to_read(secrets: &Node<'_, '_>, faults: &mut Vec<Fault>) {
+    for (i, secret) in json::elements(secrets.text).unwrap_or_default().into_iter().enumerate() {
+        if let Ok([Some("true")]) = json::pick(secret, ["matchCredentials"]) {
+            let message = "reads the Secret, which onMissingSecret: ignore never does: use matchImages";
+            Path::Field(&Path::Element(&secrets.path, i), "matchCredentials").fault::<()>(faults, message);
+        }
     }
-    Some(patterns)
 }
 
 fn read_exclude(node: &Node<'_, '_>, faults: &mut Vec<Fault>) -> Option<Exclude> {
@@ -308,10 +329,7 @@ fn report_duplicates(secrets: &Node<'_, '_>, faults: &mut Vec<Fault>) {
 
 /// A value in quotes, cut where it is long.
 fn quoted(text: &str) -> String {
-    match text.char_indices().nth(64) {
-        Some((at, _)) => format!("\"{}\"…", text.get(..at).unwrap_or_default()),
-        None => format!("\"{text}\""),
-    }
+    format!("\"{}\"", shown(text))
 }
 
 /// `a, b and c`.
@@ -383,8 +401,17 @@ mod tests {
     #[test]
     fn null_and_an_empty_annotation_are_left_out() {
         let document = r#"{"secrets": [{"name": "a", "source": null, "matchImages": null}], "serviceAccounts": null,
-            "exclude": {"namespaces": null, "annotation": ""}, "onMissingSecret": null, "conflicts": null}"#;
+            "exclude": {"namespaces": null, "annotation": ""}, "onMissingSecret": null, "conflicts": null,
+            "description": null}"#;
         assert_eq!(Settings::from_json(document), Settings::from_json(r#"{"secrets": [{"name": "a"}]}"#));
+    }
+
+    #[rstest]
+    #[case::alone(r#"{"name": "a", "matchImages": []}"#, Scope::Everything)]
+    #[case::beside_credentials(r#"{"name": "a", "matchImages": [], "matchCredentials": true}"#, Scope::Credentials)]
+    fn an_empty_list_of_images_is_left_out(#[case] secret: &str, #[case] scope: Scope) {
+        let settings = Settings::from_json(&format!("{{\"secrets\": [{secret}]}}")).unwrap();
+        assert_eq!(settings.secrets[0].scope, scope);
     }
 
     #[rstest]
@@ -458,9 +485,19 @@ mod tests {
         "secrets[0].matchImages[1]: \"ghcr.io:*\" has a port that is not a number: write a registry with a path, such as \
          \"ghcr.io/acme\" or \"*.example.com:5000\""
     )]
-    #[case::no_pattern(
-        r#"{"secrets": [{"name": "a", "matchImages": []}]}"#,
-        "secrets[0].matchImages: is empty: name at least one registry, or leave it out"
+    #[case::patterns_that_no_image_matches(
+        r#"{"secrets": [{"name": "a", "matchImages": ["acme/app", "nginx"]}]}"#,
+        "secrets[0].matchImages[0]: \"acme/app\" matches no image, as those of Docker Hub are named docker.io: write \
+         \"docker.io/acme/app\"; secrets[0].matchImages[1]: \"nginx\" matches no image, as those of Docker Hub are named \
+         docker.io: write \"docker.io/library/nginx\""
+    )]
+    #[case::credentials_that_are_never_read(
+        r#"{"secrets": [{"name": "a"}, {"name": "b", "matchCredentials": true}], "onMissingSecret": "ignore"}"#,
+        "secrets[1].matchCredentials: reads the Secret, which onMissingSecret: ignore never does: use matchImages"
+    )]
+    #[case::a_line_break_in_a_field(
+        r#"{"secrets": [{"name": "a"}], "b\nc": 1}"#,
+        "b\u{fffd}c: is no setting: known here are secrets, serviceAccounts, exclude, onMissingSecret and conflicts"
     )]
     #[case::both_ways_of_matching(
         r#"{"secrets": [{"name": "a", "matchImages": ["ghcr.io"], "matchCredentials": true}]}"#,
@@ -484,7 +521,7 @@ mod tests {
     )]
     #[case::an_unknown_word(
         r#"{"secrets": [{"name": "a"}], "onMissingSecret": "deny"}"#,
-        "onMissingSecret: must be one of warn, reject and skip"
+        "onMissingSecret: must be one of warn, reject, skip and ignore"
     )]
     #[case::another_unknown_word(
         r#"{"secrets": [{"name": "a"}], "conflicts": true}"#,

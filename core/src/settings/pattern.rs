@@ -3,8 +3,10 @@
 //! Source: `CredentialProvider.matchImages` in `k8s.io/kubelet/config/v1`, its validation and `isImageAllowed` in
 //! Kubernetes' `pkg/credentialprovider/plugin`.
 
+use crate::glob;
 use crate::image::Image;
 use crate::location::Location;
+use crate::text::shown;
 
 /// A registry, perhaps with globs in the labels of its host, perhaps with the start of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +27,7 @@ impl ImagePattern {
             return Err(format!("is empty: {example}"));
         }
         if let Some((_, rest)) = text.split_once("://") {
-            return Err(format!("has a scheme, and images have none: write \"{rest}\""));
+            return Err(format!("has a scheme, and images have none: write \"{}\"", shown(rest)));
         }
         let location = Location::parse(text).map_err(|error| format!("{error}: {example}"))?;
         let (host, path) = (location.authority(), location.path());
@@ -46,6 +48,20 @@ impl ImagePattern {
         if path.contains(':') {
             return Err("has a tag, which is not matched with: leave it out".to_owned());
         }
+        if path.contains(|c: char| c.is_ascii_uppercase()) {
+            let (host, path) = text.split_at(text.find('/').unwrap_or(text.len()));
+            let right = format!("{host}{}", path.to_ascii_lowercase());
+            return Err(format!("has upper-case letters in its path, and images have none: write \"{right}\""));
+        }
+        if !can_be_a_registry(host) {
+            if !glob::is_literal(host) {
+                return Err(format!("matches no registry, as those have a dot or a port: {example}"));
+            }
+            let library = if path.is_empty() { "library/" } else { "" };
+            return Err(format!(
+                "matches no image, as those of Docker Hub are named docker.io: write \"docker.io/{library}{text}\""
+            ));
+        }
         Ok(Self { text: text.to_owned(), location })
     }
 
@@ -58,6 +74,14 @@ impl ImagePattern {
     pub fn matches(&self, image: &Image) -> bool {
         image.location().is_some_and(|image| self.location.holds(image))
     }
+}
+
+/// Whether an image's registry can look like this: the first part of an image's name is only taken for a registry where it
+/// has a dot, a colon or an upper-case letter, or is `localhost` (`splitDockerDomain` in github.com/distribution/reference).
+fn can_be_a_registry(host: &str) -> bool {
+    host.contains(['.', ':'])
+        || host.contains(|c: char| c.is_ascii_uppercase())
+        || glob::matches(host, "localhost") == Ok(true)
 }
 
 #[cfg(test)]
@@ -75,6 +99,10 @@ mod tests {
     #[case::no_fall_back_for_docker_hub("docker.com", "nginx", false)]
     #[case::a_port("registry.local:5000", "registry.local:5000/app", true)]
     #[case::a_port_that_is_missing("registry.local", "registry.local:5000/app", false)]
+    #[case::a_name_with_a_port("registry:5000", "registry:5000/app", true)]
+    #[case::localhost("localhost/acme", "localhost/acme/app", true)]
+    #[case::every_registry_of_one_label("*", "localhost/app", true)]
+    #[case::an_upper_case_registry("Registry", "Registry/app", true)]
     fn matches_as_the_kubelet_does(#[case] pattern: &str, #[case] image: &str, #[case] expected: bool) {
         assert_eq!(ImagePattern::parse(pattern).unwrap().matches(&Image::parse(image).unwrap()), expected);
     }
@@ -94,6 +122,27 @@ mod tests {
     #[case::the_old_name_of_docker_hub(
         "index.docker.io",
         "never matches, as images of Docker Hub are named docker.io: write \"docker.io\""
+    )]
+    #[case::an_image_of_docker_hub(
+        "acme/app",
+        "matches no image, as those of Docker Hub are named docker.io: write \"docker.io/acme/app\""
+    )]
+    #[case::an_official_image(
+        "nginx",
+        "matches no image, as those of Docker Hub are named docker.io: write \"docker.io/library/nginx\""
+    )]
+    #[case::an_official_image_with_its_path(
+        "library/nginx",
+        "matches no image, as those of Docker Hub are named docker.io: write \"docker.io/library/nginx\""
+    )]
+    #[case::a_glob_without_a_dot(
+        "ghcr*/acme",
+        "matches no registry, as those have a dot or a port: write a registry with a path, such as \"ghcr.io/acme\" or \
+         \"*.example.com:5000\""
+    )]
+    #[case::upper_case_in_the_path(
+        "ghcr.io/Acme",
+        "has upper-case letters in its path, and images have none: write \"ghcr.io/acme\""
     )]
     #[case::a_path_alone(
         "/acme",

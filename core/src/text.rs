@@ -1,0 +1,60 @@
+//! Text that somebody else wrote, made fit for a message or a line of a log.
+//!
+//! The names in an admission request have not been validated yet, and a Secret's `type` may be anything: a line break in one
+//! of them would start a line of its own in the log.
+
+use std::fmt;
+
+/// The most characters that are shown of one text. Names of Pods are shorter in practice.
+const LONGEST: usize = 100;
+
+/// Shows `text` in one line: without control characters, and cut where it is long.
+pub fn shown(text: &str) -> Shown<'_> {
+    Shown(text)
+}
+
+/// What [`shown`] gives: a text to be displayed.
+#[derive(Debug, Clone, Copy)]
+pub struct Shown<'a>(&'a str);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        use fmt::Write as _;
+        for (i, c) in self.0.chars().enumerate() {
+            if i == LONGEST {
+                return f.write_char('…');
+            }
+            f.write_char(if is_plain(c) { c } else { char::REPLACEMENT_CHARACTER })?;
+        }
+        Ok(())
+    }
+}
+
+/// Neither a control character nor one that breaks lines or turns the direction of writing.
+fn is_plain(c: char) -> bool {
+    !c.is_control() && !matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case::a_name_stays("web-7d4b9", "web-7d4b9")]
+    #[case::letters_of_any_script_stay("été 日本", "été 日本")]
+    #[case::a_line_break("web\nINFO granted", "web\u{fffd}INFO granted")]
+    #[case::an_escape_of_a_terminal("\u{1b}[31mweb", "\u{fffd}[31mweb")]
+    #[case::a_separator_of_lines("a\u{2028}b", "a\u{fffd}b")]
+    #[case::a_change_of_direction("a\u{202e}b", "a\u{fffd}b")]
+    fn control_characters_are_replaced(#[case] text: &str, #[case] expected: &str) {
+        assert_eq!(shown(text).to_string(), expected);
+    }
+
+    #[test]
+    fn a_long_text_is_cut_at_a_character() {
+        let of = |length| shown(&"é".repeat(length)).to_string();
+        assert_eq!(of(100), "é".repeat(100));
+        assert_eq!(of(101), format!("{}…", "é".repeat(100)));
+    }
+}
