@@ -98,7 +98,7 @@ fn a_secret_that_is_for_some_images_is_not_for_service_accounts() {
 
 #[rstest]
 #[case::warn("warn", "added its-own")]
-#[case::reject("reject", "denied")]
+#[case::reject("reject", "added its-own")]
 #[case::skip("skip", "untouched")]
 fn a_missing_secret_cannot_say_what_it_covers_and_so_is_wanted(#[case] on_missing: &str, #[case] expected: &str) {
     let settings =

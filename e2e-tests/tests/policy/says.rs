@@ -1,9 +1,10 @@
 //! The words: each warning, each rejection, the audit annotations and the log.
 
 use super::outcome::{cluster, evaluate, manifests, request, settings, warnings};
-use image_pull_secrets_e2e::{Cluster, Fault, Host, Metadata, ObjectRef, modules};
+use image_pull_secrets_e2e::{Cluster, Fault, Host, Manifests, Metadata, ObjectRef, modules};
 use rstest::rstest;
 use serde_json::json;
+use std::time::Duration;
 
 const POD: &str = "{apiVersion: v1, kind: Pod, metadata: {name: web, namespace: shop}, spec: {containers: [{name: web, image: nginx}]}}";
 
@@ -104,17 +105,104 @@ fn causes_and_backtraces_of_the_host_are_not_passed_on() {
     }
 }
 
-#[test]
-fn a_service_account_is_not_told_to_recreate_a_pod() {
+#[rstest]
+#[case::of_another_type(
+    "opaque",
+    "Secret shop/opaque is unusable: its type is \"Opaque\", not kubernetes.io/dockerconfigjson. Not referenced; replace \
+     it"
+)]
+#[case::missing(
+    "nope",
+    "Secret shop/nope does not exist. Not referenced; create it: the generator, or the account's next update, then adds \
+     the reference"
+)]
+fn a_service_account_is_not_told_to_recreate_a_pod(#[case] name: &str, #[case] expected: &str) {
     let account = request("{apiVersion: v1, kind: ServiceAccount, metadata: {name: default, namespace: shop}}");
-    let evaluation = evaluate(&settings("{secrets: [{name: opaque}]}"), &account, &cluster());
+    let settings = settings(&format!("{{secrets: [{{name: {name}}}], onMissingSecret: skip}}"));
+    assert_eq!(warnings(&evaluate(&settings, &account, &cluster())), [expected]);
+}
+
+#[rstest]
+#[case::missing("nope", "Secret shop/nope does not exist. Listed already; create it, or private images will not pull")]
+#[case::malformed(
+    "malformed",
+    "Secret shop/malformed is unusable: its entry \"ghcr.io\" has an \"auth\" that is not base64. Listed already; \
+     replace it"
+)]
+fn a_warning_says_that_the_pod_lists_the_secret_already(#[case] name: &str, #[case] expected: &str) {
+    let pod = format!(
+        "{{apiVersion: v1, kind: Pod, metadata: {{name: web, namespace: shop}},
+          spec: {{imagePullSecrets: [{{name: {name}}}], containers: [{{name: web, image: nginx}}]}}}}"
+    );
+    let settings =
+        settings(&format!("{{secrets: [{{name: {name}, matchCredentials: true}}], onMissingSecret: reject}}"));
+    assert_eq!(warnings(&evaluate(&settings, &request(&pod), &cluster())), [expected]);
+}
+
+#[test]
+fn a_warning_says_that_there_was_no_time_left() {
+    let slow = manifests().fail(ObjectRef::secret("shop", "usable"), Fault::Slow(Duration::from_millis(600)));
+    let settings = settings("{secrets: [{name: usable}, {name: usable-2}]}");
     assert_eq!(
-        warnings(&evaluation),
+        warnings(&evaluate(&settings, &request(POD), &Cluster::of(slow))),
         [
-            "Secret shop/opaque is unusable: its type is \"Opaque\", not kubernetes.io/dockerconfigjson. Not referenced; \
-             replace it"
+            "Secret shop/usable-2 was not checked: the API server is slow, and there was no time left to ask. Referenced \
+          anyway; see why it is slow, then try again"
         ]
     );
+}
+
+#[test]
+fn a_warning_says_what_an_ephemeral_container_lacks() {
+    let mut debugged = request(
+        "{apiVersion: v1, kind: Pod, metadata: {name: web, namespace: shop},
+          spec: {ephemeralContainers: [{name: debug, image: 'ghcr.io/acme/debug:1'}]}}",
+    );
+    debugged.operation = "UPDATE".to_owned();
+    debugged.sub_resource = Some("ephemeralcontainers".to_owned());
+    let evaluation = evaluate(&settings("{secrets: [{name: usable}]}"), &debugged, &cluster());
+    let expected = "The Pod does not list Secret shop/usable, so that the ephemeral container's image \
+                    ghcr.io/acme/debug:1 may not pull; a running Pod's list cannot change";
+    assert_eq!(warnings(&evaluation), [expected]);
+    let logged: Vec<_> = evaluation.logs.iter().map(|line| (line.level.as_str(), line.message.as_str())).collect();
+    assert_eq!(logged, [("warning", format!("Pod shop/web: {expected}").as_str())]);
+}
+
+#[rstest]
+#[case::in_the_name("we\nb", "shop", "Pod shop/we\u{fffd}b")]
+#[case::in_the_namespace("web", "sh\u{1b}op", "Secret sh\u{fffd}op/nope")]
+#[case::without_end(&"w".repeat(10_000), "shop", &format!("Pod shop/{}…", "w".repeat(100)))]
+fn names_from_the_request_are_cut_and_freed_of_control_characters(
+    #[case] name: &str,
+    #[case] namespace: &str,
+    #[case] expected: &str,
+) {
+    let mut pod = request(POD);
+    pod.namespace = Some(namespace.to_owned());
+    pod.object.as_mut().unwrap()["metadata"]["name"] = json!(name);
+    for on_missing in ["warn", "reject"] {
+        let settings = settings(&format!("{{secrets: [{{name: nope}}], onMissingSecret: {on_missing}}}"));
+        let evaluation = evaluate(&settings, &pod, &cluster());
+        let logged: Vec<_> = evaluation.logs.iter().map(|line| line.message.clone()).collect();
+        let said = [logged, warnings(&evaluation), vec![evaluation.response.message().to_owned()]].concat();
+        assert!(said.iter().any(|line| line.contains(expected)), "{said:?}");
+        assert!(!said.iter().any(|line| line.chars().any(char::is_control)), "{said:?}");
+        assert!(said.iter().all(|line| line.len() < 600), "{said:?}");
+    }
+}
+
+#[test]
+fn the_type_of_a_secret_is_cut_and_freed_of_control_characters() {
+    let mut secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "odd", "namespace": "shop"}});
+    secret["type"] = json!(format!("a\n{}", "b".repeat(10_000)));
+    let cluster = Cluster::of(Manifests::parse(&secret.to_string()).unwrap());
+    let evaluation = evaluate(&settings("{secrets: [{name: odd}]}"), &request(POD), &cluster);
+    let expected = format!(
+        "Secret shop/odd is unusable: its type is \"a\u{fffd}{}…\", not kubernetes.io/dockerconfigjson. Not referenced; \
+         replace it, then recreate the Pod",
+        "b".repeat(98)
+    );
+    assert_eq!(warnings(&evaluation), [expected]);
 }
 
 #[test]

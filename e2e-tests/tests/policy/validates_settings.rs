@@ -29,7 +29,7 @@ fn valid_settings_are_valid(#[case] settings: &str) {
     "extra: is no setting: known here are secrets, serviceAccounts, exclude, onMissingSecret and conflicts; \
      secrets[0].name: \"A\" is no name of a Secret: it has lower-case letters, digits, '-' and '.', as in \"my-registry\"; \
      secrets[1].matchImages[0]: \"https://ghcr.io\" has a scheme, and images have none: write \"ghcr.io\"; \
-     onMissingSecret: must be one of warn, reject and skip"
+     onMissingSecret: must be one of warn, reject, skip and ignore"
 )]
 fn faults_are_all_said_at_once(#[case] settings: &str, #[case] message: &str) {
     let answer = modules::policy().validate_settings(settings.as_bytes());
