@@ -1,6 +1,5 @@
 //! What is done, as data: the decision table from the point where everything is known.
 
-use crate::ephemeral::Lack;
 use crate::found::{Found, Unknown};
 use crate::request::{Kind, References};
 use crate::wanted::Want;
@@ -15,8 +14,8 @@ pub enum Decision<'a> {
     Untouched(Untouched),
     /// Accepted as it is, with a warning: something that the policy needs could not be read.
     Unreadable(Unreadable),
-    /// Accepted as it is, with a warning for each secret that an ephemeral container lacks.
-    Lacking(Vec<Lack>),
+    /// Accepted as it is, with a warning for each secret that is for an ephemeral container, and that the Pod lacks.
+    Lacking(Vec<String>),
     /// The wanted secrets were asked for, or need not be.
     Weighed {
         /// What follows from the answers.

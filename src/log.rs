@@ -26,7 +26,7 @@ pub fn lines(subject: Option<&Subject<'_>>, decision: &Decision<'_>) -> Lines {
         (Decision::Untouched(reason), _) => vec![debug(format!("accepted untouched, {reason}"))],
         (Decision::Unreadable(unreadable), _) => vec![warning(unreadable.to_string())],
         (Decision::Lacking(lacks), Some(subject)) => {
-            let lacks: Vec<_> = lacks.iter().map(|lack| words::ephemeral_warning(subject, lack)).collect();
+            let lacks: Vec<_> = lacks.iter().map(|secret| words::ephemeral_warning(subject, secret)).collect();
             vec![warning(lacks.join("; "))]
         }
         (Decision::Weighed { verdict, namespace_unknown, .. }, Some(subject)) => {

@@ -38,7 +38,7 @@ impl Answer {
                 Self { accepted: true, warnings: vec![unreadable.to_string()], ..Self::default() }
             }
             (Decision::Lacking(lacks), Some(subject)) => {
-                let warnings = lacks.iter().map(|lack| words::ephemeral_warning(subject, lack)).collect();
+                let warnings = lacks.iter().map(|secret| words::ephemeral_warning(subject, secret)).collect();
                 Self { accepted: true, warnings, ..Self::default() }
             }
             (Decision::Weighed { verdict, references, namespace_unknown }, Some(subject)) => {

@@ -3,7 +3,6 @@
 use crate::request::{Kind, References, Subject};
 use image_pull_secrets::image::Image;
 use image_pull_secrets::settings::{ConfiguredSecret, OnMissingSecret, Scope, Settings};
-use std::borrow::Cow;
 
 /// What an object wants.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -44,7 +43,7 @@ pub fn wanted<'s>(settings: &'s Settings, subject: &Subject<'_>, references: &Re
         }
         let if_it_covers = match &secret.scope {
             Scope::Everything => false,
-            scope => match scope.wants(images.get_or_insert_with(|| parsed(&subject.image_references()))) {
+            scope => match scope.wants(images.get_or_insert_with(|| Image::parse_all(&subject.image_references()))) {
                 Some(false) => continue,
                 Some(true) => false,
                 None => true,
@@ -54,9 +53,4 @@ pub fn wanted<'s>(settings: &'s Settings, subject: &Subject<'_>, references: &Re
     }
     wanted.images = images.unwrap_or_default();
     wanted
-}
-
-/// An image that is no reference fails in the kubelet before any credential is looked for.
-fn parsed(references: &[Cow<'_, str>]) -> Vec<Image> {
-    references.iter().filter_map(|reference| Image::parse(reference).ok()).collect()
 }

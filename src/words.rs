@@ -3,7 +3,6 @@
 //! The API server cuts a warning at 256 bytes, and asks for 120 (`k8s.io/api/admission/v1`).
 
 use crate::decision::{Cause, Reference, Trouble};
-use crate::ephemeral::Lack;
 use crate::found::Unknown;
 use crate::request::{Kind, Subject};
 use image_pull_secrets::text::shown;
@@ -30,11 +29,11 @@ pub fn warning(subject: &Subject<'_>, trouble: &Trouble) -> String {
     format!("{}. {done}; {remedy}", complaint(subject, trouble))
 }
 
-/// A warning that an ephemeral container lacks a secret.
-pub fn ephemeral_warning(subject: &Subject<'_>, lack: &Lack) -> String {
-    let (namespace, secret, image) = (shown(&subject.namespace), &lack.secret, shown(&lack.image));
+/// A warning that a Pod lacks a secret which is for an ephemeral container.
+pub fn ephemeral_warning(subject: &Subject<'_>, secret: &str) -> String {
+    let namespace = shown(&subject.namespace);
     format!(
-        "The Pod does not list Secret {namespace}/{secret}, so that the ephemeral container's image {image} may not pull; \
+        "The Pod does not list Secret {namespace}/{secret}, which is for an ephemeral container's image: it may not pull, and \
          a running Pod's list cannot change"
     )
 }

@@ -93,6 +93,10 @@ struct Entry {
 
 const DEFAULT_REGISTRY_KEY: &str = "index.docker.io";
 
+/// The most characters that are compared to match the globs of one config: thousands of globs, for a Pod of thirty
+/// registries. Who can write a Secret could otherwise have each admission of a Pod take seconds.
+const MOST_EFFORT: usize = 50_000_000;
+
 impl DockerConfig {
     /// Parses the value of `.dockerconfigjson`: entries below `auths`.
     ///
@@ -135,10 +139,18 @@ impl DockerConfig {
     }
 
     /// Whether the kubelet would use a credential of this config for any of `images`: what [`DockerConfig::covers`] says of
-    /// each, at a cost that grows with the entries and hardly with the images.
+    /// each, at a cost that grows with the entries and hardly with the images. Where the config has more globs than can be
+    /// matched in time, it counts as covering them.
     pub fn covers_any(&self, images: &Images<'_>) -> bool {
-        let held = |entry: &Entry| entry.location.as_ref().is_some_and(|key| images.locations.any_held_by(key));
-        self.entries.iter().any(|entry| held(entry) || images.any_on_default_registry && entry.is_default_registry())
+        let mut effort = 0_usize;
+        let mut held = |key: &Location| {
+            effort = effort.saturating_add(images.locations.effort(key));
+            effort > MOST_EFFORT || images.locations.any_held_by(key)
+        };
+        self.entries.iter().any(|entry| {
+            entry.location.as_ref().is_some_and(&mut held)
+                || images.any_on_default_registry && entry.is_default_registry()
+        })
     }
 
     /// The servers whose credentials the kubelet would try for `image`, in its order: the longer of two keys of one host
@@ -344,6 +356,17 @@ mod tests {
             DockerConfig::parse(br#"{"auths":{"docker.io/acme":{},"https://index.docker.io/v1/":{}}}"#).unwrap();
         assert_eq!(config.servers_for(&image("acme/app")), ["docker.io/acme"]);
         assert_eq!(config.servers_for(&image("nginx")), ["https://index.docker.io/v1/"]);
+    }
+
+    #[rstest]
+    #[case::as_many_as_anybody_has(1_000, false)]
+    #[case::more_than_can_be_matched_in_time(100_000, true)]
+    fn a_config_of_too_many_globs_counts_as_covering(#[case] globs: usize, #[case] expected: bool) {
+        let entries: serde_json::Map<_, _> =
+            (0..globs).map(|n| (format!("*.e*{n}.com"), serde_json::json!({}))).collect();
+        let config = DockerConfig::parse(serde_json::json!({"auths": entries}).to_string().as_bytes()).unwrap();
+        let images: Vec<_> = (0..30).map(|n| image(&format!("r{n}.example.com/app"))).collect();
+        assert_eq!(config.covers_any(&Images::new(&images)), expected);
     }
 
     #[rstest]

@@ -78,6 +78,12 @@ impl Image {
         Ok(Self { name, location })
     }
 
+    /// Those of a Pod's references that name an image. What names none fails in the kubelet before any credential is looked
+    /// for.
+    pub fn parse_all(references: &[impl AsRef<str>]) -> Vec<Self> {
+        references.iter().filter_map(|reference| Self::parse(reference.as_ref()).ok()).collect()
+    }
+
     /// The normalised name: `docker.io/library/nginx`.
     pub fn name(&self) -> &str {
         &self.name

@@ -88,6 +88,8 @@ impl Location {
 pub struct Locations<'a> {
     /// Sorted by authority.
     registries: Vec<Registry<'a>>,
+    /// How long all the authorities are together.
+    length: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,11 +107,12 @@ impl<'a> Locations<'a> {
         let mut authorities: Vec<_> = locations.iter().map(|location| location.authority()).collect();
         authorities.sort_unstable();
         authorities.dedup();
+        let length = authorities.iter().map(|authority| authority.len()).sum();
         let registry = |authority| {
             let labels = split_host_port(authority).0.split('.').count();
             Registry { authority, labels, paths: Vec::new() }
         };
-        let mut all = Self { registries: authorities.into_iter().map(registry).collect() };
+        let mut all = Self { registries: authorities.into_iter().map(registry).collect(), length };
         for location in locations {
             if let Some(at) = all.position(location.authority()) {
                 all.registries[at].paths.push(location.path());
@@ -121,6 +124,12 @@ impl<'a> Locations<'a> {
 
     fn position(&self, authority: &str) -> Option<usize> {
         self.registries.binary_search_by(|registry| registry.authority.cmp(authority)).ok()
+    }
+
+    /// How many characters are compared at most to match the globs of `pattern`.
+    pub fn effort(&self, pattern: &Location) -> usize {
+        let is_cheap = glob::is_literal(pattern.authority());
+        if is_cheap { 0 } else { self.length.saturating_mul(pattern.authority.len()) }
     }
 
     /// Whether `pattern` holds one of them, as by [`Location::holds`].

@@ -90,6 +90,28 @@ fn cases() -> Vec<Case> {
         Case { grown: true, ..case("Pod of 250 KB", pod(250_000), Verdict::Mutated, 0.35) },
         Case { grown: true, ..case("Pod of 2.5 MB", pod(2_500_000), Verdict::Mutated, 0.35) },
     ];
+    // Nobody's registries, so that each credential is looked up for each image.
+    let credentials_of = |registry: fn(usize) -> String, images: usize| Case {
+        settings: json!({"secrets": [{"name": "registry-credentials", "matchCredentials": true}]}),
+        secrets: vec![as_large_as_secrets_get(registry)],
+        pod: pod_with_images(images),
+        aim: None,
+        ..case("", pod(0), Verdict::Accepted, 0.0)
+    };
+    cases.extend([
+        Case {
+            name: "matchCredentials, 1 MiB of registries, 30 images".to_owned(),
+            ..credentials_of(|number| format!("registry-{number}.example.org/team"), 30)
+        },
+        Case {
+            name: "the same, 300 images".to_owned(),
+            ..credentials_of(|number| format!("registry-{number}.example.org/team"), 300)
+        },
+        Case {
+            name: "the same in globs, 30 images".to_owned(),
+            ..credentials_of(|number| format!("*.e*{number}.com"), 30)
+        },
+    ]);
     for count in [10, 100, 1_000] {
         let names: Vec<String> = (0..count).map(|number| format!("registry-credentials-{number}")).collect();
         cases.push(Case {
@@ -144,6 +166,31 @@ fn pod(bytes: usize) -> Value {
             "volumes": [{"name": "certificates", "secret": {"secretName": "certificates"}}],
         },
     })
+}
+
+/// A Secret of as many registries as an API server stores in one. No credential is shorter than these.
+fn as_large_as_secrets_get(registry: fn(usize) -> String) -> Value {
+    let mut config = r#"{"auths":{"#.to_owned();
+    for number in 0.. {
+        let entry = format!("{}\"{}\":{{}}", if number == 0 { "" } else { "," }, registry(number));
+        if config.len() + entry.len() + 2 > 1 << 20 {
+            break;
+        }
+        config.push_str(&entry);
+    }
+    config.push_str("}}");
+    json!({"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/dockerconfigjson",
+        "metadata": {"name": "registry-credentials", "namespace": "shop"},
+        "data": {".dockerconfigjson": STANDARD.encode(config)}})
+}
+
+/// A Pod of as many images, each of a registry of its own.
+fn pod_with_images(count: usize) -> Value {
+    let container =
+        |number| json!({"name": format!("c{number}"), "image": format!("r{number}.example.com/shop/web:1.4")});
+    let mut pod = pod(0);
+    pod["spec"]["containers"] = (0..count).map(container).collect();
+    pod
 }
 
 /// Medians of the policy and of the yardstick.

@@ -161,8 +161,8 @@ fn a_warning_says_what_an_ephemeral_container_lacks() {
     debugged.operation = "UPDATE".to_owned();
     debugged.sub_resource = Some("ephemeralcontainers".to_owned());
     let evaluation = evaluate(&settings("{secrets: [{name: usable}]}"), &debugged, &cluster());
-    let expected = "The Pod does not list Secret shop/usable, so that the ephemeral container's image \
-                    ghcr.io/acme/debug:1 may not pull; a running Pod's list cannot change";
+    let expected = "The Pod does not list Secret shop/usable, which is for an ephemeral container's image: it may not \
+                    pull, and a running Pod's list cannot change";
     assert_eq!(warnings(&evaluation), [expected]);
     let logged: Vec<_> = evaluation.logs.iter().map(|line| (line.level.as_str(), line.message.as_str())).collect();
     assert_eq!(logged, [("warning", format!("Pod shop/web: {expected}").as_str())]);
