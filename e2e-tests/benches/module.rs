@@ -109,6 +109,8 @@ fn cases() -> Vec<Case> {
         },
         Case {
             name: "the same in globs, 30 images".to_owned(),
+            // More than can be matched in time counts as covering.
+            verdict: Verdict::Mutated,
             ..credentials_of(|number| format!("*.e*{number}.com"), 30)
         },
     ]);
