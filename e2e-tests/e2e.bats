@@ -60,6 +60,10 @@ compare() {
   check leaves_a_pod_that_lists_it
 }
 
+@test "leaves a pod that lists a usable secret" {
+  check leaves_a_pod_that_lists_a_usable_secret
+}
+
 @test "leaves a mirror pod" {
   check leaves_a_mirror_pod
 }
@@ -84,8 +88,24 @@ compare() {
   check denies_without_the_secret
 }
 
+@test "denies a pod that lists a missing secret" {
+  check denies_a_pod_that_lists_a_missing_secret
+}
+
 @test "never denies a service account" {
   check never_denies_a_service_account
+}
+
+@test "leaves a missing secret out of a service account" {
+  check leaves_a_missing_secret_out_of_a_service_account
+}
+
+@test "adds the secret without a question" {
+  check adds_the_secret_without_a_question
+}
+
+@test "warns of an ephemeral container" {
+  check warns_of_an_ephemeral_container
 }
 
 @test "leaves a secret of another type out" {
@@ -98,6 +118,10 @@ compare() {
 
 @test "denies a malformed secret" {
   check denies_a_malformed_secret
+}
+
+@test "denies a pod that lists a malformed secret" {
+  check denies_a_pod_that_lists_a_malformed_secret
 }
 
 @test "adds a secret it may not read and warns" {

@@ -43,6 +43,9 @@ MATRIX = {
     "no policy, a cron job": {"policy": {"enabled": False}, "generator": {"mode": "cronjob"}},
     "pods are rejected": {"settings": {"onMissingSecret": "reject", "conflicts": "adopt"}},
     "pods are rejected in kube-system too": {"settings": {"onMissingSecret": "reject", "exclude": {"namespaces": ["kube-*"]}}},
+    "nothing is asked about": {"settings": {"onMissingSecret": "ignore"}},
+    "only namespaces are asked about": {
+        "settings": {"onMissingSecret": "ignore", "exclude": {"namespaces": [], "annotation": "example.com/exclude"}}},
     "only watching": {"policy": {"mode": "monitor"}},
     "names that look like numbers": {
         "settings": {"secrets": [{"name": "123", "source": {"namespace": "1234", "name": "1e3"}},
@@ -75,7 +78,8 @@ MATRIX = {
     },
     "patterns of every form": {"settings": {
         "secrets": [{"name": "a", "matchImages": [
-            "*.dkr.ecr.*.amazonaws.com", "[::1]:5000/x", "localhost:5000", "docker.io/acme/", "my_registry.local/a b"]}],
+            "*.dkr.ecr.*.amazonaws.com", "[::1]:5000/x", "localhost:5000", "docker.io/acme/", "my_registry.local/a b",
+            "localhost/acme", "registry:5000", "*", "Registry/acme"]}, {"name": "b", "matchImages": []}],
         "serviceAccounts": ["[a-z]*", "[^a-cx]?", "a\\*", "b[\\]*]"],
         "exclude": {"namespaces": ["*-system", "[[]", "]"]}}},
     "no admission policy": {"generator": {"admissionPolicy": {"enabled": False}}},

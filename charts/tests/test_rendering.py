@@ -93,6 +93,19 @@ class Policy(unittest.TestCase):
         for key in ["rules", "mutating", "backgroundAudit", "contextAwareResources"]:
             self.assertEqual(spec[key], metadata[key], key)
 
+    def test_the_api_server_never_waits_longer_than_the_policy_may_run(self):
+        """What the policy-server interrupts is denied under failurePolicy Ignore too, unless nobody waits for it any more."""
+        for values, expected in [
+            ({}, (5, 5)),
+            ({"policy": {"timeoutSeconds": 10}}, (10, 10)),
+            ({"policyServer": {"policyTimeoutSeconds": 5}}, (5, 5)),
+            ({"policyServer": {"policyTimeoutSeconds": 6}}, (5, None)),
+            ({"policy": {"timeoutSeconds": 2}, "policyServer": {"policyTimeoutSeconds": 3}}, (2, None)),
+        ]:
+            with self.subTest(values):
+                spec = find(render(values), "ClusterAdmissionPolicy")["spec"]
+                self.assertEqual((spec["timeoutSeconds"], spec.get("timeoutEvalSeconds")), expected)
+
     def test_namespaces_are_selected_by_expressions_and_excluded_by_whole_names(self):
         team = {"key": "team", "operator": "In", "values": ["a", "b"]}
 
@@ -144,6 +157,14 @@ class Rights(unittest.TestCase):
         self.assertIsNone(rule(render({}), self.POLICY, "namespaces", "get"))
         excluding = render({"settings": {"exclude": {"annotation": "example.com/exclude"}}})
         self.assertIsNotNone(rule(excluding, self.POLICY, "namespaces", "get"))
+
+    def test_where_missing_secrets_are_ignored_no_secret_is_readable(self):
+        documents = render(MATRIX["nothing is asked about"])
+        self.assertNotIn(self.POLICY, [d["metadata"]["name"] for d in documents if d["kind"].startswith("ClusterRole")])
+        documents = render(MATRIX["only namespaces are asked about"])
+        self.assertEqual(rules(documents, self.POLICY), [{"apiGroups": [""], "resources": ["namespaces"], "verbs": ["get"]}])
+        spec = find(documents, "ClusterAdmissionPolicy")["spec"]
+        self.assertEqual(spec["contextAwareResources"], [{"apiVersion": "v1", "kind": "Namespace"}])
 
     def test_the_policy_server_is_granted_get_and_nothing_else(self):
         for r in rules(render(MATRIX["namespaces are selected and excluded"]), self.POLICY):
@@ -378,6 +399,13 @@ class Refusals(unittest.TestCase):
         "a glob in a path": ({"settings": {"secrets": [{"name": "a", "matchImages": ["r.io/*"]}]}}, "/matchImages/0"),
         "Docker Hub by the name that never matches": (
             {"settings": {"secrets": [{"name": "a", "matchImages": ["index.docker.io/acme"]}]}}, "/matchImages/0"),
+        "an image of Docker Hub without docker.io": (
+            {"settings": {"secrets": [{"name": "a", "matchImages": ["acme/app"]}]}}, "/matchImages/0"),
+        "an official image": ({"settings": {"secrets": [{"name": "a", "matchImages": ["nginx"]}]}}, "/matchImages/0"),
+        "upper case in a path": ({"settings": {"secrets": [{"name": "a", "matchImages": ["r.io/Acme"]}]}}, "/matchImages/0"),
+        "credentials to read where nothing is asked": (
+            {"settings": {"secrets": [{"name": "a", "matchCredentials": True}], "onMissingSecret": "ignore"}},
+            "settings.secrets[0].matchCredentials: reads the Secret"),
         "a port that is a pattern": ({"settings": {"secrets": [{"name": "a", "matchImages": ["*.io:*"]}]}}, "/matchImages/0"),
         "an open class in matchImages": ({"settings": {"secrets": [{"name": "a", "matchImages": ["[.io"]}]}}, "/matchImages/0"),
         "a class in matchImages": ({"settings": {"secrets": [{"name": "a", "matchImages": ["x.[ab]"]}]}}, "/matchImages/0"),

@@ -31,6 +31,11 @@
 {{ .Values.policy.failurePolicy | default (ternary "Fail" "Ignore" (eq (.Values.settings.onMissingSecret | default "warn") "reject")) }}
 {{- end }}
 
+{{/* Whether the policy asks about Secrets; empty where it does not. */}}
+{{- define "ips.readsSecrets" -}}
+{{- if ne (.Values.settings.onMissingSecret | default "warn") "ignore" }}true{{ end }}
+{{- end }}
+
 {{- define "ips.labels" -}}
 helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
@@ -299,6 +304,9 @@ securityContext:
 {{- fail (printf "settings.secrets[%d].name: %q is configured already" $i .name) }}
 {{- end }}
 {{- $names = append $names .name }}
+{{- if and .matchCredentials (not (include "ips.readsSecrets" $)) }}
+{{- fail (printf "settings.secrets[%d].matchCredentials: reads the Secret, which onMissingSecret: ignore never does: use matchImages" $i) }}
+{{- end }}
 {{- end }}
 {{- $sources := dict }}
 {{- range .Values.settings.secrets }}

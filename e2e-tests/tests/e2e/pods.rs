@@ -157,14 +157,77 @@ async fn the_secrets_of_its_service_account_come_first_and_stay() {
     assert_eq!(created.listed(), ["zeta", "alpha", "creds"]);
 }
 
+#[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pod_that_names_the_secret_is_left_as_it_is_without_a_question() {
-    let stage = Stage::new(settings("reject")).await;
+async fn a_pod_that_names_the_secret_is_left_as_it_is_without_a_question(
+    #[values("warn", "skip", "ignore")] on_missing: &str,
+) {
+    let stage = Stage::new(settings(on_missing)).await;
     let secrets = json!([{"name": "zeta"}, {"name": "creds"}, {"name": "alpha"}]);
     let created = stage.create_pod(pod_with("web", json!({"spec": {"imagePullSecrets": secrets}}))).await.ok();
     assert_eq!(created.listed(), ["zeta", "creds", "alpha"]);
     let asked = &stage.asked()[0];
     assert_eq!((asked.verdict, asked.host_calls), (Verdict::Accepted, 0));
+}
+
+/// The order of a real cluster: the policy is there before the namespace, so that its Pods arrive with the secret listed.
+#[tokio::test(flavor = "multi_thread")]
+async fn under_reject_a_pod_that_inherits_the_secret_is_denied_until_it_works() {
+    let stage = Stage::new(settings("reject")).await;
+    let namespace = format!("/api/v1/namespaces/{}", stage.create_namespace("new").await);
+    let account = stage.get(&format!("{namespace}/serviceaccounts/default")).await.ok();
+    assert_eq!(account.listed(), ["creds"], "what its Pods inherit");
+    let pods = format!("{namespace}/pods");
+    let create = || stage.post(&pods, pod("web"));
+
+    let refused = create().await;
+    assert!(refused.status >= 400 && refused.message().contains("Missing in namespace"), "{refused:?}");
+
+    let secrets = format!("{namespace}/secrets");
+    let secret = |config: &str| {
+        json!({"metadata": {"name": "creds"}, "type": "kubernetes.io/dockerconfigjson",
+               "stringData": {".dockerconfigjson": config}})
+    };
+    stage.post(&secrets, secret(r#"{"auths":{"ghcr.io":{"auth":"hunter2!"}}}"#)).await.ok();
+    let refused = create().await;
+    assert!(refused.status >= 400 && refused.message().contains("creds is unusable"), "{refused:?}");
+
+    stage.delete(&format!("{secrets}/creds")).await.ok();
+    stage.post(&secrets, secret(r#"{"auths":{"ghcr.io":{"auth":"YTpi"}}}"#)).await.ok();
+    // The host gives what it read for a few seconds more.
+    eventually("the Pod is admitted", || async { create().await.status == 201 }).await;
+    let created = stage.get(&format!("{pods}/web")).await.ok();
+    assert_eq!(created.listed(), ["creds"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn somebody_who_debugs_a_pod_is_told_of_the_secret_that_it_lacks() {
+    let mut stage = Stage::empty(settings("reject")).await;
+    stage.create_secret("creds").await;
+    stage.create_pod(pod("old")).await.ok();
+    stage.register(Registration::default()).await;
+    stage.create_pod(pod("new")).await.ok();
+    let debug = |name: &str, image: &str| {
+        let debugger = json!({"spec": {"ephemeralContainers": [{"name": "debug", "image": image}]}});
+        let path = format!("{}/{name}/ephemeralcontainers", stage.pods());
+        let stage = &stage;
+        async move { stage.send("PATCH", &path, "application/strategic-merge-patch+json", debugger).await.ok() }
+    };
+
+    let told = debug("old", "ghcr.io/acme/debug:1").await;
+    let expected = format!(
+        "The Pod does not list Secret {}/creds, which is for an ephemeral container's image: it may not pull, and a running \
+         Pod's list cannot change",
+        stage.namespace
+    );
+    assert_eq!(told.warnings, [expected]);
+    assert_eq!(told.listed(), [""; 0]);
+    assert_eq!(told.body["spec"]["ephemeralContainers"][0]["name"], "debug");
+    let silent = debug("new", "ghcr.io/acme/debug:1").await;
+    assert_eq!((silent.listed(), silent.warnings.len()), (vec!["creds"], 0), "it lists the secret");
+    let asked: Vec<_> = stage.asked().into_iter().map(|asked| (asked.operation, asked.sub_resource)).collect();
+    let of_ephemeral = asked.iter().filter(|asked| **asked == ("UPDATE".into(), Some("ephemeralcontainers".into())));
+    assert_eq!(of_ephemeral.count(), 2, "{asked:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

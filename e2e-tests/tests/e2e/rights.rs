@@ -91,6 +91,19 @@ async fn a_right_that_is_missing_denies_where_missing_secrets_are_rejected() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_policy_that_ignores_missing_secrets_needs_no_right_at_all() {
+    let settings = json!({"secrets": [{"name": "creds"}], "serviceAccounts": ["*"], "onMissingSecret": "ignore"});
+    let mut stage = Stage::empty(settings).await;
+    stage.rights(&["another"]);
+    stage.register(Registration::default()).await;
+    let created = stage.create_pod(pod("web")).await.ok();
+    assert_eq!((created.listed(), created.warnings.len()), (vec!["creds"], 0));
+    let account = stage.post(&stage.accounts(), json!({"metadata": {"name": "builder"}})).await.ok();
+    assert_eq!((account.listed(), account.warnings.len()), (vec!["creds"], 0));
+    assert!(stage.asked().iter().all(|asked| asked.host_calls == 0), "{:?}", stage.asked());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_webhook_that_cannot_reach_the_api_server_adds_the_reference_and_says_so() {
     let mut stage = Stage::empty(json!({"secrets": [{"name": "creds"}]})).await;
     // Port 1 is nobody's.

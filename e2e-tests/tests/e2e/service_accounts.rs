@@ -17,6 +17,24 @@ async fn a_new_one_refers_to_the_secret_and_a_missing_secret_denies_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn under_skip_one_refers_to_the_secret_only_once_it_is_there() {
+    let stage =
+        Stage::new(json!({"secrets": [{"name": "creds"}], "serviceAccounts": ["*"], "onMissingSecret": "skip"})).await;
+    let created = stage.post(&stage.accounts(), json!({"metadata": {"name": "builder"}})).await.ok();
+    assert_eq!(created.listed(), [""; 0]);
+    let expected = format!(
+        "Secret {}/creds does not exist. Not referenced; create it: the generator, or the account's next update, then adds \
+         the reference",
+        stage.namespace
+    );
+    assert_eq!(created.warnings, [expected]);
+    stage.create_secret("creds").await;
+    let path = format!("{}/builder", stage.accounts());
+    let labelled = stage.merge(&path, json!({"metadata": {"labels": {"a": "b"}}})).await.ok();
+    assert_eq!((labelled.listed(), labelled.warnings.len()), (vec!["creds"], 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_update_brings_the_reference_and_keeps_what_others_have_there() {
     let mut stage = Stage::empty(json!({"secrets": [{"name": "creds"}]})).await;
     stage.create_secret("creds").await;

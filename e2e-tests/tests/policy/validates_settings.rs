@@ -2,6 +2,7 @@
 
 use image_pull_secrets_e2e::modules;
 use rstest::rstest;
+use serde_json::{Map, Value, json};
 
 #[rstest]
 #[case::the_least(r#"{"secrets":[{"name":"a"}]}"#)]
@@ -11,6 +12,7 @@ use rstest::rstest;
         "serviceAccounts":["*"],"exclude":{"namespaces":["kube-*"],"annotation":"example.com/exclude"},
         "onMissingSecret":"skip","conflicts":"adopt"}"#
 )]
+#[case::nothing_is_asked(r#"{"secrets":[{"name":"a","matchImages":["ghcr.io"]}],"onMissingSecret":"ignore"}"#)]
 fn valid_settings_are_valid(#[case] settings: &str) {
     let answer = modules::policy().validate_settings(settings.as_bytes());
     assert_eq!((answer.valid, answer.message), (true, None));
@@ -34,6 +36,32 @@ fn valid_settings_are_valid(#[case] settings: &str) {
 fn faults_are_all_said_at_once(#[case] settings: &str, #[case] message: &str) {
     let answer = modules::policy().validate_settings(settings.as_bytes());
     assert_eq!((answer.valid, answer.message.as_deref()), (false, Some(message)));
+}
+
+/// Rancher's form gives every question its default as soon as it is shown, `null` included, and a new row of a list all the
+/// defaults of its questions.
+#[test]
+fn what_ranchers_form_makes_of_one_row_is_valid() {
+    let text = std::fs::read_to_string(modules::root().join("questions-ui.yml")).unwrap();
+    let form: Value = yaml_serde::from_str(&text).unwrap();
+    let mut settings = json!({});
+    let questions = form["questions"].as_array().unwrap();
+    for question in questions.iter().chain(questions.iter().flat_map(|q| q["subquestions"].as_array()).flatten()) {
+        let path = format!("/{}", question["variable"].as_str().unwrap().replace('.', "/"));
+        let (parent, name) = path.rsplit_once('/').unwrap();
+        settings.pointer_mut(parent).unwrap()[name] = question["default"].clone();
+    }
+    let of_secrets = questions.iter().find(|question| question["variable"] == "secrets").unwrap();
+    let row = of_secrets["sequence_questions"].as_array().unwrap().iter();
+    let mut row: Map<_, _> =
+        row.map(|question| (question["variable"].as_str().unwrap().to_owned(), question["default"].clone())).collect();
+    row["name"] = json!("registry-credentials");
+    settings["secrets"] = json!([row]);
+    assert_eq!(settings["secrets"][0]["matchImages"], json!([]), "{settings}");
+    assert_eq!(settings["description"], Value::Null, "{settings}");
+
+    let answer = modules::policy().validate_settings(settings.to_string().as_bytes());
+    assert_eq!((answer.valid, answer.message), (true, None), "{settings}");
 }
 
 #[test]
