@@ -2,7 +2,7 @@
 #![no_main]
 
 use image_pull_secrets::docker_config::DockerConfig;
-use image_pull_secrets::image::Image;
+use image_pull_secrets::image::{Image, Images};
 use libfuzzer_sys::fuzz_target;
 use serde_json::json;
 
@@ -20,6 +20,8 @@ fuzz_target!(|document: &[u8]| {
     for config in [DockerConfig::parse(document), DockerConfig::parse_legacy(document)].into_iter().flatten() {
         for image in &images {
             assert_eq!(config.covers(image), !config.servers_for(image).is_empty());
+            let alone = [image.clone()];
+            assert_eq!(config.covers(image), config.covers_any(&Images::new(&alone)));
         }
     }
     let Ok(secret) = std::str::from_utf8(document) else { return };
