@@ -15,6 +15,7 @@ async fn events_say(stage: &Stage, namespace: &str, text: &str) -> bool {
 /// The policy adds the reference to the Pod, or the Pod has it from its ServiceAccount.
 #[rstest]
 #[case::which_lists_nothing(json!([]))]
+#[case::which_inherits_the_reference(json!(["default"]))]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_is_denied_while_the_secret_is_missing_and_pulls_once_it_is_there(#[case] service_accounts: Value) {
     let settings = json!({"onMissingSecret": "reject", "serviceAccounts": service_accounts});
