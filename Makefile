@@ -15,6 +15,12 @@ BATS_HINT  = bats is not installed: apt-get install bats jq, or see https://bats
 WORKSPACE_FILES := Cargo.toml Cargo.lock scripts/build-module.sh
 sources_of = $(shell find $(1) -name '*.rs' -o -name Cargo.toml)
 
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+# The embedded host for `make run`: with an engine that compiles in a minute, and nothing else that the command does not need.
+RUN    := $(TARGET)/run/image-pull-secrets-e2e
+# The embedded host as `cargo test` leaves it, with the engine of policy-server.
+HOST   := $(TARGET)/debug/image-pull-secrets-e2e
+
 # Tests and benchmarks find the modules by these names.
 export POLICY_WASM    := $(CURDIR)/policy.wasm
 export YARDSTICK_WASM := $(CURDIR)/yardstick.wasm
@@ -28,12 +34,18 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / { printf "  %-22s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
-run: policy.wasm ## Show what the policy does with examples/ (MANIFEST=… SETTINGS=… CLUSTER=… ARGS='--output json')
-	@cargo run --quiet --locked -p image-pull-secrets-e2e -- run --module policy.wasm --metadata metadata.yml \
-		--settings $(SETTINGS) --cluster $(CLUSTER) $(ARGS) $(MANIFEST)
+run: policy.wasm $(RUN) ## Show what the policy does with examples/ (MANIFEST=… SETTINGS=… CLUSTER=… ARGS='--output json')
+	@$(RUN) run --module policy.wasm --metadata metadata.yml --settings $(SETTINGS) --cluster $(CLUSTER) $(ARGS) $(MANIFEST)
+
+# cargo's progress is for terminals.
+$(RUN): Cargo.toml Cargo.lock $(call sources_of,e2e-tests/src) e2e-tests/Cargo.toml
+	@echo "Compiling the embedded host that runs the module: about a minute the first time" >&2
+	@cargo build $$([ -t 2 ] || echo --quiet) --locked -p image-pull-secrets-e2e --no-default-features
+	@mkdir -p $(@D)
+	@cp $(HOST) $@
 
 .PHONY: test
-test: lint policy.wasm yardstick.wasm probe.wasm ## Format check, lints, unit tests and the module's end-to-end tests
+test: lint policy.wasm probe.wasm ## Format check, lints, unit tests and the module's end-to-end tests
 	cargo test --locked --workspace
 
 .PHONY: lint
@@ -52,21 +64,19 @@ deny: ## Check licenses, bans and sources of every dependency (advisories too: m
 bench: policy.wasm yardstick.wasm ## Measure the module against the plain SDK way, in one run
 	cargo bench --locked -p image-pull-secrets-e2e --bench module
 
-CLUSTER_TESTS = --locked -p image-pull-secrets-e2e -p image-pull-secrets-generator \
-	--features image-pull-secrets-e2e/cluster,image-pull-secrets-generator/cluster
+# Whatever is built natively is built for the tests of the whole workspace: with other packages or features cargo would
+# compile dependencies anew.
+CLUSTER_TESTS = cargo test --locked --workspace --test differential --test e2e --test cluster
 
 .PHONY: e2e
 e2e: policy.wasm ## Prove it on a real API server, and core/ against the kubelet's code (needs Go; see docs/testing.md)
 	@e2e-tests/cluster/build.sh
 	@# -trimpath, as the programs are built: Kubernetes is compiled once.
 	cd e2e-tests/cluster && GOTOOLCHAIN=local $${GO:-go} test -trimpath -count=1 ./oracle ./cluster/registry ./smoke
-	cargo clippy $(CLUSTER_TESTS) --all-targets -- -D warnings
-	cargo test $(CLUSTER_TESTS) --no-run
+	$(CLUSTER_TESTS) --no-run
 	@# Most of a test is waiting for the API server, so that more run at a time than there are processors.
-	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-6} cargo run --quiet --locked -p image-pull-secrets-e2e --features cluster -- \
-		with-cluster --nodes 2 --logs target/e2e-logs -- \
-		cargo test $(CLUSTER_TESTS) --no-fail-fast --test differential --test e2e --test cluster \
-		$(if $(KUBECONFIG_E2E),-- --skip pull::)
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-6} $(HOST) with-cluster --nodes 2 --logs target/e2e-logs -- \
+		$(CLUSTER_TESTS) --no-fail-fast $(if $(KUBECONFIG_E2E),-- --skip pull::)
 
 .PHONY: e2e-kwctl
 e2e-kwctl: policy.wasm ## Run e2e-tests/e2e.bats with kwctl
@@ -80,10 +90,8 @@ e2e-policy-server: ## Kubewarden's own policy-server on a real API server: it an
 	@command -v policy-server >/dev/null || { echo "$(POLICY_SERVER_HINT)"; exit 1; }
 	$(MAKE) annotated-policy.wasm
 	@e2e-tests/cluster/build.sh cluster
-	cargo build $(CLUSTER_TESTS)
-	cargo run --quiet --locked -p image-pull-secrets-e2e --features cluster -- \
-		with-cluster --nodes 2 --logs target/e2e-logs -- \
-		cargo test $(CLUSTER_TESTS) --test e2e -- --ignored policy_server
+	$(CLUSTER_TESTS) --no-run
+	$(HOST) with-cluster --nodes 2 --logs target/e2e-logs -- cargo test --locked --workspace --test e2e -- --ignored policy_server
 
 policy.wasm: $(WORKSPACE_FILES) $(call sources_of,src core) ## Build the policy's module (wasm32-wasip1)
 	@scripts/build-module.sh image-pull-secrets-policy $@
@@ -102,23 +110,24 @@ annotated-%.wasm: %.wasm metadata.yml README.md
 .PHONY: bench-generator
 bench-generator: ## Measure the generator on the real API server, beside a plain loop (BENCH_NAMESPACES=100,1000)
 	@e2e-tests/cluster/build.sh cluster
-	cargo run --quiet --locked -p image-pull-secrets-e2e --features cluster -- with-cluster --logs target/e2e-logs -- \
-		cargo bench --locked -p image-pull-secrets-generator --features cluster --bench namespaces
+	$(CLUSTER_TESTS) --no-run
+	$(HOST) with-cluster --logs target/e2e-logs -- \
+		cargo bench --locked -p image-pull-secrets-generator --bench namespaces
 
 .PHONY: bench-admission
 bench-admission: policy.wasm yardstick.wasm ## Measure what admission costs on the real API server (needs Go; BENCH_SECONDS=3: docs/benchmarks.md)
 	@e2e-tests/cluster/build.sh cluster
 	@# The benchmark takes policy-server where there is one.
 	@if command -v policy-server >/dev/null; then $(MAKE) annotated-policy.wasm annotated-yardstick.wasm; fi
-	cargo run --quiet --locked -p image-pull-secrets-e2e --features cluster -- with-cluster --logs target/e2e-logs -- \
-		cargo bench --locked -p image-pull-secrets-e2e --features cluster --bench admission
+	$(CLUSTER_TESTS) --no-run
+	$(HOST) with-cluster --logs target/e2e-logs -- cargo bench --locked -p image-pull-secrets-e2e --bench admission
 
 .PHONY: bench-pull
 bench-pull: policy.wasm ## Measure how long a new namespace waits for its image (needs Go; BENCH_NAMESPACES=50: docs/benchmarks.md)
 	@e2e-tests/cluster/build.sh cluster
 	@if command -v policy-server >/dev/null; then $(MAKE) annotated-policy.wasm; fi
 	cargo build --locked --profile bench -p image-pull-secrets-generator
-	cargo run --quiet --locked -p image-pull-secrets-e2e --features cluster -- with-cluster --nodes 1 --logs target/e2e-logs -- \
-		cargo bench --locked -p image-pull-secrets-e2e --features cluster --bench pull
+	$(CLUSTER_TESTS) --no-run
+	$(HOST) with-cluster --nodes 1 --logs target/e2e-logs -- cargo bench --locked -p image-pull-secrets-e2e --bench pull
 
 include charts/charts.mk

@@ -17,7 +17,7 @@ chart-lint: $(HELM) $(PYTHON) ## Check chart, kustomization, versions, workflows
 
 .PHONY: chart-e2e
 chart-e2e: $(HELM) $(PYTHON) e2e-tests/cluster/bin/cluster ## Install, upgrade and uninstall the chart on a real API server, with the generator at work
-	cargo build --locked -p image-pull-secrets-generator
+	$(CLUSTER_TESTS) --no-run
 	$(PYTHON) -m unittest discover --start-directory charts/tests --pattern 'cluster_*.py' --verbose
 	$(PYTHON) scripts/check-docs --cluster
 

@@ -21,6 +21,9 @@ debian_packages=(rustc-web rust-web-src lld wasi-libc libclang-rt-14-dev-wasm32)
 
 say() { echo "build-module: $*" >&2; }
 
+# cargo's progress is for terminals.
+quiet=$([ -t 2 ] || echo --quiet)
+
 # The source path of a crate ends up in its panic messages: without this the module would differ from machine to machine.
 # The linker leaves five bytes for every address and index; compressed they are a tenth of the module.
 flags="-C link-arg=--compress-relocations --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}/registry/src=crates --remap-path-prefix=$PWD=."
@@ -50,15 +53,17 @@ debian_installs_toolchain() {
 }
 
 build_with_rustup() {
-    RUSTFLAGS="$flags" cargo build --profile wasm --locked --target "$target" --target-dir "$target_dir" -p "$package"
+    say "compiling $package for $target: about half a minute the first time"
+    RUSTFLAGS="$flags" cargo build $quiet --profile wasm --locked --target "$target" --target-dir "$target_dir" -p "$package"
 }
 
 build_with_debian() {
     # A directory of its own: two compilers share no artifacts, and std takes minutes to compile once more.
     target_dir=$target_dir/debian
+    say "compiling $package for $target, with the standard library: about four minutes the first time"
     RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 CARGO_TARGET_WASM32_WASIP1_LINKER=wasm-ld \
         RUSTFLAGS="$flags -L /usr/lib/wasm32-wasi" \
-        cargo build --profile wasm --locked --target "$target" --target-dir "$target_dir" -p "$package" -Zbuild-std=std,panic_abort
+        cargo build $quiet --profile wasm --locked --target "$target" --target-dir "$target_dir" -p "$package" -Zbuild-std=std,panic_abort
 }
 
 if [ "$choice" != debian ] && { target_installed || rustup_installs_target; }; then

@@ -6,7 +6,6 @@
 use image_pull_secrets::docker_config::DockerConfig;
 use image_pull_secrets::json;
 use image_pull_secrets::secret::{self, Unusable};
-use kubewarden_policy_sdk::wapc_guest;
 use serde::Serialize;
 use std::borrow::Cow;
 use std::fmt;

@@ -19,10 +19,9 @@ use ephemeral::Suspects;
 use found::{Host, Unknown};
 use image_pull_secrets::image::Images;
 use image_pull_secrets::settings::{OnMissingSecret, Settings};
-use kubewarden_policy_sdk::settings::SettingsValidationResponse;
-use kubewarden_policy_sdk::wapc_guest;
 use request::{Kind, References, Request, Subject};
 use response::Answer;
+use serde::Serialize;
 
 /// Registers the policy's operations; the host calls it when it starts an instance.
 #[unsafe(no_mangle)]
@@ -35,6 +34,13 @@ pub extern "C" fn wapc_init() {
 
 /// The SDK's `protocol_version_guest`, without the 7 KB that it brings along.
 const PROTOCOL_VERSION: &[u8] = br#""v1""#;
+
+/// The answer about settings, as the SDK's type of the same name has it.
+#[derive(Serialize)]
+struct SettingsValidationResponse {
+    valid: bool,
+    message: Option<String>,
+}
 
 /// Answers an admission request: `{"settings": …, "request": …}` in, a `ValidationResponse` out, both JSON.
 ///
@@ -155,11 +161,24 @@ fn is_excluded_by_namespace(settings: &Settings, subject: &Subject<'_>, host: &H
 
 #[cfg(test)]
 mod tests {
+    use kubewarden_policy_sdk::settings::SettingsValidationResponse as SdkSettingsValidationResponse;
+    use rstest::rstest;
+
     use super::*;
 
     #[test]
     fn the_protocol_version_is_the_sdks() {
         let theirs = kubewarden_policy_sdk::protocol_version_guest(b"").unwrap();
         assert_eq!(PROTOCOL_VERSION, theirs);
+    }
+
+    #[rstest]
+    #[case::valid(br#"{"secrets":[{"name":"a"}]}"#)]
+    #[case::not_valid(b"{}")]
+    fn the_answer_about_settings_is_the_sdks(#[case] settings: &[u8]) {
+        let ours = validate_settings(settings);
+        let theirs: SdkSettingsValidationResponse = serde_json::from_slice(&ours).unwrap();
+        assert_eq!(theirs.valid, theirs.message.is_none());
+        assert_eq!(String::from_utf8(ours).unwrap(), serde_json::to_string(&theirs).unwrap());
     }
 }

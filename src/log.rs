@@ -3,7 +3,6 @@
 use crate::decision::Decision;
 use crate::request::Subject;
 use crate::words;
-use kubewarden_policy_sdk::wapc_guest;
 use serde::Serialize;
 
 /// An event as the host's `tracing/log` takes it (`PolicyLogEntry` of Kubewarden's policy-evaluator).

@@ -39,6 +39,8 @@ fn main() {
     let policy = Host::load(&policy_module, modules::metadata()).expect("the policy's module loads");
     let yardstick = Host::load(&yardstick_module, modules::metadata()).expect("the yardstick loads");
 
+    assert_the_yardstick_appends_one_entry(&yardstick);
+
     println!("| case | start | yardstick | ratio | validate | of it host | yardstick | ratio | aim | ×10 costs |");
     println!("|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|");
     let mut before = None;
@@ -61,6 +63,18 @@ fn main() {
         before = Some(ours.validate);
     }
     println!("\nModules: policy {} bytes, yardstick {} bytes.", policy_module.len(), yardstick_module.len());
+}
+
+/// What is measured beside the policy does the same edit.
+fn assert_the_yardstick_appends_one_entry(yardstick: &Host) {
+    let mut object = pod(0);
+    object["spec"]["imagePullSecrets"] = json!([{"name": "own"}]);
+    let request = AdmissionRequest::create(object, 0).expect("the Pod is a manifest");
+    let evaluation = yardstick.evaluate(&json!({}), &request, &Cluster::Absent);
+    assert_eq!(
+        json!(evaluation.response.operations()),
+        json!([{"op": "add", "path": "/spec/imagePullSecrets/1", "value": {"name": "registry-credentials"}}])
+    );
 }
 
 fn cases() -> Vec<Case> {

@@ -8,9 +8,9 @@ pub mod session;
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use kube::core::DynamicObject;
 use serde::{Deserialize, Serialize};
 
+use crate::object::Object;
 use manifests::Manifests;
 use session::{Recording, Session};
 
@@ -76,7 +76,7 @@ impl Cluster {
     }
 }
 
-fn masked(mut object: DynamicObject, request: &KubernetesGetResource) -> anyhow::Result<Vec<u8>> {
+fn masked(mut object: Object, request: &KubernetesGetResource) -> anyhow::Result<Vec<u8>> {
     if let Some(masks) = &request.field_masks {
         field_mask::prune(&mut object.data, masks);
     }

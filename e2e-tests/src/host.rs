@@ -1,32 +1,23 @@
-//! The engine: a module compiled once, its imports linked once, an instance of its own for each call.
+//! One policy: a module loaded once, and an instance of its own for each call.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
-    thread,
     time::{Duration, Instant},
 };
 
-use kubewarden_policy_sdk::{response::ValidationResponse, settings::SettingsValidationResponse};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use thiserror::Error;
 use wapc::WapcHost;
-use wasmtime_provider::{
-    EpochDeadlines, WasmtimeEngineProviderBuilder, WasmtimeEngineProviderPre,
-    wasmtime::{self, Config, Engine, Module},
-};
 
 use crate::{
     capabilities::{Capabilities, HostCall, LogEntry, Transcript},
     cluster::Cluster,
+    engine::{Engine, LoadError, Module},
     metadata::Metadata,
     request::AdmissionRequest,
-    response::AdmissionResponse,
+    response::{AdmissionResponse, SettingsValidationResponse, ValidationResponse},
 };
-
-/// How often running guests are asked to look at their deadline. The real host ticks once a second, so that its 2 s are
-/// anything from 1 to 2; here they are 2.
-const TICK: Duration = Duration::from_millis(10);
 
 /// One policy, ready to be called from any number of threads.
 pub struct Host {
@@ -35,7 +26,7 @@ pub struct Host {
     /// Whether each failed host call ends in a stack backtrace, as it does where policy-server has `RUST_BACKTRACE`.
     pub backtraces: bool,
     metadata: Arc<Metadata>,
-    pre: WasmtimeEngineProviderPre,
+    module: Module,
 }
 
 /// What one call of the module gave.
@@ -98,17 +89,6 @@ impl Evaluation {
     }
 }
 
-/// Why a module cannot be run at all.
-#[derive(Debug, Error)]
-pub enum LoadError {
-    /// No WebAssembly, or not of a kind that the engine knows.
-    #[error("cannot compile the module")]
-    Compile(#[source] wasmtime::Error),
-    /// It imports what a Kubewarden host does not offer.
-    #[error("cannot link the module")]
-    Link(#[from] wasmtime_provider::errors::Error),
-}
-
 /// Why a call gave no answer. The texts are those of the real host.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum CallError {
@@ -124,16 +104,26 @@ pub enum CallError {
 }
 
 impl Host {
-    /// Compiles a module (the binary format, or WebAssembly's text) and links it.
+    /// Loads a module into the default engine.
+    ///
+    /// # Errors
+    /// It is no module that a Kubewarden host could run.
     pub fn load(module: &[u8], metadata: Metadata) -> Result<Self, LoadError> {
-        let mut config = Config::default();
-        config.wasm_function_references(true);
-        config.epoch_interruption(true);
-        let engine = Engine::new(&config).map_err(LoadError::Compile)?;
-        let module = Module::new(&engine, module).map_err(LoadError::Compile)?;
-        let pre = WasmtimeEngineProviderBuilder::new().engine(engine.clone()).module(module).build_pre()?;
-        tick(&engine);
-        Ok(Self { deadline: Duration::from_secs(2), backtraces: false, metadata: Arc::new(metadata), pre })
+        Self::load_into(Engine::default(), module, metadata)
+    }
+
+    /// Loads a module into an engine of choice.
+    ///
+    /// # Errors
+    /// It is no module that a Kubewarden host could run.
+    pub fn load_into(engine: Engine, module: &[u8], metadata: Metadata) -> Result<Self, LoadError> {
+        let module = Module::load(engine, module)?;
+        Ok(Self { deadline: Duration::from_secs(2), backtraces: false, metadata: Arc::new(metadata), module })
+    }
+
+    /// What runs the module.
+    pub fn engine(&self) -> Engine {
+        self.module.engine()
     }
 
     /// What the policy is granted.
@@ -201,9 +191,7 @@ impl Host {
     }
 
     fn instance(&self, cluster: &Cluster, transcript: Arc<Mutex<Transcript>>) -> Result<WapcHost, CallError> {
-        let ticks = self.deadline.as_nanos().div_ceil(TICK.as_nanos()).try_into().unwrap_or(u64::MAX);
-        let deadlines = EpochDeadlines { wapc_init: ticks, wapc_func: ticks };
-        let provider = self.pre.rehydrate(Some(deadlines)).map_err(|error| CallError::Start(error.to_string()))?;
+        let provider = self.module.instance(self.deadline).map_err(|error| CallError::Start(error.to_string()))?;
         let (metadata, cluster, backtraces) = (Arc::clone(&self.metadata), cluster.clone(), self.backtraces);
         let callback = move |_: u64, binding: &str, namespace: &str, operation: &str, payload: &[u8]| {
             let capabilities = Capabilities { metadata: &metadata, cluster: &cluster, backtraces };
@@ -213,7 +201,7 @@ impl Host {
             transcript.answering += begin.elapsed();
             answer
         };
-        WapcHost::new(Box::new(provider), Some(Box::new(callback))).map_err(start_error)
+        WapcHost::new(provider, Some(Box::new(callback))).map_err(start_error)
     }
 }
 
@@ -232,19 +220,4 @@ fn guest_error(error: wapc::errors::Error) -> CallError {
         return CallError::Deadline;
     }
     CallError::Guest(text)
-}
-
-/// Advances the engine's epoch for as long as somebody has the engine. As in the real host, ticks that a busy machine
-/// misses are not made up for: a guest that had no processor is not to be blamed.
-fn tick(engine: &Engine) {
-    let engine = engine.weak();
-    thread::spawn(move || {
-        loop {
-            thread::sleep(TICK);
-            match engine.upgrade() {
-                Some(engine) => engine.increment_epoch(),
-                None => return,
-            }
-        }
-    });
 }

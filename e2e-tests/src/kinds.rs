@@ -1,7 +1,5 @@
 //! The built-in kinds: what an API server's discovery would say about them.
 
-use kube::core::{ApiResource, GroupVersionKind};
-
 /// API version, kind, plural, and whether its objects live in namespaces.
 const BUILT_IN: [(&str, &str, &str, bool); 37] = [
     ("v1", "ConfigMap", "configmaps", true),
@@ -62,7 +60,7 @@ impl Kind {
         let known = BUILT_IN.iter().find(|row| row.0 == api_version && row.1 == kind);
         let (plural, namespaced) = match known {
             Some(row) => (row.2.to_owned(), row.3),
-            None => (ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind)).plural, true),
+            None => (plural(&kind.to_lowercase()), true),
         };
         Self {
             group: group.to_owned(),
@@ -72,5 +70,36 @@ impl Kind {
             namespaced,
             built_in: known.is_some(),
         }
+    }
+}
+
+/// The plural that most custom resources have.
+fn plural(word: &str) -> String {
+    match word.strip_suffix('y') {
+        Some(stem) if !stem.ends_with(['a', 'e', 'i', 'o', 'u']) => format!("{stem}ies"),
+        _ if ["s", "x", "z", "ch", "sh"].iter().any(|end| word.ends_with(end)) => format!("{word}es"),
+        _ => format!("{word}s"),
+    }
+}
+
+#[cfg(all(test, feature = "cluster"))]
+mod tests {
+    use kube::core::{ApiResource, GroupVersionKind};
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::a_usual_word("Team")]
+    #[case::a_consonant_and_y("ClusterAdmissionPolicy")]
+    #[case::a_vowel_and_y("Gateway")]
+    #[case::s("ReplicaSetStatus")]
+    #[case::x("Box")]
+    #[case::z("Quiz")]
+    #[case::ch("Branch")]
+    #[case::sh("Mesh")]
+    fn a_plural_is_formed_as_kube_forms_it(#[case] kind: &str) {
+        let theirs = ApiResource::from_gvk(&GroupVersionKind::gvk("example.com", "v1", kind)).plural;
+        assert_eq!(Kind::of("example.com/v1", kind).plural, theirs);
     }
 }

@@ -7,7 +7,8 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`host`] | the engine: compile once, a fresh instance for each call, the deadline |
+//! | [`host`] | a policy: loaded once, a fresh instance for each call, the deadline |
+//! | [`engine`] | what runs the module: wasmtime or wasmi |
 //! | [`metadata`] | `metadata.yml`: what the policy is granted |
 //! | `capabilities` | the host's side of a host call: grants first, then the answer |
 //! | [`cluster`] | where answers come from: manifests, a recorded session, a real API server, nothing |
@@ -29,12 +30,14 @@ mod capabilities;
 pub mod cluster;
 #[cfg(feature = "cluster")]
 pub mod control_plane;
+pub mod engine;
 pub mod host;
 mod kinds;
 pub mod metadata;
 pub mod modules;
 #[cfg(feature = "cluster")]
 pub mod native;
+mod object;
 #[cfg(feature = "cluster")]
 pub mod policy_server;
 pub mod request;
@@ -48,6 +51,7 @@ pub use cluster::{
     manifests::{Fault, Manifests, ObjectRef},
     session::{Recording, Session},
 };
+pub use engine::{Engine, LoadError};
 pub use host::{Call, CallError, Evaluation, Host, Verdict};
 pub use metadata::Metadata;
 pub use request::AdmissionRequest;

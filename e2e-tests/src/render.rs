@@ -4,7 +4,7 @@ use std::{fmt::Write as _, time::Duration};
 
 use anstyle::{AnsiColor, Style};
 use anyhow::{Context as _, Result};
-use image_pull_secrets_e2e::{AdmissionRequest, Evaluation, Verdict};
+use image_pull_secrets_e2e::{AdmissionRequest, Engine, Evaluation, Verdict};
 use serde_json::{Value, json};
 use similar::{ChangeTag, TextDiff};
 
@@ -164,8 +164,8 @@ impl Summary {
         self.count(Verdict::Failed)
     }
 
-    /// One line, styled.
-    pub(crate) fn text(&self) -> String {
+    /// One line, styled. Times are worth something only with the engine that they were measured on.
+    pub(crate) fn text(&self, engine: Engine) -> String {
         let mut text = format!(
             "{} {}: {} accepted untouched, {} mutated, {} rejected",
             self.verdicts.len(),
@@ -178,7 +178,7 @@ impl Summary {
             text.push_str(&format!(", {} failed", self.failed()));
         }
         let figures = format!(
-            "; {} host calls; medians: start {}, validate {}",
+            "; {} host calls; medians on {engine}: start {}, validate {}",
             self.host_calls,
             milliseconds(median(&self.starts)),
             milliseconds(median(&self.validations)),

@@ -1,6 +1,7 @@
 //! What comes in: Kubernetes manifests, and AdmissionReviews or AdmissionRequests as an API server sends them.
 
-use k8s_openapi::api::authentication::v1::UserInfo;
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use thiserror::Error;
@@ -57,6 +58,23 @@ pub struct AdmissionRequest {
     /// The operation's options.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub options: Option<Value>,
+}
+
+/// Who asks, as `authentication.k8s.io/v1` has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct UserInfo {
+    /// Whatever else the authenticator says about the user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extra: Option<BTreeMap<String, Vec<String>>>,
+    /// The groups that the user is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub groups: Option<Vec<String>>,
+    /// Identifies the user for all times.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<String>,
+    /// The user's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
 }
 
 /// A kind in full.

@@ -112,7 +112,7 @@ fn print_verdicts(
         })?;
     }
     if let Output::Text = output {
-        print(summary.text())?;
+        print(summary.text(host.engine()))?;
     }
     Ok(summary)
 }

@@ -37,6 +37,15 @@ fn run(module: &[u8], files: &[(&str, &str)]) -> Fixture {
     Fixture { directory, command }
 }
 
+/// The command over these files, with a module that adds a reference to whatever has a spec.
+fn run_mutating(files: &[(&str, &str)]) -> Fixture {
+    let mut fixture = run(&modules::probe_module(), files);
+    let settings = json!({"validate": {"addReference": "registry-credentials"}});
+    fs::write(fixture.directory.path().join("settings.yaml"), settings.to_string()).unwrap();
+    fixture.command.args(["--settings", "settings.yaml"]);
+    fixture
+}
+
 fn metadata() -> PathBuf {
     fs::canonicalize(modules::root().join("metadata.yml")).unwrap()
 }
@@ -68,7 +77,7 @@ fn without_times(text: &str) -> String {
 fn each_object_gets_a_verdict_a_diff_and_its_costs() {
     let files =
         [("a.yaml", POD), ("b.yaml", "{apiVersion: v1, kind: ConfigMap, metadata: {name: c, namespace: shop}}")];
-    let output = output(&mut run(&modules::yardstick_module(), &files), &["a.yaml", "b.yaml"]);
+    let output = output(&mut run_mutating(&files), &["a.yaml", "b.yaml"]);
     assert!(output.status.success());
     assert_eq!(
         without_times(&text(&output.stdout)),
@@ -85,19 +94,19 @@ ConfigMap shop/c accepted untouched
   no rule in metadata.yml selects it: an API server would not ask
   no host call, start T, validate T
 
-2 objects: 1 accepted untouched, 1 mutated, 0 rejected; 0 host calls; medians: start T, validate T
+2 objects: 1 accepted untouched, 1 mutated, 0 rejected; 0 host calls; medians on wasmtime: start T, validate T
 "
     );
 }
 
 #[test]
 fn colours_are_for_terminals_and_those_who_ask() {
-    let mut plain = run(&modules::yardstick_module(), &[("a.yaml", POD)]);
+    let mut plain = run_mutating(&[("a.yaml", POD)]);
     assert!(!text(&output(&mut plain, &["a.yaml"]).stdout).contains('\u{1b}'));
-    let mut forced = run(&modules::yardstick_module(), &[("a.yaml", POD)]);
+    let mut forced = run_mutating(&[("a.yaml", POD)]);
     forced.command.env("CLICOLOR_FORCE", "1");
     assert!(text(&output(&mut forced, &["a.yaml"]).stdout).contains("\u{1b}[32m+  imagePullSecrets:"));
-    let mut refused = run(&modules::yardstick_module(), &[("a.yaml", POD)]);
+    let mut refused = run_mutating(&[("a.yaml", POD)]);
     refused.command.env("CLICOLOR_FORCE", "1").env("NO_COLOR", "1");
     assert!(!text(&output(&mut refused, &["a.yaml"]).stdout).contains('\u{1b}'));
 }
@@ -105,7 +114,7 @@ fn colours_are_for_terminals_and_those_who_ask() {
 #[test]
 fn a_secret_among_the_manifests_is_not_shown() {
     for format in ["text", "json"] {
-        let mut fixture = run(&modules::yardstick_module(), &[("a.yaml", SECRET)]);
+        let mut fixture = run_mutating(&[("a.yaml", SECRET)]);
         let output = output(&mut fixture, &["--output", format, "a.yaml"]);
         let shown = text(&output.stdout) + &text(&output.stderr);
         assert!(output.status.success() && shown.contains("mutated"), "{shown}");
@@ -115,7 +124,7 @@ fn a_secret_among_the_manifests_is_not_shown() {
 
 #[test]
 fn json_is_one_line_an_object_with_the_response_as_an_api_server_gets_it() {
-    let mut fixture = run(&modules::yardstick_module(), &[("a.yaml", POD)]);
+    let mut fixture = run_mutating(&[("a.yaml", POD)]);
     let output = text(&output(&mut fixture, &["--output", "json", "a.yaml", "a.yaml"]).stdout);
     assert_eq!(output.lines().count(), 2);
     let mut line: Value = serde_json::from_str(output.lines().next().unwrap()).unwrap();
@@ -160,7 +169,7 @@ fn a_recorded_session_replays_to_the_same_verdict() {
 #[test]
 fn what_a_session_holds_beyond_the_questions_is_reported() {
     let session = "- {type: Exchange, request: \"!KubernetesGetResource {api_version: v1, kind: Secret, name: a, namespace: b, disable_cache: false, field_masks: null}\", response: {type: Error, message: m}}";
-    let mut fixture = run(&modules::yardstick_module(), &[("a.yaml", POD), ("session.yaml", session)]);
+    let mut fixture = run_mutating(&[("a.yaml", POD), ("session.yaml", session)]);
     let output = output(&mut fixture, &["--cluster", "session.yaml", "a.yaml"]);
     assert_eq!(text(&output.stderr), "warning: 1 recorded exchanges have not been asked for\n");
 }

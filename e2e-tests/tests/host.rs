@@ -3,7 +3,7 @@
 use std::{sync::LazyLock, thread, time::Duration};
 
 use image_pull_secrets_e2e::{
-    AdmissionRequest, CallError, Cluster, Evaluation, Fault, Host, Manifests, Metadata, ObjectRef, Verdict, modules,
+    AdmissionRequest, Cluster, Evaluation, Fault, Host, Manifests, Metadata, ObjectRef, Verdict, modules,
 };
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -254,32 +254,6 @@ fn the_time_of_host_calls_counts_towards_the_deadline() {
     assert!(evaluate(&host, get_secret("regcred"), &slow).response.message().starts_with("ok: "));
 }
 
-#[test]
-fn a_module_whose_start_never_ends_is_interrupted() {
-    let module = r#"(module
-        (memory (export "memory") 1)
-        (func (export "wapc_init") (loop br 0))
-        (func (export "__guest_call") (param i32 i32) (result i32) i32.const 0))"#;
-    let mut host = Host::load(module.as_bytes(), Metadata::default()).unwrap();
-    host.deadline = Duration::from_millis(50);
-    assert_eq!(host.call("validate", b"", &Cluster::Absent).answer, Err(CallError::Deadline));
-}
-
-#[rstest]
-#[case::no_webassembly("kind: Pod", "cannot compile the module")]
-#[case::an_import_that_no_host_offers(r#"(module (import "env" "open" (func)))"#, "cannot link the module")]
-fn a_module_that_no_host_can_run_is_refused(#[case] module: &str, #[case] message: &str) {
-    let error = Host::load(module.as_bytes(), Metadata::default()).err().expect("an error").to_string();
-    assert!(error.starts_with(message), "{error}");
-}
-
-#[test]
-fn a_module_that_is_no_wapc_guest_fails_at_its_first_call() {
-    let host = Host::load(br#"(module (memory (export "memory") 1))"#, Metadata::default()).unwrap();
-    let error = host.call("validate", b"", &Cluster::Absent).answer.unwrap_err();
-    assert!(matches!(&error, CallError::Start(_)), "{error}");
-}
-
 #[rstest]
 #[case::an_error(json!({"fail": "told to"}), "internal server error: Guest call failure: told to")]
 #[case::no_json(json!({"answer": "what?"}),
@@ -407,15 +381,4 @@ fn settings_are_validated_by_the_policy(#[case] order: Value, #[case] valid: boo
         (Some(text), Some(start)) => assert!(text.starts_with(start), "{text}"),
         (text, start) => assert_eq!(text.as_deref(), start),
     }
-}
-
-#[test]
-fn the_yardstick_appends_one_entry() {
-    let host = Host::load(&modules::yardstick_module(), modules::metadata()).unwrap();
-    let object = pod(json!({"containers": [{"name": "a", "image": "b"}], "imagePullSecrets": [{"name": "own"}]}));
-    let evaluation = host.evaluate(&json!({}), &request(object), &Cluster::Absent);
-    assert_eq!(
-        json!(evaluation.response.operations()),
-        json!([{"op": "add", "path": "/spec/imagePullSecrets/1", "value": {"name": "registry-credentials"}}])
-    );
 }

@@ -15,6 +15,7 @@ use kube::{
 use tokio::runtime::Handle;
 
 use super::KubernetesGetResource;
+use crate::object::Object;
 
 /// How long the real host keeps an object that it found. What it did not find it asks for again each time.
 const MEMORY: Duration = Duration::from_secs(5);
@@ -24,7 +25,7 @@ pub struct Live {
     client: Client,
     runtime: Handle,
     kinds: Mutex<HashMap<(String, String), (ApiResource, bool)>>,
-    objects: Mutex<HashMap<Key, (Instant, DynamicObject)>>,
+    objects: Mutex<HashMap<Key, (Instant, Object)>>,
 }
 
 /// API version, kind, name and namespace.
@@ -37,7 +38,7 @@ impl Live {
         Self { client, runtime: Handle::current(), kinds: Mutex::default(), objects: Mutex::default() }
     }
 
-    pub(super) fn get(&self, request: &KubernetesGetResource) -> Result<DynamicObject> {
+    pub(super) fn get(&self, request: &KubernetesGetResource) -> Result<Object> {
         let KubernetesGetResource { api_version, kind, name, namespace, .. } = request;
         let key = (api_version.clone(), kind.clone(), name.clone(), namespace.clone());
         let remembered = lock(&self.objects).get(&key).filter(|(when, _)| when.elapsed() < MEMORY).cloned();
@@ -51,7 +52,7 @@ impl Live {
         Ok(object)
     }
 
-    async fn find(&self, request: &KubernetesGetResource) -> Result<DynamicObject> {
+    async fn find(&self, request: &KubernetesGetResource) -> Result<Object> {
         let KubernetesGetResource { api_version, kind, name, namespace, .. } = request;
         let (resource, namespaced) = self.kind(api_version, kind).await?;
         let api = if namespaced {
@@ -62,9 +63,10 @@ impl Live {
         } else {
             Api::all_with(self.client.clone(), &resource)
         };
-        api.get_opt(name).await?.ok_or_else(|| {
+        let object: DynamicObject = api.get_opt(name).await?.ok_or_else(|| {
             anyhow!("Cannot find {api_version}/{kind} named '{name}' inside of namespace '{:?}'", namespace.as_deref())
-        })
+        })?;
+        Ok(serde_json::from_value(serde_json::to_value(object)?)?)
     }
 
     /// The resource of a kind and whether it is namespaced, by discovery; asked for once.

@@ -11,14 +11,13 @@ use std::{
 
 use anyhow::{anyhow, bail};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
-use kube::core::{DynamicObject, Status, response::StatusDetails};
 use serde_json::{Value, json};
 use thiserror::Error;
 
 use super::KubernetesGetResource;
 use crate::{
     kinds::Kind,
+    object::Object,
     request::{DocumentError, documents},
 };
 
@@ -28,7 +27,7 @@ const USER: &str = "system:serviceaccount:kubewarden:policy-server";
 /// Objects by name, and the faults of asking for them.
 #[derive(Clone, Debug, Default)]
 pub struct Manifests {
-    objects: BTreeMap<ObjectRef, DynamicObject>,
+    objects: BTreeMap<ObjectRef, Object>,
     faults: BTreeMap<ObjectRef, Fault>,
     fault: Option<Fault>,
 }
@@ -177,7 +176,7 @@ impl Manifests {
     }
 
     /// The object asked for, whole; else the real host's error, causes included.
-    pub(super) fn get(&self, request: &KubernetesGetResource) -> anyhow::Result<DynamicObject> {
+    pub(super) fn get(&self, request: &KubernetesGetResource) -> anyhow::Result<Object> {
         let KubernetesGetResource { api_version, kind, name, namespace, .. } = request;
         let discovered = Kind::of(api_version, kind);
         let wanted = ObjectRef {
@@ -213,7 +212,7 @@ impl Manifests {
 }
 
 /// The object as an API server would hold it, under the name it would hold it by.
-fn stored(mut document: Value) -> Result<(ObjectRef, DynamicObject), &'static str> {
+fn stored(mut document: Value) -> Result<(ObjectRef, Object), &'static str> {
     let text = |value: &Value, pointer: &str| value.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
     let api_version = text(&document, "/apiVersion").ok_or("apiVersion is missing or no string")?;
     let kind = text(&document, "/kind").ok_or("kind is missing or no string")?;
@@ -266,18 +265,14 @@ fn forbidden(kind: &Kind, object: &ObjectRef) -> anyhow::Error {
     let message = format!(
         "{plural} {name:?} is forbidden: User {USER:?} cannot get resource {plural:?} in API group {group:?} {place}"
     );
-    let details = StatusDetails {
-        name: name.clone(),
-        group: group.clone(),
-        kind: plural.clone(),
-        uid: String::new(),
-        causes: Vec::new(),
-        retry_after_seconds: 0,
-    };
-    let mut status = Status::failure(&message, "Forbidden").with_code(403).with_details(details);
-    status.metadata = Some(ListMeta::default());
-    let text = format!("ApiError: {status} ({status:?})");
-    anyhow::Error::new(status).context(text)
+    // The `Debug` form of kube's `Status`.
+    let status = format!(
+        "Status {{ status: Some(Failure), code: 403, message: {message:?}, metadata: Some(ListMeta {{ continue_: None, \
+         remaining_item_count: None, resource_version: None, self_link: None, shard_info: None }}), \
+         reason: \"Forbidden\", details: Some(StatusDetails {{ name: {name:?}, group: {group:?}, kind: {plural:?}, \
+         uid: \"\", causes: [], retry_after_seconds: 0 }}) }}"
+    );
+    anyhow!("{message}: Forbidden").context(format!("ApiError: {message}: Forbidden ({status})"))
 }
 
 #[cfg(test)]
@@ -305,6 +300,30 @@ mod tests {
     )]
     fn what_no_api_server_would_hold_is_refused_without_quoting_it(#[case] text: &str, #[case] message: &str) {
         assert_eq!(Manifests::parse(text).unwrap_err().to_string(), message);
+    }
+
+    #[cfg(feature = "cluster")]
+    #[test]
+    fn a_refusal_is_worded_as_kubes_error_is() {
+        use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
+        use kube::core::{Status, response::StatusDetails};
+
+        let secret = ObjectRef::secret("shop", "say-\"hi\"");
+        let error = forbidden(&Kind::of("v1", "Secret"), &secret);
+        let message = error.root_cause().to_string();
+        let details = StatusDetails {
+            name: secret.name,
+            group: String::new(),
+            kind: "secrets".to_owned(),
+            uid: String::new(),
+            causes: Vec::new(),
+            retry_after_seconds: 0,
+        };
+        let message = message.strip_suffix(": Forbidden").unwrap();
+        let mut status = Status::failure(message, "Forbidden").with_code(403).with_details(details);
+        status.metadata = Some(ListMeta::default());
+        assert_eq!(error.to_string(), format!("ApiError: {status} ({status:?})"));
+        assert_eq!(error.root_cause().to_string(), status.to_string());
     }
 
     #[test]

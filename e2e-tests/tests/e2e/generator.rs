@@ -78,7 +78,7 @@ pub fn cleanup(stage: &Stage, settings: &Value, args: &[&str]) -> (bool, String)
 fn command(name: &str, stage: &Stage, settings: &Value, kubeconfig: &Path, directory: &TempDir) -> Command {
     let program =
         PathBuf::from(env!("CARGO_BIN_EXE_image-pull-secrets-e2e")).with_file_name("image-pull-secrets-generator");
-    assert!(program.is_file(), "run `cargo build -p image-pull-secrets-generator` first: there is no {program:?}");
+    assert!(program.is_file(), "run `cargo test --workspace --no-run --test cluster` first: there is no {program:?}");
     let file = directory.path().join("settings.json");
     fs::write(&file, settings.to_string()).unwrap();
     let mut command = Command::new(program);

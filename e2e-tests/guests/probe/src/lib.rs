@@ -13,6 +13,12 @@ use wapc_guest::{CallResult, host_call, register_function};
 #[derive(Deserialize)]
 struct Payload {
     settings: Settings,
+    request: Request,
+}
+
+#[derive(Deserialize)]
+struct Request {
+    object: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -31,6 +37,8 @@ enum Order {
     Answer(String),
     /// Answer that the request is accepted with this object.
     Mutate(Value),
+    /// Answer with the object of the request, with one more entry in its spec's `imagePullSecrets`; accept what has no spec.
+    AddReference(String),
     /// Return an error.
     Fail(String),
     /// Say how often this instance has been told to count.
@@ -54,16 +62,16 @@ pub extern "C" fn wapc_init() {
 }
 
 fn validate(payload: &[u8]) -> CallResult {
-    let payload: Payload = serde_json::from_slice(payload)?;
-    payload.settings.validate.map_or_else(|| accept(json!({})), obey)
+    let Payload { settings, request } = serde_json::from_slice(payload)?;
+    settings.validate.map_or_else(|| accept(json!({})), |order| obey(order, request.object))
 }
 
 fn validate_settings(payload: &[u8]) -> CallResult {
     let settings: Settings = serde_json::from_slice(payload)?;
-    settings.validate_settings.map_or_else(|| Ok(br#"{"valid":true}"#.to_vec()), obey)
+    settings.validate_settings.map_or_else(|| Ok(br#"{"valid":true}"#.to_vec()), |order| obey(order, None))
 }
 
-fn obey(order: Order) -> CallResult {
+fn obey(order: Order, object: Option<Value>) -> CallResult {
     match order {
         Order::HostCall { binding, namespace, operation, payload } => {
             match host_call(&binding, &namespace, &operation, &serde_json::to_vec(&payload)?) {
@@ -73,6 +81,7 @@ fn obey(order: Order) -> CallResult {
         }
         Order::Answer(text) => Ok(text.into_bytes()),
         Order::Mutate(object) => accept(json!({"mutated_object": object})),
+        Order::AddReference(name) => accept(object.and_then(|object| referring(object, name)).unwrap_or(json!({}))),
         Order::Fail(text) => Err(text.into()),
         Order::Count => accept(json!({"message": (CALLS.fetch_add(1, Ordering::Relaxed) + 1).to_string()})),
         Order::Loop => loop {
@@ -80,6 +89,12 @@ fn obey(order: Order) -> CallResult {
         },
         Order::Panic => panic!("told to"),
     }
+}
+
+fn referring(mut object: Value, name: String) -> Option<Value> {
+    let list = object.get_mut("spec")?.as_object_mut()?.entry("imagePullSecrets").or_insert_with(|| json!([]));
+    list.as_array_mut()?.push(json!({"name": name}));
+    Some(json!({"mutated_object": object}))
 }
 
 fn accept(mut response: Value) -> CallResult {
