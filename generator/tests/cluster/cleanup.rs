@@ -1,6 +1,6 @@
 //! `cleanup` leaves the cluster as it was. (With the policy at work: `e2e-tests/tests/e2e/together.rs`.)
 
-use crate::harness::{Corner, docker_config, eventually, stays};
+use crate::harness::{Corner, PATIENCE, docker_config, eventually, stays};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use kube::api::{DeleteParams, ListParams};
@@ -37,9 +37,6 @@ async fn everything_is_as_it_was_before() {
     let corner = Corner::new("cleanup").await;
     let mut namespaces = corner.namespaces(5).await;
     namespaces.push(corner.ns("source"));
-    for namespace in &namespaces {
-        corner.has_account(namespace, Duration::from_secs(10)).await;
-    }
     corner.put_source("1").await;
     corner.put_secret(&namespaces[0], "kubernetes.io/dockerconfigjson", &docker_config("theirs")).await;
     corner.patch_account(&namespaces[1], json!({"imagePullSecrets": [{"name": "mine"}]})).await;
@@ -96,9 +93,8 @@ async fn what_was_copied_from_a_former_source_goes(
     } else {
         settings["exclude"] = json!({"namespaces": [namespace]});
         let _generator = corner.run(&settings, &[]);
-        eventually("the copy is gone", Duration::from_secs(10), || async { corner.copy(&namespace).await.is_none() })
-            .await;
-        eventually("it is forgotten then", Duration::from_secs(10), || async { !recorded().await }).await;
+        eventually("the copy is gone", PATIENCE, || async { corner.copy(&namespace).await.is_none() }).await;
+        eventually("it is forgotten then", PATIENCE, || async { !recorded().await }).await;
     }
     assert!(corner.copy(&namespace).await.is_none() && corner.references(&namespace).await.is_empty());
 }

@@ -1,6 +1,6 @@
 //! What somebody changes is put right; what cannot be changed is made anew.
 
-use crate::harness::{Corner, docker_config, eventually};
+use crate::harness::{Corner, PATIENCE, docker_config, eventually};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
 use kube::api::{DeleteParams, PostParams};
@@ -80,7 +80,7 @@ async fn what_is_excluded_later_loses_its_copy_and_reference() {
     corner.label_namespace(&by_label, json!({"labels": {"corner": null}})).await;
     corner.label_namespace(&by_annotation, json!({"annotations": {"example.com/exclude": "true"}})).await;
     for (namespace, left) in [(&by_label, vec!["mine"]), (&by_annotation, vec![])] {
-        eventually("copy and reference are gone", Duration::from_secs(10), || async {
+        eventually("copy and reference are gone", PATIENCE, || async {
             corner.copy(namespace).await.is_none() && corner.references(namespace).await == left
         })
         .await;
@@ -106,7 +106,7 @@ async fn a_secret_that_leaves_the_settings_goes_also_after_a_restart() {
             drop(generator);
             corner.run(&other, &[])
         };
-        eventually("copy and reference are gone", Duration::from_secs(15), || async {
+        eventually("copy and reference are gone", PATIENCE, || async {
             corner.copy(&namespace).await.is_none() && corner.references(&namespace).await.is_empty()
         })
         .await;

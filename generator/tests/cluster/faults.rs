@@ -1,7 +1,7 @@
 //! An API server that goes away, cuts off or delays what it says, says nothing any more, or has forgotten where a watch was.
 
 use crate::control_plane::ControlPlane;
-use crate::harness::{Corner, docker_config, eventually, stays};
+use crate::harness::{Corner, PATIENCE, docker_config, eventually, stays};
 use crate::proxy::Mood;
 use futures::{StreamExt as _, future::join_all};
 use k8s_openapi::api::coordination::v1::Lease;
@@ -9,7 +9,7 @@ use kube::Api;
 use kube::api::{ListParams, WatchEvent, WatchParams};
 use serde_json::json;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 fn args(settings: &Path) -> Vec<&str> {
     vec!["run", "--no-leader-elect", "--settings", settings.to_str().unwrap()]
@@ -55,13 +55,15 @@ async fn an_outage_that_is_over_is_forgotten_also_where_nothing_happens() {
         log.lines().filter(|line| line.contains(&of_source)).count()
     };
     for _ in 0..2 {
-        let (told, before) = (is_told(), generator.metric(LAST_FULL_SYNC).await.unwrap());
+        let told = is_told();
         proxy.change(Mood::Down);
-        tokio::time::sleep(Duration::from_secs(3)).await;
+        eventually("the outage is told", PATIENCE, || async { is_told() > told }).await;
+        // The time is told in whole seconds.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let over = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
         proxy.change(Mood::Fine);
-        assert!(is_told() > told, "{}", generator.log());
-        eventually("all is well again", Duration::from_secs(120), || async {
-            generator.metric(LAST_FULL_SYNC).await.unwrap() > before + 5.0
+        eventually("all is well again", PATIENCE, || async {
+            generator.metric(LAST_FULL_SYNC).await.unwrap() >= over as f64
         })
         .await;
     }
@@ -111,7 +113,7 @@ async fn an_api_server_that_forgot_everything_is_listed_anew() {
     assert!(matches!(&watched, Some(Ok(WatchEvent::Error(status))) if status.code == 410), "{watched:?}");
     corner.put_source("2").await;
     corner.delete_secret(&names[0]).await;
-    eventually("everything is as it should be", Duration::from_secs(60), || async {
+    eventually("everything is as it should be", PATIENCE, || async {
         join_all(names.iter().map(|name| corner.content(name))).await.iter().all(|c| *c == Some(docker_config("2")))
     })
     .await;
@@ -119,7 +121,7 @@ async fn an_api_server_that_forgot_everything_is_listed_anew() {
 }
 
 /// The generator and the API server lose sight of each other; meanwhile the source rotates, a copy goes and a namespace comes.
-async fn after_a_mood(corner: &str, mood: Mood, lasts: Duration, noticed_within: Duration, elects: bool) {
+async fn after_a_mood(corner: &str, mood: Mood, lasts: Duration, elects: bool) {
     let corner = Corner::new(corner).await;
     let names = corner.namespaces(5).await;
     corner.put_source("1").await;
@@ -139,7 +141,7 @@ async fn after_a_mood(corner: &str, mood: Mood, lasts: Duration, noticed_within:
     proxy.change(Mood::Fine);
     let fine = Instant::now();
     let wanted = Some(docker_config("2"));
-    eventually("everything is as it should be", noticed_within, || async {
+    eventually("everything is as it should be", PATIENCE, || async {
         let all: Vec<_> = names.iter().chain([&new]).collect();
         join_all(all.iter().map(|name| corner.content(name))).await.iter().all(|content| *content == wanted)
     })
@@ -152,23 +154,16 @@ async fn after_a_mood(corner: &str, mood: Mood, lasts: Duration, noticed_within:
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_network_that_delays_everything_loses_nothing() {
-    after_a_mood(
-        "slow",
-        Mood::Slow(Duration::from_millis(700)),
-        Duration::from_secs(15),
-        Duration::from_secs(20),
-        false,
-    )
-    .await;
+    after_a_mood("slow", Mood::Slow(Duration::from_millis(700)), Duration::from_secs(15), false).await;
 }
 
+/// The client's own limit would be five minutes, for which nobody waits here.
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_that_died_without_a_word_are_given_up_within_a_minute() {
+async fn connections_that_died_without_a_word_are_given_up() {
     // Long enough for every connection to have something to say.
-    let dead = after_a_mood("dead", Mood::Stalled, Duration::from_secs(1), Duration::from_secs(70), false);
-    let dead_and_elects = after_a_mood("elects", Mood::Stalled, Duration::from_secs(1), Duration::from_secs(70), true);
-    let longer_than_any_timeout =
-        after_a_mood("stalled", Mood::Stalled, Duration::from_secs(62), Duration::from_secs(30), true);
+    let dead = after_a_mood("dead", Mood::Stalled, Duration::from_secs(1), false);
+    let dead_and_elects = after_a_mood("elects", Mood::Stalled, Duration::from_secs(1), true);
+    let longer_than_any_timeout = after_a_mood("stalled", Mood::Stalled, Duration::from_secs(62), true);
     tokio::join!(dead, dead_and_elects, longer_than_any_timeout);
 }
 

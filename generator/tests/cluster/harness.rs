@@ -20,6 +20,9 @@ use tempfile::TempDir;
 /// What no output may contain.
 const PASSWORD: &str = "hunter2";
 
+/// How long something may take that is waited for: much longer than ever seen, for the machine may be loaded.
+pub const PATIENCE: Duration = Duration::from_secs(180);
+
 /// The namespaces, names and files of one test.
 pub struct Corner {
     pub client: Client,
@@ -80,12 +83,27 @@ impl Corner {
         format!("{}-{short}", self.name)
     }
 
-    /// Creates a namespace that the generators of this corner select.
+    /// Creates a namespace that the generators of this corner select, with its ServiceAccount `default`.
     pub async fn namespace(&self, short: &str) -> String {
         self.create_namespace(short, json!({"corner": self.name})).await
     }
 
+    /// Creates a namespace, and waits until the controller has made its ServiceAccount `default`.
     pub async fn create_namespace(&self, short: &str, labels: Value) -> String {
+        let name = self.create_namespace_only(short, labels).await;
+        eventually(&format!("there is a ServiceAccount in {name}"), PATIENCE, || async {
+            self.accounts(&name).get_opt("default").await.unwrap().is_some()
+        })
+        .await;
+        name
+    }
+
+    /// Creates a namespace that the generators of this corner select, and waits for nothing.
+    pub async fn namespace_only(&self, short: &str) -> String {
+        self.create_namespace_only(short, json!({"corner": self.name})).await
+    }
+
+    async fn create_namespace_only(&self, short: &str, labels: Value) -> String {
         let name = self.ns(short);
         let namespace = serde_json::from_value(json!({"metadata": {"name": name, "labels": labels}})).unwrap();
         Api::<Namespace>::all(self.client.clone()).create(&PostParams::default(), &namespace).await.unwrap();
@@ -103,14 +121,6 @@ impl Corner {
 
     pub fn accounts(&self, namespace: &str) -> Api<ServiceAccount> {
         Api::namespaced(self.client.clone(), namespace)
-    }
-
-    /// Waits until the controller has made ServiceAccount `default`.
-    pub async fn has_account(&self, namespace: &str, limit: Duration) {
-        eventually("there is a ServiceAccount", limit, || async {
-            self.accounts(namespace).get_opt("default").await.unwrap().is_some()
-        })
-        .await;
     }
 
     pub async fn copy(&self, namespace: &str) -> Option<Secret> {
@@ -168,7 +178,7 @@ impl Corner {
     /// Waits until this namespace has a copy with this content, and a reference to it.
     pub async fn settled(&self, namespace: &str, version: &str) {
         let wanted = Some(docker_config(version));
-        eventually(&format!("{namespace} has version {version}"), Duration::from_secs(20), || async {
+        eventually(&format!("{namespace} has version {version}"), PATIENCE, || async {
             self.content(namespace).await == wanted && self.references(namespace).await.contains(&self.name)
         })
         .await;
@@ -318,7 +328,7 @@ impl Generator {
     }
 
     pub fn finish(mut self) -> Finished {
-        let deadline = Instant::now() + Duration::from_secs(90);
+        let deadline = Instant::now() + PATIENCE;
         let status = loop {
             match self.child.try_wait().unwrap() {
                 Some(status) => break status,
@@ -330,13 +340,12 @@ impl Generator {
     }
 
     pub async fn logs(&self, text: &str) {
-        eventually(&format!("the log says {text:?}"), Duration::from_secs(20), || async { self.log().contains(text) })
-            .await;
+        eventually(&format!("the log says {text:?}"), PATIENCE, || async { self.log().contains(text) }).await;
     }
 
     /// Waits until it answers /readyz with 200.
     pub async fn ready(&self) {
-        eventually("the generator is ready", Duration::from_secs(30), || async {
+        eventually("the generator is ready", PATIENCE, || async {
             self.get("/readyz").await.is_some_and(|(status, _)| status == 200)
         })
         .await;
@@ -347,6 +356,11 @@ impl Generator {
         let (_, body) = self.get("/metrics").await?;
         let line = body.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ').map(str::to_owned));
         line.and_then(|value| value.parse().ok())
+    }
+
+    /// Waits until a metric has this value: what was done is counted a moment after it can be seen.
+    pub async fn counts(&self, name: &str, value: f64) {
+        eventually(&format!("{name} is {value}"), PATIENCE, || async { self.metric(name).await == Some(value) }).await;
     }
 
     pub async fn get(&self, path: &str) -> Option<(u16, String)> {

@@ -1,6 +1,6 @@
 //! Settings that are those of the policy.
 
-use crate::harness::{Corner, docker_config, eventually, stays};
+use crate::harness::{Corner, PATIENCE, docker_config, eventually, stays};
 use k8s_openapi::api::core::v1::Event;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Api;
@@ -8,7 +8,8 @@ use kube::api::{
     ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams,
 };
 use serde_json::json;
-use std::time::Duration;
+
+const VALID: &str = "image_pull_secrets_settings_valid";
 
 async fn policies(corner: &Corner) -> Api<DynamicObject> {
     let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
@@ -26,10 +27,7 @@ async fn policies(corner: &Corner) -> Api<DynamicObject> {
     let kind = GroupVersionKind::gvk("policies.kubewarden.io", "v1", "ClusterAdmissionPolicy");
     let policies: Api<DynamicObject> =
         Api::all_with(corner.client.clone(), &ApiResource::from_gvk_with_plural(&kind, "clusteradmissionpolicies"));
-    eventually("policies are served", Duration::from_secs(20), || async {
-        policies.list(&Default::default()).await.is_ok()
-    })
-    .await;
+    eventually("policies are served", PATIENCE, || async { policies.list(&Default::default()).await.is_ok() }).await;
     policies
 }
 
@@ -44,7 +42,6 @@ async fn a_policy_is_followed_with_its_selector_and_without_it_nothing_is_done()
     let own_pod = own_pod.each_ref().map(|(name, value)| (*name, value.as_str()));
     let args = ["run", "--no-leader-elect", "--policy", &corner.name];
     let generator = corner.start_as(&args, &corner.kubeconfig, &own_pod);
-    let valid = async || generator.metric("image_pull_secrets_settings_valid").await;
     generator.logs("is not there: nothing is done until it is").await;
     let policy = json!({
         "apiVersion": "policies.kubewarden.io/v1", "kind": "ClusterAdmissionPolicy",
@@ -58,7 +55,7 @@ async fn a_policy_is_followed_with_its_selector_and_without_it_nothing_is_done()
     created.unwrap();
     corner.settled(&selected, "1").await;
     assert!(corner.copy(&other).await.is_none());
-    assert_eq!(valid().await, Some(1.0));
+    generator.counts(VALID, 1.0).await;
 
     let patch = |spec: serde_json::Value| {
         let policies = policies.clone();
@@ -72,9 +69,9 @@ async fn a_policy_is_followed_with_its_selector_and_without_it_nothing_is_done()
 
     patch(json!({"settings": {"secrets": []}})).await;
     generator.logs("the settings stay as they were").await;
-    assert_eq!(valid().await, Some(0.0));
+    generator.counts(VALID, 0.0).await;
     let events = Api::<Event>::namespaced(corner.client.clone(), &corner.ns("source"));
-    eventually("its own Pod has an Event about it", Duration::from_secs(60), || async {
+    eventually("its own Pod has an Event about it", PATIENCE, || async {
         let events = events.list(&ListParams::default()).await.unwrap();
         events.iter().any(|event| {
             let (about, note) = (&event.involved_object, event.message.as_deref().unwrap_or_default());
@@ -88,7 +85,7 @@ async fn a_policy_is_followed_with_its_selector_and_without_it_nothing_is_done()
     corner.settled(&other, "2").await;
 
     policies.delete(&corner.name, &DeleteParams::default()).await.unwrap();
-    eventually("it says so again", Duration::from_secs(10), || async {
+    eventually("it says so again", PATIENCE, || async {
         generator.log().matches("is not there: nothing is done until it is").count() == 2
     })
     .await;

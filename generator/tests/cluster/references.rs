@@ -1,6 +1,6 @@
 //! ServiceAccounts: nothing that another writer put there is ever lost.
 
-use crate::harness::{Corner, eventually, stays};
+use crate::harness::{Corner, PATIENCE, eventually, stays};
 use crate::proxy::Mood;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
@@ -21,7 +21,7 @@ async fn a_writer_that_appends_as_fast_as_it_can_loses_nothing() {
     let accounts = corner.accounts(&namespace);
     let removed = AtomicUsize::new(0);
     let appending = async {
-        let (mut count, deadline) = (0, Instant::now() + Duration::from_secs(60));
+        let (mut count, deadline) = (0, Instant::now() + PATIENCE);
         while count < 150 || removed.load(Ordering::Relaxed) < REMOVALS {
             assert!(Instant::now() < deadline, "the generator does not put it back: {}", generator.log());
             if count >= 150 {
@@ -62,7 +62,7 @@ async fn a_writer_that_appends_as_fast_as_it_can_loses_nothing() {
         }
     };
     let (count, ()) = tokio::join!(appending, removing);
-    eventually("our reference is back", Duration::from_secs(30), || async {
+    eventually("our reference is back", PATIENCE, || async {
         corner.references(&namespace).await.contains(&corner.name)
     })
     .await;
@@ -111,10 +111,7 @@ async fn a_removal_that_arrives_late_takes_nothing_of_somebody_elses() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     proxy.change(Mood::Fine);
-    eventually("only theirs are left", Duration::from_secs(60), || async {
-        corner.references(&namespace).await == theirs
-    })
-    .await;
+    eventually("only theirs are left", PATIENCE, || async { corner.references(&namespace).await == theirs }).await;
     assert!(generator.log().contains("cannot patch serviceaccounts"), "no write came too late: {}", generator.log());
 }
 
@@ -139,7 +136,7 @@ async fn patterns_select_service_accounts_and_one_created_later_gets_its_referen
         let accounts = accounts.clone();
         async move { accounts.get(name).await.unwrap().image_pull_secrets.is_some() }
     };
-    eventually("builder refers to it", Duration::from_secs(10), || has_reference("builder")).await;
+    eventually("builder refers to it", PATIENCE, || has_reference("builder")).await;
     assert!(!has_reference("deployer").await && corner.references(&namespace).await.is_empty());
 }
 
@@ -148,7 +145,6 @@ async fn an_entry_of_somebody_elses_is_never_removed() {
     let corner = Corner::new("theirs").await;
     let namespace = corner.namespace("a").await;
     // The policy adds the reference at admission, before the generator sees the ServiceAccount.
-    corner.has_account(&namespace, Duration::from_secs(10)).await;
     corner.patch_account(&namespace, json!({"imagePullSecrets": [{"name": corner.name}]})).await;
     corner.put_source("1").await;
     assert!(corner.once(&corner.settings(), &[]).status.success());
@@ -168,7 +164,6 @@ async fn an_entry_of_somebody_elses_is_never_removed() {
 async fn under_skip_a_reference_is_added_once_its_secret_is_there() {
     let corner = Corner::new("skip").await;
     let namespace = corner.namespace("a").await;
-    corner.has_account(&namespace, Duration::from_secs(60)).await;
     let mut settings = corner.settings();
     settings["onMissingSecret"] = json!("skip");
     let generator = corner.run(&settings, &[]);

@@ -1,8 +1,9 @@
 //! Rights: those of the documentation suffice, and one that is missing is named.
 
 use crate::admission::{ADMISSION, Made};
-use crate::harness::{Corner, client_of, docker_config, eventually};
+use crate::harness::{Corner, PATIENCE, client_of, docker_config, eventually};
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use kube::Api;
@@ -10,7 +11,6 @@ use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use rstest::rstest;
 use serde_json::{Value, json};
 use std::path::PathBuf;
-use std::time::Duration;
 
 /// The kubeconfig of a ServiceAccount that has the rights that docs/generator.md gives, changed by `change`.
 pub async fn limited(corner: &Corner, change: impl Fn(&mut Value)) -> PathBuf {
@@ -22,6 +22,7 @@ pub async fn limited(corner: &Corner, change: impl Fn(&mut Value)) -> PathBuf {
     let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/generator.md")).unwrap();
     let yaml = page.split("<!-- rbac -->").nth(1).unwrap().split("```").nth(1).unwrap().trim_start_matches("yaml");
     let subject = json!([{"kind": "ServiceAccount", "name": "generator", "namespace": source}]);
+    let mut granted = Vec::new();
     for document in yaml.split("\n---") {
         let document = document
             .replace("registry-credentials", &corner.name)
@@ -31,6 +32,16 @@ pub async fn limited(corner: &Corner, change: impl Fn(&mut Value)) -> PathBuf {
         change(&mut role);
         let name = role["metadata"]["name"].as_str().unwrap().to_owned();
         let kind = role["kind"].as_str().unwrap().to_owned();
+        // The Lease of a test is in the namespace default.
+        let namespace = if role["rules"][0]["resources"][0] == "leases" { "default" } else { &source };
+        let rule = &role["rules"][0];
+        granted.push(json!({
+            "user": format!("system:serviceaccount:{source}:generator"),
+            "resourceAttributes": {
+                "namespace": namespace, "group": rule["apiGroups"][0], "resource": rule["resources"][0],
+                "name": rule["resourceNames"][0], "verb": rule["verbs"][0],
+            },
+        }));
         let binding = json!({
             "metadata": {"name": name}, "subjects": subject,
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name},
@@ -41,8 +52,6 @@ pub async fn limited(corner: &Corner, change: impl Fn(&mut Value)) -> PathBuf {
             let binding: ClusterRoleBinding = serde_json::from_value(binding).unwrap();
             Api::all(client.clone()).create(&PostParams::default(), &binding).await.unwrap();
         } else {
-            // The Lease of a test is in the namespace default.
-            let namespace = if role["rules"][0]["resources"][0] == "leases" { "default" } else { &source };
             role["metadata"]["namespace"] = json!(namespace);
             let role: Role = serde_json::from_value(role).unwrap();
             Api::namespaced(client.clone(), namespace).create(&PostParams::default(), &role).await.unwrap();
@@ -50,6 +59,13 @@ pub async fn limited(corner: &Corner, change: impl Fn(&mut Value)) -> PathBuf {
             Api::namespaced(client.clone(), namespace).create(&PostParams::default(), &binding).await.unwrap();
         }
     }
+    eventually("the rights are known", PATIENCE, || async {
+        futures::future::join_all(granted.iter().map(|right| is_granted(corner, right)))
+            .await
+            .iter()
+            .all(|is_so| *is_so)
+    })
+    .await;
     let spec = TokenRequestSpec { expiration_seconds: Some(3600), ..TokenRequestSpec::default() };
     let request = TokenRequest { spec: Some(spec), ..TokenRequest::default() };
     let token = accounts.create_token_request("generator", &PostParams::default(), &request).await.unwrap();
@@ -62,6 +78,13 @@ pub async fn limited(corner: &Corner, change: impl Fn(&mut Value)) -> PathBuf {
     path
 }
 
+/// Whether the API server has taken in what grants this.
+async fn is_granted(corner: &Corner, right: &Value) -> bool {
+    let review: SubjectAccessReview = serde_json::from_value(json!({ "spec": right })).unwrap();
+    let api = Api::<SubjectAccessReview>::all(corner.client.clone());
+    api.create(&PostParams::default(), &review).await.unwrap().status.unwrap().allowed
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_rights_of_the_documentation_suffice() {
     let corner = Corner::new("rights").await;
@@ -72,7 +95,7 @@ async fn the_rights_of_the_documentation_suffice() {
     let generator = corner.start_as(&["run", "--settings", settings.to_str().unwrap()], &kubeconfig, &[]);
     corner.settled(&namespace, "1").await;
     generator.ready().await;
-    eventually("status shows who leads, and when all was well", Duration::from_secs(60), || async {
+    eventually("status shows who leads, and when all was well", PATIENCE, || async {
         let told = corner.finish(&["status", "-o", "json", "--settings", settings.to_str().unwrap()]);
         let told: Value = serde_json::from_str(&told.out).unwrap();
         told["leader"]["holder"].is_string() && told["lastFullSync"].is_string()
@@ -179,11 +202,8 @@ async fn what_left_the_settings_is_not_forgotten_by_one_who_may_not_see(
     let corner = Corner::new("former").await;
     let namespace = corner.namespace("a").await;
     corner.put_source("1").await;
-    eventually("there are copy and reference", Duration::from_secs(20), || async {
-        assert!(corner.once(&corner.settings(), &[]).status.success());
-        corner.references(&namespace).await == [corner.name.as_str()]
-    })
-    .await;
+    assert!(corner.once(&corner.settings(), &[]).status.success());
+    assert_eq!(corner.references(&namespace).await, [corner.name.as_str()]);
     let kubeconfig = limited(&corner, |role| {
         role["rules"].as_array_mut().unwrap().iter_mut().for_each(|rule| take_away(&corner.name, rule));
     })
@@ -236,7 +256,7 @@ async fn service_accounts_that_the_settings_name_are_all_that_it_needs_to_see() 
     // From the one to the other: what the first was given goes.
     settings["serviceAccounts"] = json!(["builder"]);
     corner.write_settings(&settings);
-    eventually("the reference is the other's", Duration::from_secs(60), || async {
+    eventually("the reference is the other's", PATIENCE, || async {
         corner.references(&namespace).await.is_empty() && of_builder().await == [corner.name.as_str()]
     })
     .await;
@@ -273,7 +293,6 @@ async fn of_a_service_account_its_token_may_change_the_references_and_nothing_el
     let corner = Corner::new("token").await;
     let namespace = corner.namespace("a").await;
     corner.put_source("1").await;
-    corner.has_account(&namespace, Duration::from_secs(60)).await;
     corner
         .patch_account(&namespace, json!({"metadata": {"annotations": {"mine": "1"}, "labels": {"team": "a"}}}))
         .await;
@@ -300,8 +319,7 @@ async fn of_a_service_account_its_token_may_change_the_references_and_nothing_el
         (json!({"metadata": {"ownerReferences": [owner]}}), metadata),
     ];
     // What was made just now takes a moment.
-    eventually("it is guarded", Duration::from_secs(60), || async { !refused(cases[0].0.clone()).await.is_empty() })
-        .await;
+    eventually("it is guarded", PATIENCE, || async { !refused(cases[0].0.clone()).await.is_empty() }).await;
     for (patch, message) in cases {
         let answer = refused(patch.clone()).await;
         assert!(answer.contains(message), "{patch}: {answer:?}");
@@ -319,7 +337,7 @@ async fn of_a_service_account_its_token_may_change_the_references_and_nothing_el
     let mut excluding = corner.settings();
     excluding["serviceAccounts"] = json!([]);
     corner.write_settings(&excluding);
-    eventually("the references are gone", Duration::from_secs(60), || async {
+    eventually("the references are gone", PATIENCE, || async {
         corner.references(&namespace).await.is_empty() && corner.references(&bare).await.is_empty()
     })
     .await;
