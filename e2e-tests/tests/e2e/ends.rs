@@ -1,5 +1,6 @@
 //! `with-cluster`: nothing is left of its cluster, however it ends; and what it says where it cannot start.
 
+use crate::harness::PATIENCE;
 use image_pull_secrets_e2e::modules;
 use rstest::rstest;
 use std::fs;
@@ -32,7 +33,7 @@ fn processes_of(directory: &str) -> usize {
 #[case::a_kill("-KILL", false)]
 fn nothing_is_left_after(#[case] signal: &str, #[case] to_the_whole_group: bool) {
     let logs = tempfile::tempdir().unwrap();
-    let mut child = with_cluster(logs.path(), &["sh", "-c", "echo \"$KUBECONFIG\"; exec sleep 60"])
+    let mut child = with_cluster(logs.path(), &["sh", "-c", "echo \"$KUBECONFIG\"; exec sleep 600"])
         .stdout(Stdio::piped())
         .process_group(0)
         .spawn()
@@ -46,7 +47,7 @@ fn nothing_is_left_after(#[case] signal: &str, #[case] to_the_whole_group: bool)
     let target = if to_the_whole_group { group.clone() } else { child.id().to_string() };
     assert!(Command::new("kill").args([signal, "--", &target]).status().unwrap().success());
     assert!(!child.wait().unwrap().success());
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + PATIENCE;
     while processes_of(&directory) > 0 || Path::new(&directory).exists() {
         assert!(Instant::now() < deadline, "there is still something of {directory}");
         std::thread::sleep(Duration::from_millis(100));

@@ -47,7 +47,7 @@ const WITHIN_THE_ANSWER: usize = 2500;
 
 /// A stage whose API server reaches the webhook through a proxy. All secrets but one are missing, so that there is an answer of
 /// some 4 kB to cut through.
-async fn behind_a_proxy(ignore_failures: bool) -> (Stage, Proxy) {
+async fn behind_a_proxy(ignore_failures: bool, timeout: u8) -> (Stage, Proxy) {
     let names = (0..20).map(|number| json!({"name": format!("missing-{number}")}));
     let secrets: Vec<_> = [json!({"name": "creds"})].into_iter().chain(names).collect();
     let mut stage = Stage::empty(json!({ "secrets": secrets })).await;
@@ -57,7 +57,7 @@ async fn behind_a_proxy(ignore_failures: bool) -> (Stage, Proxy) {
     let url = format!("https://{}/validate/{}", proxy.address, stage.id);
     let patch = json!([
         {"op": "replace", "path": "/webhooks/0/clientConfig/url", "value": url},
-        {"op": "replace", "path": "/webhooks/0/timeoutSeconds", "value": 8},
+        {"op": "replace", "path": "/webhooks/0/timeoutSeconds", "value": timeout},
     ]);
     stage.send("PATCH", &format!("{WEBHOOKS}/{}", stage.id), "application/json-patch+json", patch).await.ok();
     eventually("the proxy is asked", || async {
@@ -75,7 +75,7 @@ async fn behind_a_proxy(ignore_failures: bool) -> (Stage, Proxy) {
 #[case::never_answered(Mood::Stalled)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_to_the_webhook_that_is(#[case] mood: Mood, #[values(true, false)] ignore_failures: bool) {
-    let (stage, proxy) = behind_a_proxy(ignore_failures).await;
+    let (stage, proxy) = behind_a_proxy(ignore_failures, if mood == Mood::Stalled { 10 } else { 30 }).await;
     stage.create_pod(pod("before")).await.ok();
     proxy.change(mood);
     let is_asked = mood == Mood::Cutting(WITHIN_THE_ANSWER);
@@ -112,7 +112,7 @@ async fn a_request_to_the_webhook_that_is(#[case] mood: Mood, #[values(true, fal
 async fn a_request_that_is_delayed_by_less_than_the_timeout_is_decided_as_ever(
     #[values(true, false)] ignore_failures: bool,
 ) {
-    let (stage, proxy) = behind_a_proxy(ignore_failures).await;
+    let (stage, proxy) = behind_a_proxy(ignore_failures, 30).await;
     let late = Duration::from_millis(700);
     proxy.change(Mood::Slow(late));
     let sent = Instant::now();
@@ -216,7 +216,11 @@ async fn after_a_minute_without_the_api_server_the_webhook_and_its_rights_work_a
     cluster.command("compact").unwrap();
     cluster.command("start apiserver").unwrap();
     eventually("Pods are admitted", || async { stage.try_create_pod(pod("probe")).await }).await;
-    let created = stage.create_pod(pod("after")).await.ok();
-    assert_eq!((created.listed(), created.warnings.len()), (vec!["creds"], 0));
+    // The webhook comes back to the API server in its own time; what it cannot check until then, it says.
+    eventually("Pods are given the secret without a warning", || async {
+        let created = stage.post(&format!("{}?dryRun=All", stage.pods()), pod("probe")).await.ok();
+        created.listed() == ["creds"] && created.warnings.is_empty()
+    })
+    .await;
     drop(stage);
 }

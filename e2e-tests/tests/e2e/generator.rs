@@ -1,6 +1,6 @@
 //! The generator as its own process, beside the policy.
 
-use crate::harness::{PASSWORD, Stage};
+use crate::harness::{PASSWORD, PATIENCE, Stage};
 use serde_json::Value;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -42,7 +42,7 @@ impl Generator {
     /// Ends it as the kubelet does at first.
     pub fn terminate(mut self) {
         Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + PATIENCE;
         let status = loop {
             match self.child.try_wait().unwrap() {
                 Some(status) => break status,

@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use image_pull_secrets_e2e::cluster::live::Live;
 use image_pull_secrets_e2e::control_plane::{ControlPlane, Nodes};
 use image_pull_secrets_e2e::webhook::{Policy, Webhook};
-use image_pull_secrets_e2e::{AdmissionRequest, Cluster, Evaluation, Verdict, modules};
+use image_pull_secrets_e2e::{AdmissionRequest, Cluster, Evaluation, Host, Verdict, modules};
 use kube::client::Body;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
@@ -25,6 +25,10 @@ pub const DOCKER_CONFIG: &str = "kubernetes.io/dockerconfigjson";
 
 /// Where webhooks are registered.
 pub const WEBHOOKS: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
+
+/// How long something may take that is waited for: much longer than ever seen, for the machine may be loaded, and a kubelet
+/// pauses after every pull that failed.
+pub const PATIENCE: Duration = Duration::from_secs(300);
 
 /// What the API server answers.
 #[derive(Debug)]
@@ -201,7 +205,13 @@ impl Stage {
         });
         self.create(&format!("{rbac}/clusterrolebindings"), binding).await.ok();
         let token = self.post(&format!("{accounts}/policy-server/token"), json!({"spec": {}})).await.ok().body;
-        token["status"]["token"].as_str().unwrap().to_owned()
+        let token = token["status"]["token"].as_str().unwrap().to_owned();
+        let client = self.client_of(token.clone()).await;
+        for name in &self.rights {
+            let path = format!("/api/v1/namespaces/{}/secrets/{name}", self.namespace);
+            eventually("the rights are known", || async { send_as(&client, "GET", &path).await.status != 403 }).await;
+        }
+        token
     }
 
     pub async fn register(&mut self, registration: Registration) {
@@ -211,12 +221,13 @@ impl Stage {
 
     /// Has the API server ask the policy, and waits until it does.
     pub async fn register_with(&mut self, registration: Registration, cluster: Cluster) {
-        let answer = modules::policy().validate_settings(self.settings.to_string().as_bytes());
+        let answer = policy().validate_settings(self.settings.to_string().as_bytes());
         assert!(answer.valid, "{:?}", answer.message);
         let name = format!("{}{}", registration.prefix, self.id);
         let webhook = self.serve(&name, "127.0.0.1:0".parse().unwrap(), cluster.clone());
-        let mut configuration = webhook.configuration(&name, modules::policy());
+        let mut configuration = webhook.configuration(&name, policy());
         let hook = &mut configuration["webhooks"][0];
+        hook["timeoutSeconds"] = json!(30);
         hook["namespaceSelector"] = self.selector();
         if registration.ignore_failures {
             hook["failurePolicy"] = json!("Ignore");
@@ -254,7 +265,7 @@ impl Stage {
                 said: format!("{:?} {:?} {:?}", evaluation.response, evaluation.logs, evaluation.failure),
             });
         };
-        let (host, settings) = (modules::policy(), self.settings.clone());
+        let (host, settings) = (policy(), self.settings.clone());
         let policy = Policy { host, settings, cluster, observer: Box::new(observer) };
         Webhook::start(address, BTreeMap::from([(name.to_owned(), policy)])).unwrap()
     }
@@ -442,6 +453,17 @@ fn cluster() -> &'static ControlPlane {
     &CLUSTER
 }
 
+/// The policy's module, with all the time that the API server grants: how long it takes is not what is tested here, and a loaded
+/// machine is slow.
+fn policy() -> &'static Host {
+    static POLICY: LazyLock<Host> = LazyLock::new(|| {
+        let mut host = Host::load(&modules::policy_module(), modules::metadata()).unwrap();
+        host.deadline = PATIENCE;
+        host
+    });
+    &POLICY
+}
+
 /// The ClusterRole that is shipped, for these secrets: that of `deploy/`, which is the chart's; or that of the README, which
 /// has what `exclude.annotation` needs besides.
 fn shipped_role(name: &str, secrets: &[String], annotation: bool) -> Value {
@@ -489,7 +511,7 @@ pub fn pod_with(name: &str, more: Value) -> Value {
 
 /// Waits until it is so.
 pub async fn eventually<F: Future<Output = bool>>(what: &str, is_so: impl FnMut() -> F) {
-    eventually_within(Duration::from_secs(30), what, is_so).await;
+    eventually_within(PATIENCE, what, is_so).await;
 }
 
 /// Waits this long at most until it is so.

@@ -14,8 +14,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// How long a pull may take: on a loaded machine, and after several failed ones, each followed by a longer pause.
-pub const PATIENCE: Duration = Duration::from_secs(300);
+pub use crate::harness::PATIENCE;
 
 /// A registry that asks for credentials, under a host name of its own.
 pub struct Registry {

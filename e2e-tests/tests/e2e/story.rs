@@ -1,6 +1,6 @@
 //! The whole product: the policy and the generator on one cluster.
 
-use crate::harness::{Stage, WEBHOOKS, eventually, listed, pod};
+use crate::harness::{PATIENCE, Stage, WEBHOOKS, eventually, listed, pod};
 use crate::product::Product;
 use rstest::rstest;
 use serde_json::json;
@@ -96,7 +96,7 @@ async fn a_writer_that_appends_as_fast_as_it_can_loses_nothing_to_policy_and_gen
     let generator = product.start_generator();
     product.settled(&stage.namespace, "0").await;
     let writer = async {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + PATIENCE;
         for number in 0.. {
             if number >= 100 {
                 if generator.references_added(&stage.namespace) >= 3 {

@@ -150,12 +150,12 @@ async fn uninstalling_names_the_policy_that_is_at_work_and_without_it_leaves_the
     stage.merge(&format!("{}/default", accounts(&namespaces[1])), theirs).await.ok();
     stage.post(&accounts(&namespaces[2]), json!({"metadata": {"name": "builder"}})).await.ok();
     stage.create_secret("theirs").await;
-    let root_certificates = namespaces.iter().map(|namespace| format!("/api/v1/namespaces/{namespace}/configmaps"));
-    for path in root_certificates {
+    let and_the_source = [namespaces.as_slice(), std::slice::from_ref(&product.source)].concat();
+    for namespace in &and_the_source {
+        let path = format!("/api/v1/namespaces/{namespace}/configmaps");
         let has_one = || async { stage.get(&path).await.body["items"].as_array().is_some_and(|all| !all.is_empty()) };
         eventually("the controllers are done with it", has_one).await;
     }
-    let and_the_source = [namespaces.as_slice(), std::slice::from_ref(&product.source)].concat();
     let before = dump(stage, &and_the_source).await;
 
     product.stage.register(Registration::default()).await;
