@@ -19,6 +19,10 @@ import (
 
 const program = "../bin/cluster"
 
+// patience is how long something may take that is waited for: much longer than
+// ever seen, for the machine may be loaded.
+const patience = 5 * time.Minute
+
 // running is a cluster and the two ends of its conversation.
 type running struct {
 	command *exec.Cmd
@@ -121,10 +125,10 @@ func (r *running) mustSay(t *testing.T, command string) answer {
 // eventually waits for something that the controllers do in their own time.
 func eventually(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		if done() {
 			return
 		}
 	}
-	t.Fatalf("waited 30 s in vain: %s", what)
+	t.Fatalf("waited %v in vain: %s", patience, what)
 }
