@@ -112,6 +112,24 @@ async fn a_source_that_is_deleted_and_made_again_leaves_every_pod_its_credential
     product.settled(namespace, "1").await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn under_skip_neither_refers_to_a_secret_that_is_not_there_and_the_generator_does_once_it_is() {
+    let product = Product::with_policy(json!({"onMissingSecret": "skip"})).await;
+    product.delete_source().await;
+    let generator = product.start_generator();
+    eventually("it is told", || async { generator.log().contains("the source is missing") }).await;
+    // Its ServiceAccount is made under the policy's eyes, and seen by the generator.
+    let namespace = product.stage.create_namespace("new").await;
+    let path = format!("/api/v1/namespaces/{namespace}/pods");
+    let created = product.stage.post(&path, pod("meanwhile")).await.ok();
+    assert_eq!((created.listed(), product.references(&namespace).await), (vec![], vec![]));
+    product.create_source("1").await;
+    product.settled(&namespace, "1").await;
+    // The host remembers for 5 seconds what it found; what a Pod inherits it is not asked about.
+    let created = product.stage.post(&path, pod("later")).await.ok();
+    assert_eq!(created.listed(), [product.secret.as_str()]);
+}
+
 /// Every namespaced object of these namespaces but Events, by path, without what changes with every write.
 async fn dump(stage: &Stage, namespaces: &[String]) -> BTreeMap<String, Value> {
     let groups = stage.get("/apis").await.ok().body;
