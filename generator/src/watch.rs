@@ -2,6 +2,7 @@
 //! is queued, so that no credential and no object as a whole is held.
 
 use crate::backoff::{Backoff, waiting_after_errors};
+use crate::connect::retry_after;
 use crate::content::Content;
 use crate::index::{NamespaceFacts, News, SecretSeen, ServiceAccountSeen, Version};
 use crate::ownership::Extras;
@@ -29,7 +30,8 @@ pub const QUIET_SECONDS: u32 = 45;
 const SECRETS_A_PAGE: u32 = 10;
 
 /// After how long without another error a watch works again, as far as can be told: where nothing happens, nothing is reported.
-/// It is longer than a try without an answer takes: 10 s until it begins, 10 s to connect, 55 s to wait.
+/// It is longer than a try without an answer takes: 10 s until it begins, 10 s to connect, 55 s to wait. What the API server asks
+/// to wait comes on top.
 const LAPSE: Duration = Duration::from_secs(80);
 
 /// How long a source has to be gone until its copies go as well: somebody may be about to make it anew, as
@@ -280,7 +282,7 @@ impl Watcher {
         // After an outage, the longest wait is also how long it takes to notice that it is over.
         let waits = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
         let mut events = pin!(waiting_after_errors(stream, waits.clone()));
-        let mut has_trouble = false;
+        let (mut has_trouble, mut lapse) = (false, LAPSE);
         // When to ask again for a missing source by name.
         let (mut ask_at, mut asks) = (None, waits.clone());
         // Since when the API server says that there is none.
@@ -296,6 +298,7 @@ impl Watcher {
                         report_of(event)
                     }
                     Err(error) => {
+                        lapse = LAPSE + status_of(&error).and_then(retry_after).unwrap_or_default();
                         let trouble = watched.trouble(&error);
                         has_trouble |= trouble.is_some();
                         trouble.map(|trouble| Report::Trouble(watched.clone(), trouble))
@@ -304,7 +307,7 @@ impl Watcher {
                 () = tokio::time::sleep_until(ask_at.unwrap_or_else(Instant::now)), if ask_at.is_some() => {
                     watched.missing()
                 }
-                () = tokio::time::sleep(LAPSE), if has_trouble => {
+                () = tokio::time::sleep(lapse), if has_trouble => {
                     has_trouble = false;
                     Some(Report::Works(watched.clone()))
                 }

@@ -76,6 +76,17 @@ async fn a_trouble_that_is_not_repeated_lapses() {
     assert_eq!(told.iter().filter(|(_, what)| what == "works").count(), 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_trouble_does_not_lapse_while_the_api_server_is_given_the_time_that_it_asked_for() {
+    let status = json!({"code": 429, "message": "busy", "details": {"retryAfterSeconds": 60}});
+    let status: Status = serde_json::from_value(status).unwrap();
+    let busy = watcher::Error::InitialListFailed(kube::Error::Api(status.boxed()));
+    let (told, _) = reported(vec![Err(busy)], &[json!({})]).await;
+    let (seconds, last) = told.last().unwrap();
+    assert_eq!(last, "works");
+    assert!((140..=142).contains(seconds), "{told:?}");
+}
+
 #[rstest]
 #[case::an_event(vec![failed(), Ok(Event::Apply(secret()))], &["works", "there"])]
 #[case::the_end_of_a_list(
