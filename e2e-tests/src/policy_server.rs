@@ -38,7 +38,8 @@ pub fn is_installed() -> bool {
     env::split_paths(&path).any(|directory| directory.join("policy-server").is_file())
 }
 
-/// A policy as Kubewarden's controller hands it to policy-server, with the grants of `metadata.yml`.
+/// A policy as Kubewarden's controller hands it to policy-server, with the grants of `metadata.yml` and the deadline of
+/// `deploy/policy.yaml`.
 ///
 /// # Errors
 /// There is no such module. It has to have its metadata in it (`kwctl annotate`).
@@ -54,7 +55,18 @@ pub fn policy(annotated_module: &Path, settings: &Value) -> Result<Value> {
         "settings": settings,
         "contextAwareResources": grants["contextAwareResources"],
         "hostCapabilities": grants["hostCapabilities"],
+        "timeoutEvalSeconds": shipped()?["timeoutEvalSeconds"],
     }))
+}
+
+/// The `spec` of the ClusterAdmissionPolicy in `deploy/policy.yaml`.
+///
+/// # Errors
+/// It cannot be read.
+pub fn shipped() -> Result<Value> {
+    let text = fs::read_to_string(modules::root().join("deploy/policy.yaml"))?;
+    let policy = text.split("\n---\n").next().context("deploy/policy.yaml is empty")?;
+    Ok(yaml_serde::from_str::<Value>(policy)?["spec"].take())
 }
 
 impl PolicyServer {

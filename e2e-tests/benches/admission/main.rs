@@ -11,7 +11,7 @@
 //! | `BENCH_DELAYS` | milliseconds that the API server takes longer to answer the policy's reads | 0,20 |
 //! | `BENCH_ROWS` | only rows whose name contains one of these | all |
 //! | `BENCH_WORKERS` | policy-server's workers | 2 |
-//! | `BENCH_OTHER_MODULE` | another build of the policy (with its metadata, for policy-server), as a row of its own | none |
+//! | `BENCH_OTHER_MODULES` | other builds of the policy (with their metadata, for policy-server), as rows of their own | none |
 //!
 //! It fails where a Pod is refused, or admitted without what the row is to add to it.
 
@@ -25,6 +25,7 @@ mod target;
 
 use std::{
     env,
+    path::PathBuf,
     str::FromStr,
     time::{Duration, Instant},
 };
@@ -45,7 +46,7 @@ async fn main() -> Result<()> {
     target::prepare(&api, setting.namespaces.iter().copied().max().unwrap_or(1)).await?;
     let engine = engine::Kind::installed(setting.workers);
     let mut rows = Vec::new();
-    for row in rows::all(setting.other_module.as_deref(), engine) {
+    for row in rows::all(&setting.other_modules, engine) {
         if setting.rows.is_empty() || setting.rows.iter().any(|part| row.name.contains(part.as_str())) {
             rows.extend(Running::start(row, engine, &api).await?);
         }
@@ -119,7 +120,7 @@ struct Settings {
     delays: Vec<u64>,
     rows: Vec<String>,
     workers: usize,
-    other_module: Option<String>,
+    other_modules: Vec<PathBuf>,
 }
 
 impl Settings {
@@ -131,7 +132,7 @@ impl Settings {
             delays: list("BENCH_DELAYS", "0,20")?,
             rows: list("BENCH_ROWS", "")?,
             workers: one("BENCH_WORKERS", "2")?,
-            other_module: env::var("BENCH_OTHER_MODULE").ok().filter(|path| !path.is_empty()),
+            other_modules: list("BENCH_OTHER_MODULES", "")?,
         })
     }
 }

@@ -17,7 +17,7 @@ pub const YARDSTICK: &str = "yardstick: adds it, asks nothing";
 
 /// One way to give Pods the reference.
 pub struct Row {
-    pub name: &'static str,
+    pub name: String,
     by: By,
     /// Whether Pods list the Secret already.
     listed: bool,
@@ -45,13 +45,14 @@ struct Served {
 }
 
 /// All rows that can be measured with this engine.
-pub fn all(other_module: Option<&str>, engine: Kind) -> Vec<Row> {
-    let ours = |on_missing: &str| By::Policy {
-        module: engine.module("policy"),
+pub fn all(other_modules: &[PathBuf], engine: Kind) -> Vec<Row> {
+    let with = |module, on_missing: &str| By::Policy {
+        module,
         settings: json!({"secrets": [{"name": SECRET}], "onMissingSecret": on_missing}),
     };
+    let ours = |on_missing| with(engine.module("policy"), on_missing);
     let yardstick = By::Policy { module: engine.module("yardstick"), settings: json!({}) };
-    let row = |name, by, listed, reads| Row { name, by, listed, reads };
+    let row = |name: &str, by, listed, reads| Row { name: name.to_owned(), by, listed, reads };
     let mut rows = vec![
         row("no webhook", By::Nobody, false, false),
         row("MutatingAdmissionPolicy", By::ApiServer, false, false),
@@ -61,9 +62,9 @@ pub fn all(other_module: Option<&str>, engine: Kind) -> Vec<Row> {
         row("policy: listed, reject", ours("reject"), true, true),
         row("policy: not listed, ignore", ours("ignore"), false, false),
     ];
-    if let Some(path) = other_module {
-        let by = By::Policy { module: path.into(), settings: json!({"secrets": [{"name": SECRET}]}) };
-        rows.push(row("other module: not listed", by, false, true));
+    for path in other_modules {
+        let name = format!("{}: not listed", path.file_stem().unwrap_or_default().display());
+        rows.push(row(&name, with(path.clone(), "warn"), false, true));
     }
     rows
 }
@@ -101,7 +102,7 @@ impl Running {
 
     /// What it is called in the tables.
     pub fn name(&self) -> &str {
-        self.row.name
+        &self.row.name
     }
 
     /// Whether the Secret is read.

@@ -47,8 +47,9 @@ impl Kind {
         match self {
             Self::PolicyServer(workers) => {
                 let version = Command::new("policy-server").arg("--version").output();
-                let version = version.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
-                format!("{}, {workers} workers", version.unwrap_or_default())
+                let version =
+                    version.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+                format!("{}, {workers} workers", version.lines().next().unwrap_or_default())
             }
             Self::Embedded => "the embedded host (policy-server is not in the PATH)".to_owned(),
         }

@@ -185,45 +185,63 @@ async fn a_namespace_and_a_deployment_in_one_go_pull_with_it_and_the_generator()
 /// policy-server looks at deadlines once a second, so that requests are made at different moments of it.
 const MOMENTS: u32 = 5;
 
+/// Deadlines and the webhook's timeout, in seconds.
+struct Timeouts {
+    /// policy-server's own, where the policy has none.
+    server: &'static str,
+    /// The policy's.
+    policy: Value,
+    webhook: Value,
+}
+
+/// `deploy/policy.yaml` on a policy-server as it comes.
+fn shipped() -> Timeouts {
+    let shipped = policy_server::shipped().unwrap();
+    Timeouts { server: "2", policy: shipped["timeoutEvalSeconds"].clone(), webhook: shipped["timeoutSeconds"].clone() }
+}
+
+/// The API server gives up before policy-server does.
+fn airtight() -> Timeouts {
+    Timeouts { server: "6", policy: Value::Null, webhook: json!(5) }
+}
+
 #[rstest]
-#[case::longer_than_the_deadline(3_000)]
-#[case::about_as_long_as_the_deadline(1_500)]
+#[case::shipped_and_slow(shipped(), 3_000, &["creds"])]
+#[case::shipped_and_slower_than_the_webhooks_timeout(shipped(), 7_000, &[])]
+#[case::airtight_and_slow(airtight(), 3_000, &["creds"])]
+#[case::airtight_and_almost_as_slow_as_the_webhooks_timeout(airtight(), 4_300, &["creds"])]
+#[case::airtight_and_slower_than_the_webhooks_timeout(airtight(), 5_500, &[])]
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs policy-server: make e2e-policy-server"]
-async fn a_secret_that_is_slow_to_read_denies_no_pod_under_ignore_with_the_shipped_timeouts(#[case] late: u64) {
+async fn a_slow_api_server_denies_no_pod_under_ignore(
+    #[case] timeouts: Timeouts,
+    #[case] late: u64,
+    #[case] given: &[&str],
+) {
     let settings = json!({"secrets": [{"name": "creds"}]});
     let stage = Stage::empty(settings.clone()).await;
     stage.create_secret("creds").await;
     let proxy = ApiProxy::to(config(&stage.kubeconfig).await).await.unwrap();
     let kubeconfig = proxy.kubeconfig(&stage.policy_server_token().await);
-    let shipped = fs::read_to_string(modules::root().join("deploy/policy.yaml")).unwrap();
-    let shipped: Value = yaml_serde::from_str(shipped.split("\n---\n").next().unwrap()).unwrap();
     let mut policy = policy(&settings);
-    policy["timeoutEvalSeconds"] = shipped["spec"]["timeoutEvalSeconds"].clone();
-    let server = Watched::start(&kubeconfig, &json!({&stage.id: policy}), &["--workers", "16"]).await;
-    let timeout = &shipped["spec"]["timeoutSeconds"];
-    server
-        .register(&stage, json!({"failurePolicy": shipped["spec"]["failurePolicy"], "timeoutSeconds": timeout}))
-        .await;
+    policy["timeoutEvalSeconds"] = timeouts.policy;
+    let arguments = ["--workers", "16", "--policy-timeout", timeouts.server];
+    let server = Watched::start(&kubeconfig, &json!({&stage.id: policy}), &arguments).await;
+    server.register(&stage, json!({"failurePolicy": "Ignore", "timeoutSeconds": timeouts.webhook})).await;
     let dry_run = format!("{}?dryRun=All", stage.pods());
-    eventually("Pods are given the secret", || async {
-        stage.post(&dry_run, pod("probe")).await.listed() == ["creds"]
-    })
-    .await;
+    let is_given = || async { stage.post(&dry_run, pod("probe")).await.listed() == ["creds"] };
+    eventually("Pods are given the secret", is_given).await;
 
     proxy.delay("/secrets/creds", Duration::from_millis(late));
     for moment in 0..MOMENTS {
         let reads = proxy.secret_reads();
-        let created = stage.post(&dry_run, pod(&format!("web-{moment}"))).await;
-        assert_eq!(created.status, 201, "{created:?}");
+        let created = stage.post(&dry_run, pod(&format!("web-{moment}"))).await.ok();
+        assert_eq!(created.listed(), given, "{created:?}");
         assert!(proxy.secret_reads() > reads, "the Secret was not read");
-        sleep(Duration::from_millis(200)).await;
+        sleep(Duration::from_secs(1) / MOMENTS).await;
     }
     proxy.delay("/secrets/creds", Duration::ZERO);
-    eventually("Pods are given the secret again", || async {
-        stage.post(&dry_run, pod("probe")).await.listed() == ["creds"]
-    })
-    .await;
+    eventually("Pods are given the secret again", is_given).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
