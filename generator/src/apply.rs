@@ -13,7 +13,6 @@ use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -346,6 +345,7 @@ mod tests {
     use crate::selection::Selection;
     use image_pull_secrets::settings::Settings;
     use rstest::rstest;
+    use std::collections::BTreeMap;
 
     fn change(add: &[&str], remove: &[(usize, &str)], added: &[&str]) -> ReferenceChange {
         let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();

@@ -389,6 +389,7 @@ fn a_secret_that_would_break_pods_is_not_referred_to(
 #[case::a_foreign_secret_that_works("skip", Some(foreign()), true)]
 #[case::nothing_and_that_is_told("warn", None, true)]
 #[case::nothing_and_pods_are_denied("reject", None, true)]
+#[case::nothing_and_nobody_asks("ignore", None, true)]
 fn a_reference_is_added_where_there_is(#[case] policy: &str, #[case] secret: Option<SecretSeen>, #[case] added: bool) {
     let rules = rules(with(one_secret(), "onMissingSecret", json!(policy)));
     let actions = state_and_actions(&index(secret, Some(account(&[], &[]))), &rules).1;
