@@ -86,7 +86,7 @@ mod tests {
     #[case::a_name(r#"{"name": 1}"#)]
     #[case::finalizers(r#"{"finalizers": "a"}"#)]
     #[case::owners(r#"{"ownerReferences": ["a"]}"#)]
-    #[case::metadata("[]")]
+    #[case::metadata(r#""none""#)]
     fn what_kube_cannot_read_is_refused(#[case] metadata: &str) {
         let json = format!(r#"{{"apiVersion": "v1", "kind": "Secret", "metadata": {metadata}}}"#);
         assert!(
