@@ -72,7 +72,7 @@ func (c *cluster) obeyForPart(ctx context.Context, verb, name string) error {
 // compact forgets every revision of etcd but the newest, which it makes itself:
 // no client can go on from what it has seen.
 func compact(ctx context.Context, url string) (int64, error) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	client, err := clientv3.New(clientv3.Config{Context: ctx, Endpoints: []string{url}})
 	if err != nil {

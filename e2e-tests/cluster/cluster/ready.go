@@ -13,9 +13,9 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 )
 
-// readyTimeout is generous: on a machine that builds at the same time the API
-// server has taken half a minute.
-const readyTimeout = 3 * time.Minute
+// readyTimeout is generous: on a machine of two cores with a load of 30 the API
+// server has taken more than three minutes.
+const readyTimeout = 10 * time.Minute
 
 // probe asks once whether a part, which was started at that time, does its work.
 type probe func(ctx context.Context, since time.Time) error
@@ -45,7 +45,7 @@ func (c *cluster) waitReady(ctx context.Context, part *process) error {
 
 // check asks a part once whether it works.
 func (c *cluster) check(ctx context.Context, part *process) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	return part.works(ctx, part.begun)
 }
