@@ -5,7 +5,6 @@ use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
 use kube::api::{DeleteParams, PostParams};
 use serde_json::json;
-use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn drift_deletion_and_a_removed_reference_are_repaired() {
@@ -140,9 +139,9 @@ async fn copies_have_the_labels_and_annotations_that_they_are_given_and_none_of_
     // Copies that are there already are given what they lack.
     let generator = run(&both);
     let all = (Some("true".to_owned()), Some("IgnoreExtraneous".to_owned()));
-    eventually("the copy has both", Duration::from_secs(60), || async { given().await == all }).await;
+    eventually("the copy has both", PATIENCE, || async { given().await == all }).await;
     corner.patch_secret(&namespace, json!({"metadata": {"labels": {LABEL: null}}})).await;
-    eventually("the copy has both again", Duration::from_secs(60), || async { given().await == all }).await;
+    eventually("the copy has both again", PATIENCE, || async { given().await == all }).await;
     assert_eq!(corner.copy(&namespace).await.unwrap().metadata.uid, uid);
     generator.ready().await;
     assert!(!generator.log().contains(" WARN "), "{}", generator.log());
@@ -160,12 +159,12 @@ async fn a_secret_that_leaves_the_settings_goes_also_where_somebody_deleted_the_
     generator.ready().await;
     let leases = Api::<Lease>::namespaced(corner.client.clone(), "default");
     leases.delete(&corner.name, &DeleteParams::default()).await.unwrap();
-    eventually("the leader has it again", Duration::from_secs(60), || async {
+    eventually("the leader has it again", PATIENCE, || async {
         leases.get_opt(&corner.name).await.unwrap().and_then(|lease| lease.spec?.holder_identity).is_some()
     })
     .await;
     corner.write_settings(&json!({"secrets": [{"name": "another"}], "serviceAccounts": []}));
-    eventually("copy and reference are gone", Duration::from_secs(60), || async {
+    eventually("copy and reference are gone", PATIENCE, || async {
         corner.copy(&namespace).await.is_none() && corner.references(&namespace).await.is_empty()
     })
     .await;
@@ -186,12 +185,12 @@ async fn a_leader_that_lost_its_lease_and_the_record_with_it_records_again_for_i
         "metadata": {"name": corner.name}, "spec": {"holderIdentity": "successor", "leaseDurationSeconds": 3600},
     }))
     .unwrap();
-    eventually("the successor is faster", Duration::from_secs(60), || async {
+    eventually("the successor is faster", PATIENCE, || async {
         let _ = leases.delete(&corner.name, &DeleteParams::default()).await;
         leases.create(&PostParams::default(), &successors).await.is_ok()
     })
     .await;
-    eventually("what there may be is recorded on its Lease", Duration::from_secs(60), || async {
+    eventually("what there may be is recorded on its Lease", PATIENCE, || async {
         let lease = leases.get(&corner.name).await.unwrap();
         let annotations = lease.metadata.annotations.unwrap_or_default();
         let record = annotations.get("image-pull-secrets.kubewarden.io/footprint");
