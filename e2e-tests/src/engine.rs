@@ -57,7 +57,7 @@ pub enum LoadError {
 /// A module that an engine has compiled and linked.
 pub(crate) enum Module {
     #[cfg(feature = "wasmtime")]
-    Wasmtime(wasmtime::Module),
+    Wasmtime(Box<wasmtime::Module>),
     Wasmi(wasmi::Module),
 }
 
@@ -65,7 +65,7 @@ impl Module {
     pub(crate) fn load(engine: Engine, module: &[u8]) -> Result<Self, LoadError> {
         Ok(match engine {
             #[cfg(feature = "wasmtime")]
-            Engine::Wasmtime => Self::Wasmtime(wasmtime::Module::load(module)?),
+            Engine::Wasmtime => Self::Wasmtime(Box::new(wasmtime::Module::load(module)?)),
             Engine::Wasmi => Self::Wasmi(wasmi::Module::load(module)?),
         })
     }

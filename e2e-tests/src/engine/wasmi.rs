@@ -37,7 +37,12 @@ pub(crate) struct Module {
 pub(crate) struct Instance {
     module: Module,
     deadline: Duration,
-    started: Option<(Store<State>, TypedFunc<(i32, i32), i32>)>,
+    started: Option<Started>,
+}
+
+struct Started {
+    store: Store<State>,
+    guest_call: TypedFunc<(i32, i32), i32>,
 }
 
 struct State {
@@ -117,13 +122,13 @@ impl WebAssemblyEngineProvider for Instance {
                 Err(stopped) => return Err(format!("Initialization failed: {stopped}").into()),
             }
         }
-        self.started = Some((store, guest_call));
+        self.started = Some(Started { store, guest_call });
         Ok(())
     }
 
     fn call(&mut self, operation: i32, payload: i32) -> Result<i32, Box<dyn Error + Send + Sync>> {
         let ends = self.ends();
-        let (store, guest_call) = self.started.as_mut().ok_or("the instance is not started")?;
+        let Started { store, guest_call } = self.started.as_mut().ok_or("the instance is not started")?;
         store.data_mut().ends = ends;
         match run(store, guest_call, (operation, payload)) {
             Ok(result) => Ok(result),
