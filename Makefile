@@ -45,11 +45,11 @@ $(RUN): Cargo.toml Cargo.lock $(call sources_of,e2e-tests/src) e2e-tests/Cargo.t
 	@cp $(HOST) $@
 
 .PHONY: test
-test: lint policy.wasm probe.wasm ## Format check, lints, unit tests and the module's end-to-end tests
+test: policy.wasm probe.wasm ## Unit tests and the module's end-to-end tests: everything that needs no cluster
 	cargo test --locked --workspace
 
 .PHONY: lint
-lint:
+lint: ## Format check and lints
 	@cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
 	@cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
 	cargo fmt --all --check
