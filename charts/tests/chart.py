@@ -79,9 +79,10 @@ MATRIX = {
     "patterns of every form": {"settings": {
         "secrets": [{"name": "a", "matchImages": [
             "*.dkr.ecr.*.amazonaws.com", "[::1]:5000/x", "localhost:5000", "docker.io/acme/", "my_registry.local/a b",
-            "localhost/acme", "registry:5000", "*", "Registry/acme"]}, {"name": "b", "matchImages": []}],
+            "localhost/acme", "registry:5000", "*", "Registry/acme"]}],
         "serviceAccounts": ["[a-z]*", "[^a-cx]?", "a\\*", "b[\\]*]"],
         "exclude": {"namespaces": ["*-system", "[[]", "]"]}}},
+    "a list of images that is empty": {"settings": {"secrets": [{"name": "a", "matchImages": []}]}},
     "no admission policy": {"generator": {"admissionPolicy": {"enabled": False}}},
     "one replica": {"generator": {"replicas": 1}},
     "the source from values": {"sourceSecrets": [

@@ -51,6 +51,7 @@ class OnARealApiServer(unittest.TestCase):
             ("several secrets with every form of source",
              ["docker-registry docker-hub --namespace vault", "--namespace=default --image=example.com/check"], [" ecr "]),
             ("patterns of every form", ["--image=x.dkr.ecr.x.amazonaws.com/check"], []),
+            ("a list of images that is empty", ["--image=example.com/check"], []),
             ("namespaces are selected and excluded", ["--namespace=NAMESPACE"], []),
             ("only watching", ["PolicyUniquelyReachable"], ["kubectl run check"]),
         ]:
