@@ -5,6 +5,7 @@ import os
 import pathlib
 import shutil
 import subprocess
+import tempfile
 
 import yaml
 
@@ -90,6 +91,19 @@ MATRIX = {
          "registries": [{"server": "ghcr.io", "username": "user", "password": "pass:word"}]}]},
     "the source from values, as a document": {"sourceSecrets": [
         {"name": "registry-credentials", "namespace": "image-pull-secrets", "dockerconfigjson": '{"auths": {}}'}]},
+    "other names, another namespace, labels for everything": {
+        "nameOverride": "pull", "fullnameOverride": "credentials", "namespaceOverride": "vault",
+        "commonLabels": {"team": "platform", "c": "everywhere"},
+        "generator": {"podLabels": {"c": "pods"}},
+        "serviceMonitor": {"enabled": True, "labels": {"c": "monitor"}}, "prometheusRule": {"enabled": True},
+        "networkPolicy": {"enabled": True}},
+    "a mirror for every chart": {
+        "global": {"imageRegistry": "mirror.example.com:5000", "imagePullSecrets": ["mirror", {"name": "own"}]},
+        "generator": {"imagePullSecrets": [{"name": "own"}]}},
+    "a ServiceAccount that exists": {"generator": {"serviceAccount": {"create": False, "name": "own"}}},
+    "the API server assigns the user": {"generator": {"podSecurityContext": {"runAsUser": None, "runAsGroup": None}}},
+    "the source in the release's namespace": {"settings": {"secrets": [
+        {"name": "registry-credentials", "source": {}}, {"name": "hub", "source": {"name": "docker-hub"}}]}},
     "a registry without a network": {"registry": "harbor.example.com/library", "policyServer": {
         "name": "reserved", "serviceAccount": {"name": "reserved", "namespace": "policies"}}},
 }
@@ -103,16 +117,30 @@ def helm(*arguments, values=None, env=None):
                           env=env and os.environ | env)
 
 
-def template(values, release=RELEASE, kubernetes="1.36"):
-    """Runs `helm template`; gives the finished process."""
-    return helm("template", release, str(CHART), "--namespace", NAMESPACE, "--kube-version", kubernetes, values=values)
+def template(values, release=RELEASE, kubernetes="1.36", api=()):
+    """Runs `helm template` as if the API server had these versions and kinds as well; gives the finished process."""
+    return helm("template", release, str(CHART), "--namespace", NAMESPACE, "--kube-version", kubernetes,
+                *(f"--api-versions={version}" for version in api), values=values)
 
 
-def render(values, release=RELEASE, kubernetes="1.36"):
+def render(values, release=RELEASE, kubernetes="1.36", api=()):
     """Gives the objects that the chart renders, hooks and tests included."""
-    rendered = template(values, release, kubernetes)
+    rendered = template(values, release, kubernetes, api)
     assert rendered.returncode == 0, rendered.stderr
     return [document for document in yaml.safe_load_all(rendered.stdout) if document]
+
+
+def notes(values, kubernetes="1.36"):
+    """Gives the notes. Helm renders them only where it installs; so a copy of the chart has an object that holds them."""
+    with tempfile.TemporaryDirectory() as directory:
+        shutil.copytree(CHART, directory, dirs_exist_ok=True)
+        templates = pathlib.Path(directory, "templates")
+        text = (templates / "NOTES.txt").read_text()
+        (templates / "_notes.tpl").write_text('{{ define "notes" }}' + text + "{{ end }}")
+        (templates / "notes.yaml").write_text('kind: Notes\nmetadata: {name: notes}\nnotes: {{ include "notes" . | toJson }}\n')
+        rendered = helm("template", RELEASE, directory, "--namespace", NAMESPACE, "--kube-version", kubernetes, values=values)
+        assert rendered.returncode == 0, rendered.stderr
+        return find(list(yaml.safe_load_all(rendered.stdout)), "Notes")["notes"]
 
 
 def is_hook(document):

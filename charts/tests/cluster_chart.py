@@ -64,9 +64,11 @@ class OnARealApiServer(unittest.TestCase):
                     self.assertNotIn(text, notes)
 
     def test_the_kustomization_is_accepted(self):
-        applied = self.cluster.kubectl("apply", "--dry-run=server", "--validate=strict", "--server-side", "--force-conflicts",
-                                       "-k", str(chart.ROOT / "deploy"))
-        self.assertEqual(applied.stderr, "")
+        for directory in ["deploy", "deploy/generator-only"]:
+            with self.subTest(directory):
+                applied = self.cluster.kubectl("apply", "--dry-run=server", "--validate=strict", "--server-side",
+                                               "--force-conflicts", "-k", str(chart.ROOT / directory))
+                self.assertEqual(applied.stderr, "")
 
     def test_settings_are_refused_by_the_schema_as_by_the_generator(self):
         """values.schema.json repeats what core/ checks: each takes what the other takes."""

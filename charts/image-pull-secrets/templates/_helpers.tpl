@@ -1,18 +1,44 @@
+{{- define "ips.name" -}}{{ .Values.nameOverride | default .Chart.Name }}{{- end }}
+
 {{- define "ips.fullname" -}}
-{{- if contains "image-pull-secrets" .Release.Name }}{{ .Release.Name | trunc 40 | trimSuffix "-" }}
-{{- else }}{{ printf "%s-image-pull-secrets" .Release.Name | trunc 40 | trimSuffix "-" }}{{ end }}
+{{- if .Values.fullnameOverride }}{{ .Values.fullnameOverride }}
+{{- else if contains (include "ips.name" .) .Release.Name }}{{ .Release.Name | trunc 40 | trimSuffix "-" }}
+{{- else }}{{ printf "%s-%s" .Release.Name (include "ips.name" .) | trunc 40 | trimSuffix "-" }}{{ end }}
 {{- end }}
+
+{{- define "ips.namespace" -}}{{ .Values.namespaceOverride | default .Release.Namespace }}{{- end }}
 
 {{- define "ips.generator" -}}{{ include "ips.fullname" . }}-generator{{- end }}
 
 {{- define "ips.policyName" -}}{{ .Values.policy.name | default (include "ips.fullname" .) }}{{- end }}
 
+{{/* The settings as policy and generator read them, as JSON: there a source always says its namespace. */}}
+{{- define "ips.settings" -}}
+{{- $settings := deepCopy .Values.settings }}
+{{- range $settings.secrets }}
+{{- if and (kindIs "map" .source) (not (without (keys .source) "name")) }}
+{{- $_ := set .source "namespace" (include "ips.namespace" $) }}
+{{- end }}
+{{- end }}
+{{- $settings | toJson }}
+{{- end }}
+
 {{- define "ips.serviceAccount" -}}
 {{ .Values.generator.serviceAccount.name | default (include "ips.generator" .) }}
 {{- end }}
 
+{{/* Takes (list root repository); gives the repository, with global.imageRegistry in the place of its host. */}}
+{{- define "ips.mirrored" -}}
+{{- $path := splitList "/" (index . 1) }}
+{{- with (index . 0).Values.global.imageRegistry }}
+{{- if regexMatch "[.:]|^localhost$" (first $path) }}{{ $path = rest $path }}{{ end }}
+{{- $path = prepend $path (trimSuffix "/" .) }}
+{{- end }}
+{{- compact $path | join "/" }}
+{{- end }}
+
 {{- define "ips.registry" -}}
-{{ .Values.registry | required "registry is empty: say where module and image are, as in --set registry=ghcr.io/OWNER" }}
+{{ include "ips.mirrored" (list . .Values.registry) | required "registry is empty: say where module and image are, as in --set registry=ghcr.io/OWNER" }}
 {{- end }}
 
 {{- define "ips.module" -}}
@@ -21,8 +47,8 @@
 {{- end }}
 
 {{- define "ips.image" -}}
-{{- $repository := .Values.generator.image.repository }}
-{{- if not $repository }}{{ $repository = printf "%s/image-pull-secrets-generator" (include "ips.registry" .) }}{{ end }}
+{{- $repository := include "ips.mirrored" (list . .Values.generator.image.repository) }}
+{{- if not .Values.generator.image.repository }}{{ $repository = printf "%s/image-pull-secrets-generator" (include "ips.registry" .) }}{{ end }}
 {{- if .Values.generator.image.digest }}{{ $repository }}@{{ .Values.generator.image.digest }}
 {{- else }}{{ $repository }}:{{ .Values.generator.image.tag | default (printf "v%s" .Chart.AppVersion) }}{{ end }}
 {{- end }}
@@ -36,35 +62,54 @@
 {{- if ne (.Values.settings.onMissingSecret | default "warn") "ignore" }}true{{ end }}
 {{- end }}
 
-{{- define "ips.labels" -}}
+{{- define "ips.chartLabels" -}}
 helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/part-of: image-pull-secrets
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 
-{{- define "ips.policyLabels" -}}
-app.kubernetes.io/name: image-pull-secrets-policy
+{{/* Labels of what belongs to neither policy nor generator. */}}
+{{- define "ips.labels" -}}
+app.kubernetes.io/name: {{ include "ips.name" . | toYaml }}
 app.kubernetes.io/instance: {{ .Release.Name | toYaml }}
-{{ include "ips.labels" . }}
+{{ include "ips.chartLabels" . }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "ips.policyLabels" -}}
+app.kubernetes.io/name: {{ include "ips.name" . }}-policy
+app.kubernetes.io/instance: {{ .Release.Name | toYaml }}
+{{ include "ips.chartLabels" . }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
 {{- end }}
 
 {{- define "ips.generatorSelector" -}}
-app.kubernetes.io/name: image-pull-secrets-generator
+app.kubernetes.io/name: {{ include "ips.name" . }}-generator
 app.kubernetes.io/instance: {{ .Release.Name | toYaml }}
 {{- end }}
 
+{{/* Takes (list root labels): an object's own labels win over commonLabels. */}}
+{{- define "ips.generatorLabelsAnd" -}}
+{{- $root := index . 0 }}
+{{- include "ips.generatorSelector" $root }}
+{{ include "ips.chartLabels" $root }}
+{{- with merge (dict) (index . 1) $root.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
 {{- define "ips.generatorLabels" -}}
-{{ include "ips.generatorSelector" . }}
-{{ include "ips.labels" . }}
+{{ include "ips.generatorLabelsAnd" (list . dict) }}
 {{- end }}
 
 {{/* Every Pod of the generator has these, those of Jobs and tests included: a mesh's side-car would keep a Job from ending. */}}
 {{- define "ips.podLabels" -}}
-{{ include "ips.generatorLabels" . }}
-{{- with .Values.generator.podLabels }}
-{{ toYaml . }}
-{{- end }}
+{{ include "ips.generatorLabelsAnd" (list . .Values.generator.podLabels) }}
 {{- end }}
 
 {{/* The Pods that run all the time: those of Service and PodDisruptionBudget, unlike those of Jobs. */}}
@@ -75,7 +120,7 @@ app.kubernetes.io/component: controller
 
 {{/* What the generator recorded on its Lease: the names that the settings selected so far. Empty where nothing is asked. */}}
 {{- define "ips.footprint" -}}
-{{- $lease := lookup "coordination.k8s.io/v1" "Lease" .Release.Namespace (include "ips.generator" .) | default dict }}
+{{- $lease := lookup "coordination.k8s.io/v1" "Lease" (include "ips.namespace" .) (include "ips.generator" .) | default dict }}
 {{- $annotations := ($lease.metadata | default dict).annotations | default dict }}
 {{- get $annotations "image-pull-secrets.kubewarden.io/footprint" | default "{}" }}
 {{- end }}
@@ -151,7 +196,7 @@ app.kubernetes.io/component: controller
 {{/* What such a policy is about. */}}
 {{- define "ips.isTheGenerator" -}}
 - name: the-generator
-  expression: request.userInfo.username == "system:serviceaccount:{{ .Release.Namespace }}:{{ include "ips.serviceAccount" . }}"
+  expression: request.userInfo.username == "system:serviceaccount:{{ include "ips.namespace" . }}:{{ include "ips.serviceAccount" . }}"
 {{- end }}
 
 {{/* What it may do to its Lease, in the namespace of the release. */}}
@@ -236,15 +281,19 @@ app.kubernetes.io/component: controller
 
 {{/* What every Pod of the generator has in common. */}}
 {{- define "ips.podSpec" -}}
-{{- with .Values.generator.imagePullSecrets }}
+{{- $pullSecrets := list }}
+{{- range concat .Values.global.imagePullSecrets .Values.generator.imagePullSecrets }}
+{{- $pullSecrets = append $pullSecrets (ternary (dict "name" .) . (kindIs "string" .)) }}
+{{- end }}
+{{- with uniq $pullSecrets }}
 imagePullSecrets: {{- toYaml . | nindent 2 }}
 {{- end }}
-securityContext:
-  runAsNonRoot: true
-  runAsUser: 65532
-  runAsGroup: 65532
-  seccompProfile:
-    type: RuntimeDefault
+{{- $context := .Values.generator.podSecurityContext }}
+{{- /* OpenShift refuses a user that is not in the namespace's range, and gives one where none is asked for. */}}
+{{- if .Capabilities.APIVersions.Has "security.openshift.io/v1" }}{{ $context = omit $context "runAsUser" "runAsGroup" "fsGroup" }}{{ end }}
+{{- with $context }}
+securityContext: {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- with .Values.generator.priorityClassName }}
 priorityClassName: {{ . | toYaml }}
 {{- end }}
@@ -264,11 +313,9 @@ name: generator
 image: {{ include "ips.image" . }}
 imagePullPolicy: {{ .Values.generator.image.pullPolicy }}
 resources: {{- toYaml .Values.generator.resources | nindent 2 }}
-securityContext:
-  allowPrivilegeEscalation: false
-  readOnlyRootFilesystem: true
-  capabilities:
-    drop: [ALL]
+{{- with .Values.generator.securityContext }}
+securityContext: {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end }}
 
 {{/* The namespaces that are excluded by their whole name, as a JSON list: a label selector knows no patterns. */}}
@@ -309,10 +356,10 @@ securityContext:
 {{- end }}
 {{- end }}
 {{- $sources := dict }}
-{{- range .Values.settings.secrets }}
+{{- range (include "ips.settings" . | fromJson).secrets }}
 {{- if and .source (hasKey .source "namespace") }}{{ $_ := set $sources (printf "%s/%s" .source.namespace (.source.name | default .name)) true }}{{ end }}
 {{- end }}
-{{- $release := .Release.Namespace }}
+{{- $release := include "ips.namespace" . }}
 {{- range .Values.sourceSecrets }}
 {{- $id := printf "%s/%s" (.namespace | default $release) .name }}
 {{- if not (hasKey $sources $id) }}
@@ -324,5 +371,13 @@ securityContext:
 {{- end }}
 {{- if and (not .Values.policy.enabled) .Values.policy.namespaceSelector }}
 {{- fail "policy.namespaceSelector has no effect with policy.enabled: false; use generator.namespaceSelector" }}
+{{- end }}
+{{- if not (or .Values.generator.serviceAccount.create .Values.generator.serviceAccount.name) }}
+{{- fail "generator.serviceAccount.create is false: name the ServiceAccount that exists, with generator.serviceAccount.name" }}
+{{- end }}
+{{- /* Asked of a cluster, Helm knows the kinds of its API; without one, as in `helm template`, it knows versions only. */}}
+{{- $kinds := .Capabilities.APIVersions }}
+{{- if and .Values.policy.enabled ($kinds.Has "v1/Pod") (not ($kinds.Has "policies.kubewarden.io/v1/ClusterAdmissionPolicy")) }}
+{{- fail "Kubewarden is not installed in this cluster: it has no ClusterAdmissionPolicy (policies.kubewarden.io/v1). Install Kubewarden first (https://docs.kubewarden.io/quick-start), or install the generator alone with --set policy.enabled=false" }}
 {{- end }}
 {{- end }}
