@@ -48,11 +48,14 @@ $(RUN): Cargo.toml Cargo.lock $(call sources_of,e2e-tests/src) e2e-tests/Cargo.t
 test: policy.wasm probe.wasm ## Unit tests and the module's end-to-end tests: everything that needs no cluster
 	cargo test --locked --workspace
 
-.PHONY: lint
-lint: ## Format check and lints
+.PHONY: fmt
+fmt: ## Format check
 	@cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
-	@cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
 	cargo fmt --all --check
+
+.PHONY: lint
+lint: fmt ## Format check and lints
+	@cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 
 .PHONY: deny
@@ -85,6 +88,9 @@ e2e-kwctl: policy.wasm ## Run e2e-tests/e2e.bats with kwctl
 	$(MAKE) annotated-policy.wasm
 	bats e2e-tests/e2e.bats
 
+.PHONY: e2e-tests
+e2e-tests: e2e-kwctl ## The same, by the name that Kubewarden's workflows call
+
 .PHONY: e2e-policy-server
 e2e-policy-server: ## Kubewarden's own policy-server on a real API server: it answers as the embedded host does (needs Go, kwctl)
 	@command -v policy-server >/dev/null || { echo "$(POLICY_SERVER_HINT)"; exit 1; }
@@ -106,6 +112,11 @@ annotated-policy.wasm: policy.wasm ## Add the metadata to the module (kwctl)
 annotated-%.wasm: %.wasm metadata.yml README.md
 	@command -v kwctl >/dev/null || { echo "$(KWCTL_HINT)"; exit 1; }
 	kwctl annotate --metadata-path metadata.yml --usage-path README.md --output-path $@ $<
+
+.PHONY: clean
+clean: ## Remove everything that was built
+	cargo clean
+	rm -rf *.wasm e2e-tests/cluster/bin
 
 .PHONY: bench-generator
 bench-generator: ## Measure the generator on the real API server, beside a plain loop (BENCH_NAMESPACES=100,1000)
