@@ -1,7 +1,10 @@
 # Chart, kustomization, Kyverno policies, registry and documentation: included by the Makefile.
 
+# renovate: datasource=github-releases depName=helm/helm
 HELM_VERSION     ?= v3.19.0
+# renovate: datasource=github-releases depName=kyverno/kyverno
 KYVERNO_VERSION  ?= v1.18.2
+# renovate: datasource=github-releases depName=distribution/distribution
 REGISTRY_VERSION ?= v3.0.0
 
 TOOLS   := $(CURDIR)/target/tools
@@ -20,6 +23,12 @@ chart-e2e: $(HELM) $(PYTHON) e2e-tests/cluster/bin/cluster ## Install, upgrade a
 	$(CLUSTER_TESTS) --no-run
 	$(PYTHON) -m unittest discover --start-directory charts/tests --pattern 'cluster_*.py' --verbose
 	$(PYTHON) scripts/check-docs --cluster
+
+.PHONY: demo
+demo: policy.wasm $(HELM) $(PYTHON) ## Record docs/demo.svg, a terminal at the test cluster
+	@e2e-tests/cluster/build.sh cluster
+	$(CLUSTER_TESTS) --no-run
+	$(PYTHON) scripts/record-demo
 
 .PHONY: kyverno-test
 kyverno-test: $(KYVERNO) ## Test kyverno/ with Kyverno's own command

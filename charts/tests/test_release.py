@@ -1,5 +1,6 @@
 """What is published: one version everywhere, one owner, and descriptions that agree."""
 
+import fnmatch
 import json
 import pathlib
 import re
@@ -32,6 +33,7 @@ class Versions(unittest.TestCase):
             "artifacthub-pkg.yml": load("artifacthub-pkg.yml")["version"],
             "Chart.yaml version": description["version"],
             "Chart.yaml appVersion": description["appVersion"],
+            "Chart.yaml image": yaml.safe_load(description["annotations"]["artifacthub.io/images"])[0]["image"].split(":v")[1],
             "CHANGELOG.md": re.search(r"^## (\S+)$", (ROOT / "CHANGELOG.md").read_text(), re.M).group(1),
         }
         self.assertEqual(found, dict.fromkeys(found, VERSION))
@@ -104,6 +106,39 @@ class Questions(unittest.TestCase):
         self.assertEqual(asked, known - {"conflicts"} | {"description"})
 
 
+    def test_whatever_is_asked_is_explained(self):
+        def check(questions):
+            for question in questions:
+                if question["variable"] not in ("description", "exclude"):
+                    self.assertIn("tooltip", question, question["variable"])
+                check(question.get("sequence_questions", []) + question.get("subquestions", []))
+
+        check(load("questions-ui.yml")["questions"])
+
+    def test_every_property_of_a_secret_is_asked_about_that_the_policy_reads(self):
+        secret = json.loads((chart.CHART / "values.schema.json").read_text())["properties"]["settings"]["properties"]["secrets"]
+        questions = next(q for q in load("questions-ui.yml")["questions"] if q["variable"] == "secrets")["sequence_questions"]
+        asked = {question["variable"].split(".")[0] for question in questions}
+        # The source is the generator's; a label selector is more than the form can ask for.
+        self.assertEqual(asked, set(secret["items"]["properties"]) - {"source", "namespaceSelector"})
+
+
+class Kubewarden(unittest.TestCase):
+    """What the workflows of kubewarden/github-actions take for granted of a policy's repository."""
+
+    def test_the_targets_that_they_call_exist(self):
+        makefile = (ROOT / "Makefile").read_text()
+        for target in ["fmt", "lint", "test", "e2e-tests", "clean", "policy.wasm", "annotated-policy.wasm"]:
+            self.assertRegex(makefile, rf"(?m)^{re.escape(target)}:", target)
+
+    def test_they_find_one_version_in_the_manifest(self):
+        found = re.findall(r'^version = "(.*)"$', (ROOT / "Cargo.toml").read_text(), re.M)
+        self.assertEqual(found, [VERSION])
+
+    def test_it_is_listed_among_the_policies_that_mutate(self):
+        self.assertEqual(METADATA["annotations"]["io.kubewarden.policy.category"], "Resource mutation")
+
+
 class Repository(unittest.TestCase):
     def test_it_is_put_in_everywhere_that_is_published(self):
         with tempfile.TemporaryDirectory() as directory:
@@ -124,8 +159,28 @@ class Repository(unittest.TestCase):
             self.assertEqual(said["io.kubewarden.policy.author"], "Acme-Labs <Acme-Labs@users.noreply.github.com>")
             self.assertEqual(said["io.kubewarden.policy.source"], "https://github.com/Acme-Labs/pull-secrets")
             self.assertEqual(said["io.kubewarden.policy.ociUrl"], "ghcr.io/acme-labs/policies/image-pull-secrets")
+            description = yaml.safe_load((copy / "charts/image-pull-secrets/Chart.yaml").read_text())
+            self.assertEqual(description["icon"], "https://raw.githubusercontent.com/Acme-Labs/pull-secrets/main/docs/icon.svg")
             values = yaml.safe_load((copy / "charts/image-pull-secrets/values.yaml").read_text())
             self.assertEqual(values["registry"], "ghcr.io/acme-labs")
+
+
+class Chart(unittest.TestCase):
+    DESCRIPTION = load("charts/image-pull-secrets/Chart.yaml")
+
+    def test_its_icon_is_in_this_repository(self):
+        path = self.DESCRIPTION["icon"].split("/main/")[1]
+        self.assertIn("<svg", (ROOT / path).read_text())
+
+    def test_artifact_hub_can_read_its_annotations(self):
+        for name, text in self.DESCRIPTION["annotations"].items():
+            self.assertIsInstance(text, str, name)
+            self.assertTrue(name.startswith("artifacthub.io/"), name)
+        [image] = yaml.safe_load(self.DESCRIPTION["annotations"]["artifacthub.io/images"])
+        rendered = dict(chart.pod_specs(chart.render({"registry": "ghcr.io/owner"})))
+        self.assertEqual(rendered["image-pull-secrets-generator"]["containers"][0]["image"], image["image"])
+        for link in yaml.safe_load(self.DESCRIPTION["annotations"]["artifacthub.io/links"]):
+            self.assertEqual(set(link), {"name", "url"})
 
 
 class Workflows(unittest.TestCase):
@@ -156,20 +211,65 @@ class Workflows(unittest.TestCase):
             for expression in re.findall(r"\$\{\{\s*(.*?)\s*\}\}", step.get("run", "")):
                 self.assertTrue(expression.startswith("matrix."), f"{where}: {expression}")
 
-    def test_what_is_published_is_signed_and_has_its_provenance(self):
-        jobs = yaml.safe_load(self.WORKFLOWS["release.yml"].read_text())["jobs"]
-        for job in ["module", "manifest", "chart"]:
-            with self.subTest(job):
-                steps = jobs[job]["steps"]
-                self.assertEqual(sum("cosign sign --yes " in step.get("run", "") for step in steps), 1)
-                self.assertEqual(sum("attest-build-provenance@" in step.get("uses", "") for step in steps), 1)
-                self.assertEqual(jobs[job]["permissions"]["attestations"], "write")
+    RELEASE = yaml.safe_load(WORKFLOWS["release.yml"].read_text())["jobs"]
+    PUBLISHING = ["publish-module", "publish-image", "publish-chart"]
 
-    def test_kubewarden_can_read_the_signature_of_the_module(self):
-        # It looks for the tag sha256-….sig, which cosign 3 writes only when told to.
-        script = "".join(step.get("run", "") for step in
-                         yaml.safe_load(self.WORKFLOWS["release.yml"].read_text())["jobs"]["module"]["steps"])
-        self.assertIn("cosign sign --yes --new-bundle-format=false --use-signing-config=false ", script)
+    def script(self, job):
+        return "\n".join(step.get("run", "") for step in self.RELEASE[job]["steps"])
+
+    def test_what_is_published_is_signed_in_both_formats_and_has_its_provenance(self):
+        # Kubewarden looks for the tag sha256-….sig, which cosign 3 writes only when told to.
+        for job in self.PUBLISHING:
+            with self.subTest(job):
+                signing = re.findall(r"^cosign sign --yes (?:--recursive )?(\S+ \S+) (.*)$", self.script(job), re.M)
+                self.assertEqual([flags for flags, _ in signing], [
+                    f"--new-bundle-format={new} --use-signing-config={new}" for new in ["false", "true"]])
+                self.assertEqual(len({subject for _, subject in signing}), 1)
+                steps = self.RELEASE[job]["steps"]
+                self.assertEqual(sum("attest-build-provenance@" in step.get("uses", "") for step in steps), 1)
+                self.assertEqual(self.RELEASE[job]["permissions"], {
+                    "packages": "write", "id-token": "write", "attestations": "write"})
+
+    def test_the_sbom_of_the_module_is_published_as_kubewarden_does(self):
+        names = ["policy-sbom.spdx.json", "policy-sbom.spdx.jsonl.bundle.sigstore"]
+        self.assertRegex(self.script("publish-module"), rf"cosign sign-blob (?s:.*?)--bundle {names[1]} {names[0]}")
+        for name in names:
+            self.assertIn(f" {name}", self.script("release"))
+
+    def test_what_builds_may_not_publish_and_what_publishes_does_not_build(self):
+        for job, body in self.RELEASE.items():
+            with self.subTest(job):
+                if job.startswith("build-"):
+                    self.assertEqual(body["permissions"], {"contents": "read"})
+                    self.assertNotIn("github.token", yaml.safe_dump(body))
+                elif job not in ("ci", "version"):
+                    self.assertIsNone(re.search(r"\b(make|cargo|buildx build|helm package)\b", self.script(job)))
+                    self.assertFalse([step for step in body["steps"] if "checkout@" in step.get("uses", "")])
+
+    def test_what_a_job_downloads_was_uploaded_by_one_that_it_waits_for(self):
+        def waits_for(job):
+            needs = self.RELEASE[job].get("needs", [])
+            for needed in [needs] if isinstance(needs, str) else needs:
+                yield from [needed, *waits_for(needed)]
+
+        def artifacts(job, action):
+            return [step["with"] for step in self.RELEASE[job].get("steps", []) if f"/{action}-artifact@" in step.get("uses", "")]
+
+        for job in self.RELEASE:
+            uploaded = [a["name"] for needed in waits_for(job) for a in artifacts(needed, "upload")]
+            for wanted in artifacts(job, "download"):
+                pattern = wanted.get("name") or wanted["pattern"]
+                self.assertTrue([name for name in uploaded if fnmatch.fnmatch(name, pattern)], f"{job}: {pattern}")
+
+    def test_nothing_is_pushed_by_force(self):
+        for where, step in self.steps():
+            self.assertNotRegex(step.get("run", ""), r"git push .*(--force|-f\b|\+)", where)
+
+    def test_every_job_ends(self):
+        for name, path in self.WORKFLOWS.items():
+            for job, body in yaml.safe_load(path.read_text())["jobs"].items():
+                if "uses" not in body:
+                    self.assertIn("timeout-minutes", body, f"{name}: {job}")
 
     def test_every_workflow_says_what_it_may(self):
         for path in self.WORKFLOWS.values():
