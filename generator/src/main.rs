@@ -1,7 +1,7 @@
 //! `image-pull-secrets-generator`.
 
-use image_pull_secrets_generator::cli::{Cli, Command, LogArgs, LogFormat, LogLevel};
-use image_pull_secrets_generator::{cleanup, process, run, status, validate};
+use image_pull_secrets_generator::commands::cli::{Cli, Command, LogArgs, LogFormat, LogLevel};
+use image_pull_secrets_generator::commands::{cleanup, process, run, status, validate};
 use std::process::ExitCode;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::prelude::*;

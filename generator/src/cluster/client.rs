@@ -1,0 +1,139 @@
+//! The connection to the API server.
+
+use crate::commands::cli::CommonArgs;
+use anyhow::{Context as _, Result};
+use http_body_util::BodyExt as _;
+use hyper::Response;
+use hyper::header::RETRY_AFTER;
+use kube::client::{ClientBuilder, DynBody};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::core::Status;
+use kube::{Client, Config};
+use serde_json::json;
+use std::time::Duration;
+use tower::BoxError;
+use tower::util::AndThenLayer;
+
+/// How long it may take until a connection is there, TLS included.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The longest wait that an answer may ask for. The API server asks for seconds; what stands before it (a load balancer, say)
+/// may ask for an hour, and would blind a watch as long.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
+
+/// How much of an answer that is no Status is told, in characters.
+const LONGEST_TEXT: usize = 200;
+
+/// How long nothing may arrive on a connection. More than [`crate::cluster::watch::QUIET_SECONDS`], after which a watch ends by itself.
+const READ_TIMEOUT: Duration = Duration::from_secs(55);
+
+/// The configuration that the arguments name, or that kubectl would find.
+///
+/// # Errors
+/// There is none, or it cannot be read.
+pub async fn config(args: &CommonArgs) -> Result<Config> {
+    let options = KubeConfigOptions { context: args.context.clone(), ..KubeConfigOptions::default() };
+    match (&args.kubeconfig, &args.context) {
+        (Some(file), _) => {
+            let kubeconfig = Kubeconfig::read_from(file).with_context(|| format!("cannot read {}", file.display()))?;
+            Config::from_custom_kubeconfig(kubeconfig, &options)
+                .await
+                .with_context(|| format!("cannot use the kubeconfig {}", file.display()))
+        }
+        (None, Some(context)) => Config::from_kubeconfig(&options)
+            .await
+            .with_context(|| format!("cannot use the context {context} of the kubeconfig")),
+        (None, None) => {
+            Config::infer().await.context("there is no kubeconfig, and this is not a Pod; give --kubeconfig")
+        }
+    }
+}
+
+/// A client. It retries nothing by itself: who asks knows what else is to be done meanwhile. A connection on which nothing
+/// arrives any more is given up.
+///
+/// # Errors
+/// The configuration's certificates or credentials are unusable.
+pub fn client(mut config: Config) -> Result<Client> {
+    config.default_retry = false;
+    config.connect_timeout = Some(CONNECT_TIMEOUT);
+    config.read_timeout = Some(READ_TIMEOUT);
+    let builder = ClientBuilder::try_from(config).context("cannot make a client of the kubeconfig")?;
+    Ok(builder.with_layer(&AndThenLayer::new(refused)).build())
+}
+
+/// Makes kube's error of an answer that refuses. kube would do that by itself, but
+/// - not for a watch: there it reads the answer line by line, and a Status may have several;
+/// - without the `Retry-After` of an answer that is no Status, as API Priority and Fairness gives it. (client-go does so too.)
+async fn refused(answer: Response<Box<DynBody>>) -> Result<Response<Box<DynBody>>, BoxError> {
+    let code = answer.status();
+    if !code.is_client_error() && !code.is_server_error() {
+        return Ok(answer);
+    }
+    let wait = answer.headers().get(RETRY_AFTER).and_then(|wait| wait.to_str().ok()?.parse::<u32>().ok());
+    let body = answer.into_body().collect().await?.to_bytes();
+    let status = match serde_json::from_slice::<Status>(&body) {
+        Ok(status) => status,
+        Err(_) => {
+            // It may be a page for people, of something in between.
+            let text: String = String::from_utf8_lossy(&body).trim().chars().take(LONGEST_TEXT).collect();
+            let details = json!({"retryAfterSeconds": wait.unwrap_or_default()});
+            let reason = code.canonical_reason().unwrap_or_default();
+            serde_json::from_value(
+                json!({"code": code.as_u16(), "message": text, "reason": reason, "details": details}),
+            )?
+        }
+    };
+    Err(Box::new(kube::Error::Api(status.boxed())))
+}
+
+/// How long the API server asks to be left alone, up to [`LONGEST_RETRY_AFTER`].
+pub fn retry_after(status: &Status) -> Option<Duration> {
+    let seconds = status.details.as_ref()?.retry_after_seconds;
+    (seconds > 0).then(|| Duration::from_secs(seconds.into()).min(LONGEST_RETRY_AFTER))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::Full;
+    use rstest::rstest;
+
+    const STATUS: &str = r#"{
+        "kind": "Status", "code": 429, "message": "slow down", "details": {"retryAfterSeconds": 7}
+    }"#;
+
+    fn answer(code: u16, wait: Option<&str>, body: &'static str) -> Response<Box<DynBody>> {
+        let mut answer = Response::builder().status(code);
+        if let Some(wait) = wait {
+            answer = answer.header(RETRY_AFTER, wait);
+        }
+        answer.body(Box::new(Full::from(body).map_err(BoxError::from)) as Box<DynBody>).unwrap()
+    }
+
+    #[rstest]
+    #[case::priority_and_fairness(429, Some("3"), "Too many requests.\n", "Too many requests.", Some(3))]
+    #[case::a_status(429, Some("7"), STATUS, "slow down", Some(7))]
+    #[case::a_load_balancer_that_asks_for_an_hour(503, Some("3600"), "<html>", "<html>", Some(60))]
+    #[case::something_in_between(502, None, "<html>", "<html>", None)]
+    #[case::a_date_to_wait_for(503, Some("Wed, 21 Oct 2026 07:28:00 GMT"), "starting", "starting", None)]
+    #[tokio::test]
+    async fn an_answer_that_refuses(
+        #[case] code: u16,
+        #[case] wait: Option<&str>,
+        #[case] body: &'static str,
+        #[case] message: &str,
+        #[case] seconds: Option<u64>,
+    ) {
+        let error = refused(answer(code, wait, body)).await.err().unwrap();
+        let Ok(kube::Error::Api(status)) = error.downcast::<kube::Error>().map(|error| *error) else { panic!() };
+        assert_eq!((status.code, &*status.message), (code, message));
+        assert_eq!(retry_after(&status), seconds.map(Duration::from_secs));
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_grants_is_not_touched() {
+        let body = refused(answer(200, None, "{}")).await.unwrap().into_body();
+        assert_eq!(body.collect().await.unwrap().to_bytes(), "{}");
+    }
+}

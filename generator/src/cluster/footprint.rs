@@ -1,0 +1,315 @@
+//! What the generator may have left in the cluster: the names and sources of the secrets that its settings ever had, and the
+//! patterns for ServiceAccounts. Recorded on the Lease, so that what is no longer in the settings is found and removed after a restart too,
+//! without a right to list every Secret.
+
+use crate::cluster::backoff::Backoff;
+use crate::cluster::rbac::Request;
+use crate::cluster::watch::Watched;
+use crate::model::ownership::{FOOTPRINT_ANNOTATION, LAST_FULL_SYNC_ANNOTATION, MANAGER};
+use crate::model::plan::source_label;
+use anyhow::{Result, anyhow};
+use image_pull_secrets::settings::Settings;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions};
+use kube::{Api, Client};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// How often the record is asked for or written again, at most: for three quarters of a minute.
+const TRIES: usize = 9;
+
+/// What there may be.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Footprint {
+    /// The names of copies.
+    pub secrets: BTreeSet<String>,
+    /// What they were copied from, as a copy names it.
+    pub sources: BTreeSet<String>,
+    /// Glob patterns for the names of ServiceAccounts with references.
+    pub service_accounts: BTreeSet<String>,
+}
+
+impl Footprint {
+    /// What there is to be by these settings.
+    pub fn of(settings: &Settings) -> Self {
+        Self {
+            secrets: settings.secrets.iter().map(|secret| secret.name.clone()).collect(),
+            sources: settings.secrets.iter().filter_map(|secret| secret.source.as_ref()).map(source_label).collect(),
+            service_accounts: settings.service_accounts.iter().cloned().collect(),
+        }
+    }
+
+    /// All of both.
+    pub fn and(mut self, other: Self) -> Self {
+        self.secrets.extend(other.secrets);
+        self.sources.extend(other.sources);
+        self.service_accounts.extend(other.service_accounts);
+        self
+    }
+
+    /// Adds what there is copies of: names and sources.
+    pub fn with_copies<'a>(mut self, copies: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
+        for (name, source) in copies {
+            // There may be thousands of copies of one source.
+            if !(self.secrets.contains(name) && self.sources.contains(source)) {
+                self.secrets.insert(name.to_owned());
+                self.sources.insert(source.to_owned());
+            }
+        }
+        self
+    }
+
+    /// All of this that is not in the other.
+    pub fn without(mut self, other: &Self) -> Self {
+        self.secrets.retain(|name| !other.secrets.contains(name));
+        self.sources.retain(|source| !other.sources.contains(source));
+        self.service_accounts.retain(|pattern| !other.service_accounts.contains(pattern));
+        self
+    }
+
+    /// What has to be watched to see all of it.
+    pub fn watches(&self) -> BTreeSet<Watched> {
+        let mut watches: BTreeSet<Watched> = self.secrets.iter().cloned().map(Watched::Secrets).collect();
+        watches.insert(Watched::Namespaces);
+        // A literal name is watched by a field selector, as a Secret is. There is none for a pattern.
+        let is_literal = |name: &String| !name.contains(['*', '?', '[', '\\']);
+        if self.service_accounts.iter().all(is_literal) {
+            watches.extend(self.service_accounts.iter().cloned().map(Some).map(Watched::ServiceAccounts));
+        } else {
+            watches.insert(Watched::ServiceAccounts(None));
+        }
+        watches
+    }
+}
+
+/// Where the footprint is recorded.
+#[derive(Clone)]
+pub struct Record {
+    /// The API server.
+    pub client: Client,
+    /// The Lease's namespace.
+    pub namespace: String,
+    /// The Lease's name.
+    pub lease: String,
+}
+
+impl Record {
+    /// What was recorded; nothing where there is no Lease.
+    ///
+    /// # Errors
+    /// The Lease cannot be read: not even after some tries, where another try makes sense.
+    pub async fn read(&self) -> Result<Footprint> {
+        Ok(self.lease().await?.map(|lease| recorded_on(&lease)).unwrap_or_default())
+    }
+
+    /// The Lease, where there is one.
+    ///
+    /// # Errors
+    /// It cannot be read: not even after some tries, where another try makes sense.
+    pub async fn lease(&self) -> Result<Option<Lease>> {
+        self.persistently(async || self.api().get_opt(&self.lease).await.map_err(|error| ("get", error))).await
+    }
+
+    /// Records when everything was last as it should be, for `status` to show. Once: the next time is not far away.
+    ///
+    /// # Errors
+    /// The Lease is not there, or cannot be written.
+    pub async fn write_last_full_sync(&self, time: Timestamp) -> Result<()> {
+        let patch = json!({"metadata": {"annotations": {LAST_FULL_SYNC_ANNOTATION: time.to_string()}}});
+        let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+        let answer = self.api().patch(&self.lease, &params, &Patch::Merge(&patch)).await;
+        answer.map(drop).map_err(|error| self.explained("patch", &error))
+    }
+
+    /// Records this instead.
+    ///
+    /// # Errors
+    /// The Lease cannot be written: not even after some tries, where another try makes sense.
+    pub async fn write(&self, footprint: &Footprint) -> Result<()> {
+        let text = serde_json::to_string(footprint)?;
+        let patch = json!({"metadata": {"annotations": {FOOTPRINT_ANNOTATION: text}}});
+        let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+        let write = async || match self.api().patch(&self.lease, &params, &Patch::Merge(&patch)).await {
+            Err(kube::Error::Api(status)) if status.is_not_found() => {
+                let annotations = Some([(FOOTPRINT_ANNOTATION.to_owned(), text.clone())].into());
+                let metadata = ObjectMeta { name: Some(self.lease.clone()), annotations, ..ObjectMeta::default() };
+                let lease = Lease { metadata, ..Lease::default() };
+                let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+                self.api().create(&params, &lease).await.map_err(|error| ("create", error))
+            }
+            answer => answer.map_err(|error| ("patch", error)),
+        };
+        self.persistently(write).await.map(drop)
+    }
+
+    /// Makes a request, and makes it again where that may help. Its error comes with its verb.
+    async fn persistently<T>(&self, request: impl AsyncFn() -> Result<T, (&'static str, kube::Error)>) -> Result<T> {
+        let mut waits = Backoff::new(Duration::from_millis(500), Duration::from_secs(10)).take(TRIES);
+        loop {
+            let (verb, error) = match request().await {
+                Ok(answer) => return Ok(answer),
+                Err(refused) => refused,
+            };
+            let explained = self.explained(verb, &error);
+            let Some(wait) = waits.next().filter(|_| may_pass(&error)) else { return Err(explained) };
+            tracing::debug!("{explained} (trying again)");
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Deletes the Lease, unless somebody holds it: a generator that has begun meanwhile. Gives whether there is none any more.
+    ///
+    /// # Errors
+    /// It cannot be read or deleted: not even after some tries, where another try makes sense.
+    pub async fn delete_unless_held(&self) -> Result<bool> {
+        self.persistently(async || {
+            let found = self.api().get_opt(&self.lease).await.map_err(|error| ("get", error))?;
+            let Some(Lease { metadata, spec, .. }) = found else { return Ok(true) };
+            if spec.and_then(|spec| spec.holder_identity).is_some_and(|holder| !holder.is_empty()) {
+                return Ok(false);
+            }
+            // As it was read: whoever takes it now was faster, and is seen at the next look.
+            let preconditions = Preconditions { uid: metadata.uid, resource_version: metadata.resource_version };
+            let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+            match self.api().delete(&self.lease, &params).await {
+                Ok(_) => Ok(true),
+                Err(kube::Error::Api(status)) if status.is_not_found() => Ok(true),
+                Err(error) => Err(("delete", error)),
+            }
+        })
+        .await
+    }
+
+    fn api(&self) -> Api<Lease> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    fn explained(&self, verb: &'static str, error: &kube::Error) -> anyhow::Error {
+        let (namespace, name) = (Some(self.namespace.as_str()), Some(self.lease.as_str()));
+        let request = Request { verb, group: "coordination.k8s.io", resource: "leases", namespace, name };
+        let rule = match error {
+            kube::Error::Api(status) => request.missing_rule(status),
+            _ => None,
+        };
+        anyhow!("cannot {verb} Lease {}/{}: {}", self.namespace, self.lease, rule.unwrap_or_else(|| error.to_string()))
+    }
+}
+
+/// What is recorded on a Lease. A record that somebody spoiled is no reason to stop: what it would have said is lost.
+pub fn recorded_on(lease: &Lease) -> Footprint {
+    let text = lease.metadata.annotations.as_ref().and_then(|annotations| annotations.get(FOOTPRINT_ANNOTATION));
+    text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+}
+
+/// Whether the same request may succeed later.
+fn may_pass(error: &kube::Error) -> bool {
+    match error {
+        // 409: somebody else created or changed the Lease meanwhile.
+        kube::Error::Api(status) => matches!(status.code, 408 | 409 | 429 | 500..),
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::fake_api::{answering, client, refusal};
+    use hyper::Method;
+    use rstest::rstest;
+    use serde_json::Value;
+    use std::sync::{Arc, Mutex};
+
+    fn footprint(name: &str) -> Footprint {
+        Footprint { secrets: BTreeSet::from([name.to_owned()]), ..Footprint::default() }
+    }
+
+    #[rstest]
+    #[case::an_overloaded_server(429)]
+    #[case::a_server_that_starts(503)]
+    #[case::somebody_else_who_was_faster(409)]
+    #[tokio::test(start_paused = true)]
+    async fn a_write_is_made_again_after(#[case] code: u16) {
+        let answers = Arc::new(Mutex::new(vec![(200, json!({"metadata": {"name": "lease"}})), refusal(code)]));
+        let left = answers.clone();
+        let client = client(move |_, _| std::future::ready(left.lock().unwrap().pop().unwrap()));
+        let record = Record { client, namespace: "default".to_owned(), lease: "lease".to_owned() };
+        record.write(&footprint("a")).await.unwrap();
+        assert!(answers.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_was_sought_and_is_not_left_goes_and_what_was_not_sought_stays() {
+        let recorded = footprint("gone").and(footprint("left")).and(footprint("not-sought"));
+        let sought = footprint("gone").and(footprint("left"));
+        let left = Footprint::default().with_copies([("left", "source/left")].into_iter());
+        let after = recorded.without(&sought).and(left);
+        assert_eq!(after.secrets, ["left", "not-sought"].map(str::to_owned).into());
+        assert_eq!(after.sources, BTreeSet::from(["source/left".to_owned()]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_that_is_forbidden_is_told_at_once() {
+        let client = client(|method, _| {
+            assert_eq!(method, Method::PATCH);
+            std::future::ready(refusal(403))
+        });
+        let record = Record { client, namespace: "default".to_owned(), lease: "lease".to_owned() };
+        let start = tokio::time::Instant::now();
+        let error = record.write(&footprint("a")).await.unwrap_err().to_string();
+        assert!(error.starts_with("cannot patch Lease default/lease: "), "{error}");
+        assert_eq!(start.elapsed(), Duration::ZERO);
+    }
+
+    fn lease(version: &str, holder: Option<&str>) -> Value {
+        json!({
+            "metadata": {"name": "lease", "uid": "u", "resourceVersion": version}, "spec": {"holderIdentity": holder},
+        })
+    }
+
+    #[rstest]
+    #[case::it_is_nobodys(&[lease("7", None), json!({})], true, &["7"])]
+    #[case::it_was_given_back(&[lease("7", Some("")), json!({})], true, &["7"])]
+    #[case::it_is_gone(&[json!({"code": 404, "message": "m", "reason": "NotFound"})], true, &[])]
+    #[case::somebody_holds_it(&[lease("7", Some("replica"))], false, &[])]
+    #[case::a_generator_takes_it_at_that_moment(
+        &[lease("7", None), json!({"code": 409, "message": "m"}), lease("8", Some("replica"))], false, &["7"]
+    )]
+    #[case::somebody_only_records_on_it_at_that_moment(
+        &[lease("7", None), json!({"code": 409, "message": "m"}), lease("8", None), json!({})], true, &["7", "8"]
+    )]
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_is_deleted_as_it_was_seen_or_not_at_all_where(
+        #[case] answers: &[Value],
+        #[case] gone: bool,
+        #[case] deleted: &[&str],
+    ) {
+        let (asked, client) = answering(answers);
+        let record = Record { client, namespace: "default".to_owned(), lease: "lease".to_owned() };
+        assert_eq!(record.delete_unless_held().await.unwrap(), gone);
+        let asked = asked.lock().unwrap();
+        let versions = asked.iter().filter_map(|document| document["preconditions"]["resourceVersion"].as_str());
+        assert_eq!(versions.collect::<Vec<_>>(), deleted);
+    }
+
+    #[rstest]
+    #[case::one_literal_name(&["default"], &[Some("default")])]
+    #[case::two_names(&["default", "builder"], &[Some("builder"), Some("default")])]
+    #[case::a_pattern(&["build*"], &[None])]
+    #[case::a_name_and_a_pattern(&["default", "build?r"], &[None])]
+    #[case::none(&[], &[])]
+    fn service_accounts_are_watched_as_narrowly_as_possible(
+        #[case] patterns: &[&str],
+        #[case] expected: &[Option<&str>],
+    ) {
+        let service_accounts = patterns.iter().map(|&pattern| pattern.to_owned()).collect();
+        let footprint = Footprint { service_accounts, ..Footprint::default() };
+        let mut watches = footprint.watches();
+        assert!(watches.remove(&Watched::Namespaces));
+        let expected = expected.iter().map(|name| Watched::ServiceAccounts(name.map(str::to_owned))).collect();
+        assert_eq!(watches, expected);
+    }
+}

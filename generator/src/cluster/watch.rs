@@ -1,0 +1,402 @@
+//! The watches: one a kind, each with the narrowest selector that shows what is needed. What they report is pruned before it
+//! is queued, so that no credential and no object as a whole is held.
+
+use crate::cluster::backoff::{Backoff, waiting_after_errors};
+use crate::cluster::client::retry_after;
+use crate::cluster::rbac::Request;
+use crate::engine::stuck_pods::PodSeen;
+use crate::model::content::Content;
+use crate::model::index::{NamespaceFacts, News, SecretSeen, ServiceAccountSeen, Version};
+use crate::model::ownership::Extras;
+use crate::model::plan::SourceState;
+use futures::{Stream, StreamExt as _};
+use image_pull_secrets::settings::Settings;
+use k8s_openapi::api::core::v1::{Namespace, Pod, Secret, ServiceAccount};
+use kube::core::{PartialObjectMeta, Status};
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Client, ResourceExt as _};
+use std::collections::BTreeSet;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc::Sender;
+use tokio::time::Instant;
+
+/// How long a watch lasts before it is asked for again from where it was, in seconds. Five seconds later it is given up where
+/// the API server has not ended it: its connection is dead, and nobody told. (kube's own default is nearly 5 minutes.)
+pub const QUIET_SECONDS: u32 = 45;
+
+/// How many Secrets are listed at a time. Each may be of 1 MiB, and a page is in memory several times over while it is read.
+const SECRETS_A_PAGE: u32 = 10;
+
+/// After how long without another error a watch works again, as far as can be told: where nothing happens, nothing is reported.
+/// It is longer than a try without an answer takes: 10 s until it begins, 10 s to connect, 55 s to wait. What the API server asks
+/// to wait comes on top.
+const LAPSE: Duration = Duration::from_secs(80);
+
+/// How long a source has to be gone until its copies go as well: somebody may be about to make it anew, as
+/// `kubectl replace --force` does.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// What a watch reports.
+pub enum Report {
+    /// Something about the cluster.
+    News(News),
+    /// What became of the source of the secret of this name.
+    Source(String, SourceState),
+    /// What a Pod that may be stuck is like now.
+    Pod(PodSeen),
+    /// These are all the Pods that have not started yet, by namespace and name.
+    Pods(BTreeSet<(String, String)>),
+    /// A watch does not work, for now.
+    Trouble(Watched, Trouble),
+    /// A watch that did not work does.
+    Works(Watched),
+}
+
+/// What is watched.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Watched {
+    /// Every Namespace, its metadata only.
+    Namespaces,
+    /// The Secrets of this name in every namespace.
+    Secrets(String),
+    /// Every ServiceAccount, or those of one name.
+    ServiceAccounts(Option<String>),
+    /// The Pods that have not started yet.
+    PendingPods,
+    /// The source of the secret `of`.
+    Source {
+        /// The configured secret.
+        of: String,
+        /// The source's namespace.
+        namespace: String,
+        /// The source's name there.
+        name: String,
+    },
+}
+
+/// Why a watch does not work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// A sentence about it.
+    pub message: String,
+    /// Whether the API server forbids it: it will not come right by itself.
+    pub forbidden: bool,
+}
+
+/// Where reports go, and what they are pruned to.
+#[derive(Clone)]
+pub struct Watcher {
+    /// The API server.
+    pub client: Client,
+    /// The settings: they say which annotation excludes.
+    pub settings: Arc<Settings>,
+    /// Whether a Namespace's labels are needed.
+    pub keep_labels: bool,
+    /// What copies have besides their content and the generator's own marks.
+    pub extras: Arc<Extras>,
+    /// Whether a source that a watch misses is asked for by name as well.
+    pub confirm_missing: bool,
+    /// Where reports go.
+    pub reports: Sender<Report>,
+}
+
+impl Watched {
+    fn request(&self) -> Request<'_> {
+        let core = |resource, namespace, name| Request { verb: "list", group: "", resource, namespace, name };
+        match self {
+            Self::Namespaces => core("namespaces", None, None),
+            Self::Secrets(name) => core("secrets", None, Some(name)),
+            Self::ServiceAccounts(name) => core("serviceaccounts", None, name.as_deref()),
+            Self::PendingPods => core("pods", None, None),
+            Self::Source { namespace, name, .. } => core("secrets", Some(namespace), Some(name)),
+        }
+    }
+
+    fn missing(&self) -> Option<Report> {
+        match self {
+            Self::Source { of, .. } => Some(Report::Source(of.clone(), SourceState::Missing)),
+            _ => None,
+        }
+    }
+
+    fn trouble(&self, error: &watcher::Error) -> Option<Trouble> {
+        let request = self.request();
+        let what = match (request.namespace, request.name) {
+            (Some(namespace), Some(name)) => format!("{} {namespace}/{name}", request.resource),
+            (_, Some(name)) => format!("{} named {name}", request.resource),
+            _ => request.resource.to_owned(),
+        };
+        let status = status_of(error);
+        // 410: the version to go on from is no longer kept; the watcher lists anew by itself.
+        if status.is_some_and(|status| status.code == 410) {
+            return None;
+        }
+        let rule = status.and_then(|status| {
+            request.missing_rule(status).or_else(|| Request { verb: "watch", ..request }.missing_rule(status))
+        });
+        let forbidden = rule.is_some();
+        let reason = rule.unwrap_or_else(|| status.map_or_else(|| crate::cluster::error::chain(error), told));
+        Some(Trouble { message: format!("cannot watch {what}: {reason}"), forbidden })
+    }
+}
+
+fn told(status: &Status) -> String {
+    format!("{} ({})", status.message, status.code)
+}
+
+impl Watcher {
+    /// Watches until nobody wants the reports any more.
+    pub async fn watch(self, watched: Watched) {
+        // `None` then.
+        let _ = match &watched {
+            Watched::Namespaces => {
+                let stream = watcher(Api::<PartialObjectMeta<Namespace>>::all(self.client.clone()), config(None));
+                let mut listed = BTreeSet::new();
+                let facts = |namespace: &_| NamespaceFacts::of(namespace, &self.settings, self.keep_labels);
+                self.follow(&watched, stream, |event| match event {
+                    Event::Init => {
+                        listed.clear();
+                        None
+                    }
+                    Event::InitApply(namespace) => {
+                        listed.insert(namespace.name_any());
+                        Some(Report::News(News::Namespace(namespace.name_any(), Some(facts(&namespace)))))
+                    }
+                    Event::InitDone => Some(Report::News(News::Namespaces(std::mem::take(&mut listed)))),
+                    Event::Apply(namespace) => {
+                        Some(Report::News(News::Namespace(namespace.name_any(), Some(facts(&namespace)))))
+                    }
+                    Event::Delete(namespace) => Some(Report::News(News::Namespace(namespace.name_any(), None))),
+                })
+                .await
+            }
+            Watched::Secrets(name) => {
+                let pages = config(Some(name)).page_size(SECRETS_A_PAGE);
+                let stream = watcher(Api::<Secret>::all(self.client.clone()), pages);
+                let mut listed = BTreeSet::new();
+                let news = |secret: &Secret| {
+                    News::Secret(
+                        secret.namespace().unwrap_or_default(),
+                        name.clone(),
+                        SecretSeen::of(secret, &self.extras),
+                    )
+                };
+                self.follow(&watched, stream, |event| match event {
+                    Event::Init => {
+                        listed.clear();
+                        None
+                    }
+                    Event::InitApply(secret) => {
+                        listed.insert(secret.namespace().unwrap_or_default());
+                        Some(Report::News(news(&secret)))
+                    }
+                    Event::InitDone => Some(Report::News(News::Secrets(name.clone(), std::mem::take(&mut listed)))),
+                    Event::Apply(secret) => Some(Report::News(news(&secret))),
+                    Event::Delete(secret) => Some(Report::News(News::NoSecret(
+                        secret.namespace().unwrap_or_default(),
+                        name.clone(),
+                        Version::of(&secret.metadata),
+                    ))),
+                })
+                .await
+            }
+            Watched::ServiceAccounts(name) => {
+                let stream = watcher(Api::<ServiceAccount>::all(self.client.clone()), config(name.as_deref()));
+                let mut listed = BTreeSet::new();
+                let key = |account: &ServiceAccount| (account.namespace().unwrap_or_default(), account.name_any());
+                let news = |account: &ServiceAccount| {
+                    let (namespace, name) = key(account);
+                    News::ServiceAccount(namespace, name, ServiceAccountSeen::of(account, &self.settings))
+                };
+                self.follow(&watched, stream, |event| match event {
+                    Event::Init => {
+                        listed.clear();
+                        None
+                    }
+                    Event::InitApply(account) => {
+                        listed.insert(key(&account));
+                        Some(Report::News(news(&account)))
+                    }
+                    Event::InitDone => {
+                        Some(Report::News(News::ServiceAccounts(name.clone(), std::mem::take(&mut listed))))
+                    }
+                    Event::Apply(account) => Some(Report::News(news(&account))),
+                    Event::Delete(account) => {
+                        let (namespace, name) = key(&account);
+                        Some(Report::News(News::NoServiceAccount(namespace, name, Version::of(&account.metadata))))
+                    }
+                })
+                .await
+            }
+            Watched::PendingPods => {
+                let pending = config(None).fields("status.phase=Pending");
+                let stream = watcher(Api::<Pod>::all(self.client.clone()), pending);
+                let mut listed = BTreeSet::new();
+                let seen = |pod: &Pod| PodSeen::of(pod, &self.settings);
+                self.follow(&watched, stream, |event| match event {
+                    Event::Init => {
+                        listed.clear();
+                        None
+                    }
+                    Event::InitApply(pod) => {
+                        listed.insert((pod.namespace().unwrap_or_default(), pod.name_any()));
+                        Some(Report::Pod(seen(&pod)))
+                    }
+                    Event::InitDone => Some(Report::Pods(std::mem::take(&mut listed))),
+                    Event::Apply(pod) => Some(Report::Pod(seen(&pod))),
+                    Event::Delete(pod) => Some(Report::Pod(PodSeen { is_stuck: false, ..seen(&pod) })),
+                })
+                .await
+            }
+            Watched::Source { of, namespace, name } => {
+                let stream = watcher(Api::<Secret>::namespaced(self.client.clone(), namespace), config(Some(name)));
+                let mut found = false;
+                let report = |state| Some(Report::Source(of.clone(), state));
+                self.follow(&watched, stream, |event| match event {
+                    Event::Init => {
+                        found = false;
+                        None
+                    }
+                    Event::InitApply(secret) => {
+                        found = true;
+                        report(source_state(secret))
+                    }
+                    Event::InitDone if found => None,
+                    Event::InitDone | Event::Delete(_) => report(SourceState::Missing),
+                    Event::Apply(secret) => report(source_state(secret)),
+                })
+                .await
+            }
+        };
+    }
+
+    /// Reports what the events mean. `None` once nobody wants the reports any more.
+    async fn follow<K>(
+        &self,
+        watched: &Watched,
+        stream: impl Stream<Item = watcher::Result<Event<K>>> + Send,
+        mut report_of: impl FnMut(Event<K>) -> Option<Report>,
+    ) -> Option<()> {
+        // After an outage, the longest wait is also how long it takes to notice that it is over.
+        let waits = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
+        let mut events = pin!(waiting_after_errors(stream, waits.clone()));
+        let (mut has_trouble, mut lapse) = (false, LAPSE);
+        // When to ask again for a missing source by name.
+        let (mut ask_at, mut asks) = (None, waits.clone());
+        // Since when the API server says that there is none.
+        let mut gone_since: Option<Instant> = None;
+        loop {
+            let report = tokio::select! {
+                event = events.next() => match event? {
+                    Ok(event) => {
+                        let is_part_of_a_list = matches!(event, Event::Init | Event::InitApply(_));
+                        if !is_part_of_a_list && std::mem::take(&mut has_trouble) {
+                            self.reports.send(Report::Works(watched.clone())).await.ok()?;
+                        }
+                        report_of(event)
+                    }
+                    Err(error) => {
+                        lapse = LAPSE + status_of(&error).and_then(retry_after).unwrap_or_default();
+                        let trouble = watched.trouble(&error);
+                        has_trouble |= trouble.is_some();
+                        trouble.map(|trouble| Report::Trouble(watched.clone(), trouble))
+                    }
+                },
+                () = tokio::time::sleep_until(ask_at.unwrap_or_else(Instant::now)), if ask_at.is_some() => {
+                    watched.missing()
+                }
+                () = tokio::time::sleep(lapse), if has_trouble => {
+                    has_trouble = false;
+                    Some(Report::Works(watched.clone()))
+                }
+            };
+            let report = match (watched, report) {
+                // A list that came back empty is not enough to delete anything.
+                (Watched::Source { of, namespace, name }, Some(Report::Source(_, SourceState::Missing)))
+                    if self.confirm_missing =>
+                {
+                    match self.ask_for(namespace, name).await {
+                        Ok(SourceState::Gone) if gone_since.get_or_insert_with(Instant::now).elapsed() < GRACE => {
+                            ask_at = Some(Instant::now() + GRACE);
+                            None
+                        }
+                        Ok(state) => {
+                            (ask_at, asks, gone_since) = (None, waits.clone(), None);
+                            Some(Report::Source(of.clone(), state))
+                        }
+                        Err(trouble) => {
+                            ask_at = asks.next().map(|wait| Instant::now() + wait);
+                            self.reports.send(Report::Source(of.clone(), SourceState::Missing)).await.ok()?;
+                            // Beside one of the watch itself it would be no news.
+                            let is_first = !std::mem::replace(&mut has_trouble, true);
+                            is_first.then(|| Report::Trouble(watched.clone(), trouble))
+                        }
+                    }
+                }
+                (_, report) => {
+                    if matches!(report, Some(Report::Source(..))) {
+                        (ask_at, gone_since) = (None, None);
+                    }
+                    report
+                }
+            };
+            if let Some(report) = report {
+                self.reports.send(report).await.ok()?;
+            }
+        }
+    }
+
+    /// What a source is that a watch does not show, asked for by name.
+    async fn ask_for(&self, namespace: &str, name: &str) -> Result<SourceState, Trouble> {
+        let error = match Api::<Secret>::namespaced(self.client.clone(), namespace).get(name).await {
+            Ok(secret) => return Ok(source_state(secret)),
+            Err(error) => error,
+        };
+        let status = if let kube::Error::Api(status) = &error { Some(&**status) } else { None };
+        // Whatever stands between may say 404 too; only the API server says of what.
+        let is_about_it = |status: &Status| status.details.as_ref().is_some_and(|details| details.name == name);
+        if status.is_some_and(|status| status.is_not_found() && is_about_it(status)) {
+            return Ok(SourceState::Gone);
+        }
+        let request =
+            Request { verb: "get", group: "", resource: "secrets", namespace: Some(namespace), name: Some(name) };
+        let rule = status.and_then(|status| request.missing_rule(status));
+        let forbidden = rule.is_some();
+        let reason = rule.unwrap_or_else(|| status.map_or_else(|| crate::cluster::error::chain(&error), told));
+        let message = format!("cannot tell whether the source {namespace}/{name} was deleted: {reason}");
+        Err(Trouble { message, forbidden })
+    }
+}
+
+/// Watches everything, or what has this name.
+pub fn config(name: Option<&str>) -> watcher::Config {
+    let config = watcher::Config::default().timeout(QUIET_SECONDS);
+    match name {
+        Some(name) => config.fields(&format!("metadata.name={name}")),
+        None => config,
+    }
+}
+
+/// The answer of the API server behind an error, if there was one.
+pub fn status_of(error: &watcher::Error) -> Option<&Status> {
+    match error {
+        watcher::Error::WatchError(status) => Some(status),
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchFailed(kube::Error::Api(status)) => Some(status),
+        _ => None,
+    }
+}
+
+/// What a source Secret is worth.
+pub fn source_state(secret: Secret) -> SourceState {
+    match Content::of_secret(secret) {
+        Ok(content) => SourceState::Ready(Arc::new(content)),
+        Err(fault) => SourceState::Unusable(fault),
+    }
+}
+
+#[cfg(test)]
+mod tests;

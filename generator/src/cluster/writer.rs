@@ -1,0 +1,436 @@
+//! The only place that writes. Every write is conditional on what the plan saw, and its answer goes back into the index, so
+//! that nothing has to be read before or after it.
+
+mod failure;
+
+use crate::cluster::rbac::Request;
+use crate::model::content::Content;
+use crate::model::index::{News, SecretSeen, ServiceAccountSeen, Version};
+use crate::model::ownership::{Extras, MANAGED_BY_LABEL, MANAGER, REFERENCES_ANNOTATION, SOURCE_ANNOTATION};
+use crate::model::plan::{Action, ReferenceChange, Rules, SourceState, Target, source_label};
+use crate::telemetry::metrics::Metrics;
+use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
+use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions};
+use kube::{Api, Client};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+pub use failure::{Failure, Reason};
+
+/// How long one write may take. (An admission webhook may take up to 30 s, the API server a minute.)
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How much of Secrets may be on its way at the same time, in KiB. What is sent, what comes back and what is read from that is
+/// several times as much; copies of the usual size are so small that this limits nothing.
+const ON_THE_WAY: usize = 4 * 1024;
+
+/// Carries out actions.
+#[derive(Clone)]
+pub struct Writer {
+    /// The API server.
+    client: Client,
+    /// Where writes are counted.
+    pub metrics: Arc<Metrics>,
+    /// A permit for each KiB of a Secret that may be on its way.
+    room: Arc<Semaphore>,
+    /// Whether the API server is only to say what it would answer.
+    dry_run: bool,
+}
+
+/// What came of an action: what is known now, and why it did not succeed, if it did not.
+pub struct Outcome {
+    /// For the index.
+    pub news: Vec<News>,
+    /// Why it did not succeed.
+    pub failure: Option<Failure>,
+}
+
+impl Writer {
+    /// Writes through `client`.
+    pub fn new(client: Client, metrics: Arc<Metrics>) -> Self {
+        Self { client, metrics, room: Arc::new(Semaphore::new(ON_THE_WAY)), dry_run: false }
+    }
+
+    /// Writes nothing: the API server says what it would answer, after quotas, webhooks and rights were asked.
+    pub fn trying(self) -> Self {
+        Self { dry_run: true, ..self }
+    }
+
+    /// Carries out one action.
+    pub async fn apply(&self, action: &Action, rules: &Rules) -> Outcome {
+        let mut news = Vec::new();
+        let mut result = match action {
+            Action::Create(target) => self.create(target, rules, &mut news).await,
+            Action::Update(target, seen) => self.update(target, seen, rules, &mut news).await,
+            Action::Recreate(target, version) => match self.delete(target, version, &mut news).await {
+                // What is still there cannot be made.
+                Ok(()) if self.dry_run => Ok(()),
+                Ok(()) => self.create(target, rules, &mut news).await,
+                Err(failure) => Err(failure),
+            },
+            Action::Delete(target, version) => self.delete(target, version, &mut news).await,
+            Action::Refer(change) => self.refer(change, rules, &mut news).await,
+        };
+        if let Err(Failure { reason: Reason::Outdated, .. }) = &result {
+            // What the plan saw is no longer so, and the watch may be late: look, so that the next plan is right.
+            if let Err(refused @ Failure { reason: Reason::Refused, .. }) = self.look(action, rules, &mut news).await {
+                result = Err(refused);
+            }
+        }
+        Outcome { news, failure: result.err() }
+    }
+
+    async fn create(&self, target: &Target, rules: &Rules, news: &mut Vec<News>) -> Result<(), Failure> {
+        let (content, source) = content_of(target, rules)?;
+        let _room = self.room_for(content).await;
+        let Extras { mut labels, mut annotations } = rules.extras.as_ref().clone();
+        labels.insert(MANAGED_BY_LABEL.to_owned(), MANAGER.to_owned());
+        annotations.insert(SOURCE_ANNOTATION.to_owned(), source);
+        let secret = Secret {
+            metadata: ObjectMeta {
+                name: Some(target.secret.clone()),
+                labels: Some(labels),
+                annotations: Some(annotations),
+                ..ObjectMeta::default()
+            },
+            type_: Some(content.secret_type.to_owned()),
+            data: Some(content.data.clone()),
+            ..Secret::default()
+        };
+        let params = PostParams { field_manager: Some(MANAGER.to_owned()), dry_run: self.dry_run };
+        let api = self.secrets(target);
+        let written = self.write(secrets("create", target), api.create(&params, &secret)).await?;
+        took_copy(target, &written, content, rules, news)
+    }
+
+    async fn update(
+        &self,
+        target: &Target,
+        seen: &SecretSeen,
+        rules: &Rules,
+        news: &mut Vec<News>,
+    ) -> Result<(), Failure> {
+        let (content, source) = content_of(target, rules)?;
+        let _room = self.room_for(content).await;
+        let mut operations = vec![
+            // The API server compares it with the version that is there: 409 if the plan is outdated.
+            json!({"op": "replace", "path": "/metadata/resourceVersion", "value": seen.version.resource_version}),
+            // The whole map, so that keys which are not the source's go.
+            json!({"op": "add", "path": "/data", "value": content.data}),
+        ];
+        operations.push(put_in_map("labels", MANAGED_BY_LABEL, MANAGER, seen.has_labels));
+        operations.push(put_in_map("annotations", SOURCE_ANNOTATION, &source, seen.has_annotations));
+        // Now there are both maps.
+        let extras = &rules.extras;
+        operations.extend(extras.labels.iter().map(|(key, value)| put_in_map("labels", key, value, true)));
+        operations.extend(extras.annotations.iter().map(|(key, value)| put_in_map("annotations", key, value, true)));
+        let api = self.secrets(target);
+        let patch = json_patch(operations)?;
+        let written = self.write(secrets("patch", target), api.patch(&target.secret, &self.by_us(), &patch)).await?;
+        took_copy(target, &written, content, rules, news)
+    }
+
+    async fn delete(&self, target: &Target, version: &Version, news: &mut Vec<News>) -> Result<(), Failure> {
+        let params = DeleteParams {
+            preconditions: Some(Preconditions {
+                uid: Some(version.uid.to_string()),
+                resource_version: Some(version.resource_version.to_string()),
+            }),
+            dry_run: self.dry_run,
+            ..DeleteParams::default()
+        };
+        let api = self.secrets(target);
+        match self.write(secrets("delete", target), api.delete(&target.secret, &params)).await {
+            Ok(_) => {}
+            Err(Failure { reason: Reason::NotFound, .. }) => {}
+            Err(failure) => return Err(failure),
+        }
+        news.push(News::NoSecret(target.namespace.clone(), target.secret.clone(), version.clone()));
+        Ok(())
+    }
+
+    async fn refer(&self, change: &ReferenceChange, rules: &Rules, news: &mut Vec<News>) -> Result<(), Failure> {
+        let api = Api::<ServiceAccount>::namespaced(self.client.clone(), &change.namespace);
+        let patch = json_patch(reference_operations(change))?;
+        let request = service_accounts("patch", change);
+        let written = self.write(request, api.patch(&change.service_account, &self.by_us(), &patch)).await?;
+        let seen = ServiceAccountSeen::of(&written, &rules.settings);
+        let put_back: Vec<&str> = change.removed().into_iter().filter(|name| seen.refers_to(name)).collect();
+        let taken_out = change.add.iter().find(|name| !seen.refers_to(name));
+        let failure = match (put_back.first(), taken_out) {
+            (Some(name), _) => Some(Failure::put_back(name, &change.namespace, &change.service_account)),
+            (_, Some(name)) => Some(Failure::taken_out(name, &change.namespace, &change.service_account)),
+            (None, None) => None,
+        };
+        let seen = if put_back.is_empty() { seen } else { self.record_again(change, &put_back, seen, rules).await };
+        news.push(News::ServiceAccount(change.namespace.clone(), change.service_account.clone(), seen));
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// Records references as the generator's that were to be removed with their record, and were put back without it: once
+    /// nobody puts them back any more, they can still be told from somebody else's.
+    async fn record_again(
+        &self,
+        change: &ReferenceChange,
+        put_back: &[&str],
+        seen: ServiceAccountSeen,
+        rules: &Rules,
+    ) -> ServiceAccountSeen {
+        let names: Vec<&str> = change.added.iter().map(String::as_str).chain(put_back.iter().copied()).collect();
+        let operations = vec![
+            json!({"op": "replace", "path": "/metadata/resourceVersion", "value": seen.version.resource_version}),
+            put_in_map("annotations", REFERENCES_ANNOTATION, &names.join(","), seen.has_annotations),
+        ];
+        let Ok(patch) = json_patch(operations) else { return seen };
+        let api = Api::<ServiceAccount>::namespaced(self.client.clone(), &change.namespace);
+        let request = service_accounts("patch", change);
+        match self.write(request, api.patch(&change.service_account, &self.by_us(), &patch)).await {
+            Ok(written) => ServiceAccountSeen::of(&written, &rules.settings),
+            Err(failure) => {
+                tracing::warn!("{failure}: a reference that was put back is no longer known as the generator's");
+                seen
+            }
+        }
+    }
+
+    /// Reads what an action was about, for the index. Where that fails, the watch will tell.
+    async fn look(&self, action: &Action, rules: &Rules, news: &mut Vec<News>) -> Result<(), Failure> {
+        match action {
+            Action::Create(target)
+            | Action::Update(target, _)
+            | Action::Recreate(target, _)
+            | Action::Delete(target, _) => {
+                let api = self.secrets(target);
+                let (namespace, name) = (target.namespace.clone(), target.secret.clone());
+                match self.write(secrets("get", target), api.get(&target.secret)).await {
+                    Ok(secret) => news.push(News::Secret(namespace, name, SecretSeen::of(&secret, &rules.extras))),
+                    Err(Failure { reason: Reason::NotFound, .. }) => {
+                        if let Action::Update(_, SecretSeen { version, .. })
+                        | Action::Recreate(_, version)
+                        | Action::Delete(_, version) = action
+                        {
+                            news.push(News::NoSecret(namespace, name, version.clone()));
+                        }
+                    }
+                    Err(failure) => return Err(failure),
+                }
+            }
+            Action::Refer(change) => {
+                let api = Api::<ServiceAccount>::namespaced(self.client.clone(), &change.namespace);
+                let (namespace, name) = (change.namespace.clone(), change.service_account.clone());
+                match self.write(service_accounts("get", change), api.get(&change.service_account)).await {
+                    Ok(account) => {
+                        let seen = ServiceAccountSeen::of(&account, &rules.settings);
+                        news.push(News::ServiceAccount(namespace, name, seen));
+                    }
+                    Err(Failure { reason: Reason::NotFound, .. }) => {
+                        news.push(News::NoServiceAccount(namespace, name, change.version.clone()));
+                    }
+                    Err(failure) => return Err(failure),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until a content of this size may be on its way.
+    async fn room_for(&self, content: &Content) -> Option<SemaphorePermit<'_>> {
+        let permits = (content.size() / 1024 + 1).min(ON_THE_WAY);
+        // Nobody closes it.
+        self.room.acquire_many(u32::try_from(permits).ok()?).await.ok()
+    }
+
+    fn by_us(&self) -> PatchParams {
+        PatchParams { field_manager: Some(MANAGER.to_owned()), dry_run: self.dry_run, ..PatchParams::default() }
+    }
+
+    fn secrets(&self, target: &Target) -> Api<Secret> {
+        Api::namespaced(self.client.clone(), &target.namespace)
+    }
+
+    async fn write<T>(
+        &self,
+        request: Request<'_>,
+        answer: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T, Failure> {
+        let answer = tokio::time::timeout(WRITE_TIMEOUT, answer).await;
+        let result = match answer {
+            Ok(Ok(written)) => Ok(written),
+            Ok(Err(error)) => Err(Failure::of(request, &error)),
+            Err(_) => Err(Failure::timeout(request, WRITE_TIMEOUT)),
+        };
+        self.metrics.count_request(request, result.as_ref().err());
+        result
+    }
+}
+
+fn secrets<'a>(verb: &'static str, target: &'a Target) -> Request<'a> {
+    Request { verb, group: "", resource: "secrets", namespace: Some(&target.namespace), name: Some(&target.secret) }
+}
+
+fn service_accounts<'a>(verb: &'static str, change: &'a ReferenceChange) -> Request<'a> {
+    let (namespace, name) = (Some(change.namespace.as_str()), Some(change.service_account.as_str()));
+    Request { verb, group: "", resource: "serviceaccounts", namespace, name }
+}
+
+/// The content of a target's source, and the name of that source.
+fn content_of<'a>(target: &Target, rules: &'a Rules) -> Result<(&'a Content, String), Failure> {
+    let source = rules.settings.secrets.iter().find(|secret| secret.name == target.secret);
+    match (source.and_then(|secret| secret.source.as_ref()), rules.sources.get(&target.secret)) {
+        (Some(source), Some(SourceState::Ready(content))) => Ok((content, source_label(source))),
+        _ => Err(Failure::outdated(format!("the source of {target} is no longer there"))),
+    }
+}
+
+/// Takes in the answer to the write of a copy, which is not the source's where something changed it on its way.
+fn took_copy(
+    target: &Target,
+    written: &Secret,
+    content: &Content,
+    rules: &Rules,
+    news: &mut Vec<News>,
+) -> Result<(), Failure> {
+    let seen = SecretSeen::of(written, &rules.extras);
+    let is_a_copy = seen.digest == content.digest && seen.copied_from.is_some() && seen.has_extras;
+    news.push(News::Secret(target.namespace.clone(), target.secret.clone(), seen));
+    if is_a_copy { Ok(()) } else { Err(Failure::changed(&target.to_string())) }
+}
+
+fn json_patch(operations: Vec<Value>) -> Result<Patch<()>, Failure> {
+    serde_json::from_value(Value::Array(operations))
+        .map(Patch::Json)
+        .map_err(|error| Failure::outdated(format!("cannot express the patch: {error}")))
+}
+
+/// Puts an entry into a map of the metadata. JSON patch adds to a map only where there is one.
+fn put_in_map(map: &str, key: &str, value: &str, map_is_there: bool) -> Value {
+    if map_is_there {
+        let path = format!("/metadata/{map}/{}", key.replace('~', "~0").replace('/', "~1"));
+        json!({"op": "add", "path": path, "value": value})
+    } else {
+        json!({"op": "add", "path": format!("/metadata/{map}"), "value": {key: value}})
+    }
+}
+
+/// The JSON patch for a change of references: entries of other writers are neither repeated nor moved in it.
+fn reference_operations(change: &ReferenceChange) -> Vec<Value> {
+    let version = &change.version.resource_version;
+    let mut operations = vec![json!({"op": "replace", "path": "/metadata/resourceVersion", "value": version})];
+    // From the last to the first, so that positions hold.
+    for (position, _) in change.remove.iter().rev() {
+        operations.push(json!({"op": "remove", "path": format!("/imagePullSecrets/{position}")}));
+    }
+    if !change.has_list && !change.add.is_empty() {
+        operations.push(json!({"op": "add", "path": "/imagePullSecrets", "value": []}));
+    }
+    for name in &change.add {
+        operations.push(json!({"op": "add", "path": "/imagePullSecrets/-", "value": {"name": name}}));
+    }
+    if !change.added.is_empty() {
+        let added = change.added.join(",");
+        operations.push(put_in_map("annotations", REFERENCES_ANNOTATION, &added, change.has_annotations));
+    } else if change.has_record {
+        let path = format!("/metadata/annotations/{}", REFERENCES_ANNOTATION.replace('/', "~1"));
+        operations.push(json!({"op": "remove", "path": path}));
+    }
+    operations
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::plan::Removal;
+    use crate::model::selection::Selection;
+    use image_pull_secrets::settings::Settings;
+    use rstest::rstest;
+    use std::collections::BTreeMap;
+
+    fn change(add: &[&str], remove: &[(usize, &str)], added: &[&str]) -> ReferenceChange {
+        let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+        ReferenceChange {
+            namespace: "team-a".to_owned(),
+            service_account: "default".to_owned(),
+            version: Version { uid: "u".into(), resource_version: "7".into() },
+            add: owned(add),
+            remove: remove.iter().map(|&(position, name)| (position, name.to_owned())).collect(),
+            added: owned(added),
+            forgotten: vec![],
+            has_record: false,
+            has_list: true,
+            has_annotations: true,
+        }
+    }
+
+    #[rstest]
+    #[case::appends_to_a_list(
+        change(&["a"], &[], &["a"]),
+        json!({"metadata": {"annotations": {"x": "y", "image-pull-secrets.kubewarden.io/references": "a"}},
+            "imagePullSecrets": [{"name": "mine"}, {"name": "other"}, {"name": "a"}]})
+    )]
+    #[case::removes_by_position(
+        change(&[], &[(0, "mine"), (1, "other")], &[]),
+        json!({"metadata": {"annotations": {"x": "y"}}, "imagePullSecrets": []})
+    )]
+    #[case::removes_and_appends(
+        change(&["a", "b"], &[(0, "mine")], &["a", "b"]),
+        json!({"metadata": {"annotations": {"x": "y", "image-pull-secrets.kubewarden.io/references": "a,b"}},
+            "imagePullSecrets": [{"name": "other"}, {"name": "a"}, {"name": "b"}]})
+    )]
+    fn a_change_of_references(#[case] change: ReferenceChange, #[case] mut expected: Value) {
+        let mut account = json!({
+            "metadata": {"resourceVersion": "7", "annotations": {"x": "y"}},
+            "imagePullSecrets": [{"name": "mine"}, {"name": "other"}],
+        });
+        let patch: json_patch::Patch = serde_json::from_value(json!(reference_operations(&change))).unwrap();
+        json_patch::patch(&mut account, &patch).unwrap();
+        expected["metadata"]["resourceVersion"] = json!("7");
+        assert_eq!(account, expected);
+    }
+
+    #[rstest]
+    #[case::is_forbidden(
+        json!({"code": 403, "message": "serviceaccounts \"default\" is forbidden: User \"u\" cannot get resource \"serviceaccounts\""}),
+        Reason::Refused,
+        "verbs: [\"get\"], resourceNames: [\"default\"]}"
+    )]
+    #[case::fails(json!({"code": 500, "message": "broken"}), Reason::Outdated, "changed meanwhile (409)")]
+    #[tokio::test]
+    async fn where_the_look_after_a_conflict(#[case] answer: Value, #[case] reason: Reason, #[case] told: &str) {
+        let conflict = json!({"code": 409, "message": "changed meanwhile"});
+        let (_, client) = crate::cluster::fake_api::answering(&[conflict, answer]);
+        let writer = Writer::new(client, Arc::default());
+        let rules = Rules {
+            settings: Arc::new(Settings::from_value(&json!({"secrets": [{"name": "a"}]})).unwrap()),
+            selection: Selection::Matching(vec![]),
+            removal: Removal::Recorded,
+            delete_with_source: false,
+            sources: BTreeMap::new(),
+            extras: Arc::default(),
+            own_sources: Default::default(),
+        };
+        let failure = writer.apply(&Action::Refer(change(&["a"], &[], &["a"])), &rules).await.failure.unwrap();
+        assert_eq!(failure.reason, reason);
+        assert!(failure.message.contains(told), "{failure}");
+    }
+
+    #[test]
+    fn a_bare_service_account_gets_its_list_and_annotations() {
+        let change = ReferenceChange { has_list: false, has_annotations: false, ..change(&["a"], &[], &["a"]) };
+        let mut account = json!({"metadata": {"resourceVersion": "7"}});
+        let patch: json_patch::Patch = serde_json::from_value(json!(reference_operations(&change))).unwrap();
+        json_patch::patch(&mut account, &patch).unwrap();
+        assert_eq!(
+            account,
+            json!({"metadata": {"resourceVersion": "7", "annotations": {"image-pull-secrets.kubewarden.io/references": "a"}},
+                "imagePullSecrets": [{"name": "a"}]})
+        );
+    }
+
+    #[test]
+    fn every_change_of_references_holds_for_one_version_only() {
+        let operations = reference_operations(&change(&["a"], &[], &["a"]));
+        assert_eq!(operations[0], json!({"op": "replace", "path": "/metadata/resourceVersion", "value": "7"}));
+    }
+}

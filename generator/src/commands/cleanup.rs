@@ -1,0 +1,163 @@
+//! `cleanup`: removes every copy and every reference that the generator made.
+//!
+//! It is the same plan as ever, with no namespace selected; with a selector, other namespaces are left as they are. It takes
+//! the Lease first, so that a generator that still runs does not put everything back meanwhile.
+
+use crate::cluster::footprint::Footprint;
+use crate::commands::cli::CleanupArgs;
+use crate::commands::run::{Surroundings, interrupted, stop_on_signal};
+use crate::engine::session::{Context, Session};
+use crate::engine::settings_source::SettingsSource;
+use crate::model::plan::{self, Removal};
+use anyhow::{Result, bail};
+use image_pull_secrets::settings::Settings;
+use serde_json::json;
+use std::io::{IsTerminal as _, Write as _, stdin, stdout};
+use std::ops::ControlFlow;
+use std::process::ExitCode;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+/// What is to be removed.
+struct Job {
+    settings: Arc<Settings>,
+    removal: Removal,
+    footprint: Footprint,
+}
+
+/// Removes what there is. The exit code is 1 when something could not be removed, and 3 when a signal came before the end.
+///
+/// # Errors
+/// It is not known what to remove, or not everything could be read.
+pub async fn cleanup(args: CleanupArgs) -> Result<ExitCode> {
+    if !args.dry_run && !args.yes && !stdin().is_terminal() {
+        bail!("standard input is no terminal to ask at: give --yes to remove everything, or --dry-run to see it");
+    }
+    let stop = stop_on_signal()?;
+    let surroundings = Surroundings::of(&args.common).await?;
+    let prepared = stop.run_until_cancelled(prepare(&args, &surroundings)).await;
+    match prepared.transpose()? {
+        Some(ControlFlow::Continue(job)) => remove(&surroundings, &job, &stop).await,
+        Some(ControlFlow::Break(code)) => Ok(code),
+        None => Ok(interrupted()),
+    }
+}
+
+/// Finds out what is to be removed, shows it, and asks; breaks off with an exit code where nothing is to be removed. Writes
+/// nothing.
+async fn prepare(args: &CleanupArgs, surroundings: &Surroundings) -> Result<ControlFlow<ExitCode, Job>> {
+    let recorded = surroundings.record.read().await;
+    let settings = match SettingsSource::of(&args.common.settings) {
+        Some(source) => match source.read(&surroundings.context.client).await {
+            Ok(configuration) => Some(configuration.settings),
+            Err(error) if recorded.as_ref().is_ok_and(|recorded| !recorded.secrets.is_empty()) => {
+                tracing::warn!("only what the Lease records is removed: {error:#}");
+                None
+            }
+            Err(error) => return Err(error),
+        },
+        None => None,
+    };
+    let footprint = match (recorded, &settings) {
+        (Ok(recorded), Some(settings)) => recorded.and(Footprint::of(settings)),
+        (Ok(recorded), None) => recorded,
+        (Err(error), Some(settings)) => {
+            tracing::warn!("only what the settings name is removed: {error:#}");
+            Footprint::of(settings)
+        }
+        (Err(error), None) => return Err(error),
+    };
+    let Some(settings) = settings.or_else(|| settings_of(&footprint)) else {
+        let lease = format!("{}/{}", surroundings.record.namespace, surroundings.record.lease);
+        println!("There is nothing to remove: no settings were given, and no Lease {lease} records any.");
+        return Ok(ControlFlow::Break(ExitCode::SUCCESS));
+    };
+    let removal = if args.all_references { Removal::All } else { Removal::Recorded };
+    let job = Job { settings, removal, footprint };
+    if args.dry_run || !args.yes {
+        let looking = surroundings.context.clone().only_looking();
+        let mut session = job.session(&looking);
+        let (index, rules) = session.controller.snapshot().await?;
+        let actions: Vec<_> = plan::plan(index, rules).flat_map(|(_, plan)| plan.actions).collect();
+        actions.iter().for_each(|action| println!("{action}"));
+        if actions.is_empty() {
+            println!("There is nothing to remove.");
+        }
+        if args.dry_run || actions.is_empty() {
+            return Ok(ControlFlow::Break(ExitCode::SUCCESS));
+        }
+        if !confirmed(actions.len()).await? {
+            println!("Nothing was removed.");
+            return Ok(ControlFlow::Break(ExitCode::FAILURE));
+        }
+    }
+    Ok(ControlFlow::Continue(job))
+}
+
+async fn remove(surroundings: &Surroundings, job: &Job, stop: &CancellationToken) -> Result<ExitCode> {
+    let taken_over = match stop.run_until_cancelled(surroundings.election().take_over()).await {
+        Some(Ok(taken_over)) => taken_over,
+        Some(Err(error)) => {
+            tracing::warn!("a generator that still runs would put everything back: {error:#}");
+            false
+        }
+        None => return Ok(interrupted()),
+    };
+    let summary = job.session(&surroundings.context).controller.run_once(stop).await?;
+    for failure in &summary.failures {
+        tracing::error!("{failure}");
+    }
+    println!("{} objects changed, {} failures.", summary.writes, summary.failures.len());
+    if summary.interrupted {
+        return Ok(interrupted());
+    }
+    if !summary.failures.is_empty() {
+        return Ok(ExitCode::FAILURE);
+    }
+    if taken_over {
+        println!("A generator holds no Lease for the next minutes: remove its Deployment now, or it will begin again.");
+    }
+    if surroundings.context.selector.is_some() {
+        println!(
+            "Only namespaces that the selector matches were looked at: the Lease still records what others may have."
+        );
+    } else if !taken_over {
+        match stop.run_until_cancelled(surroundings.record.delete_unless_held()).await {
+            Some(Ok(false)) => {
+                tracing::error!(
+                    "a generator took the Lease meanwhile, and makes everything anew: remove its Deployment, and run cleanup again"
+                );
+                return Ok(ExitCode::FAILURE);
+            }
+            Some(Err(error)) => tracing::warn!("{error:#}"),
+            Some(Ok(true)) | None => {}
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Job {
+    fn session(&self, context: &Context) -> Session {
+        Session::removing(context, &self.settings, self.removal, &self.footprint)
+    }
+}
+
+/// Settings that stand for what was recorded.
+fn settings_of(footprint: &Footprint) -> Option<Arc<Settings>> {
+    let secrets: Vec<_> = footprint.secrets.iter().map(|name| json!({ "name": name })).collect();
+    let document = json!({"secrets": secrets, "serviceAccounts": footprint.service_accounts});
+    Settings::from_value(&document).ok().map(Arc::new)
+}
+
+async fn confirmed(count: usize) -> Result<bool> {
+    print!("Do these {count} things? [y/N] ");
+    stdout().flush()?;
+    let (sender, answer) = oneshot::channel();
+    // A thread of its own, because nothing can end this wait, and the process may end before it.
+    std::thread::spawn(move || {
+        let mut answer = String::new();
+        let _ = sender.send(stdin().read_line(&mut answer).map(|_| answer));
+    });
+    Ok(matches!(answer.await??.trim(), "y" | "Y" | "yes"))
+}

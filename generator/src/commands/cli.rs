@@ -1,0 +1,375 @@
+//! The command line.
+
+use crate::model::ownership::{MANAGED_BY_LABEL, SOURCE_ANNOTATION};
+use crate::model::selection::{is_label_value, parse_selector};
+use clap::builder::StyledStr;
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use image_pull_secrets::glob;
+use image_pull_secrets::settings::is_qualified_name;
+use k8s_openapi::jiff::SignedDuration;
+use kube::core::Selector;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Copies image pull Secrets into every selected namespace, keeps the copies equal to their source, and has ServiceAccounts
+/// refer to them.
+#[derive(Debug, Parser)]
+#[command(name = "image-pull-secrets-generator", version, about, max_term_width = 120)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+impl Cli {
+    /// What the command line says. Ends the process where it says nothing that makes sense, or asks for help.
+    pub fn read() -> Self {
+        Self::from_arg_matches(&command().get_matches()).unwrap_or_else(|error| error.exit())
+    }
+}
+
+fn command() -> clap::Command {
+    in_sentences(Cli::command().mut_subcommands(in_sentences))
+}
+
+/// Ends each help text with a full stop: clap drops that of a text of one paragraph.
+fn in_sentences(command: clap::Command) -> clap::Command {
+    let sentence = |help: &StyledStr| format!("{}.", help.to_string().trim_end_matches('.'));
+    let about = command.get_about().map(sentence);
+    let command = command.mut_args(|argument| match argument.get_help().map(sentence) {
+        Some(help) => argument.help(help),
+        None => argument,
+    });
+    match about {
+        Some(about) => command.about(about),
+        None => command,
+    }
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Makes and keeps the copies, and the references of ServiceAccounts to them.
+    Run(RunArgs),
+    /// Shows what became of every secret in every namespace. Exits with 1 when something is not as the settings want it.
+    Status(StatusArgs),
+    /// Removes every copy and every reference that the generator made.
+    Cleanup(CleanupArgs),
+    /// Says whether a settings file is valid, and what is wrong with it, without a cluster. Exits with 1 when it is not.
+    Validate(ValidateArgs),
+}
+
+impl Command {
+    /// How it logs.
+    pub fn log(&self) -> &LogArgs {
+        match self {
+            Self::Run(args) => &args.common.log,
+            Self::Status(args) => &args.common.log,
+            Self::Cleanup(args) => &args.common.log,
+            Self::Validate(args) => &args.log,
+        }
+    }
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+pub struct CommonArgs {
+    /// Where the settings are.
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+
+    /// Uses this kubeconfig file. Without it the configuration is found as kubectl finds it: $KUBECONFIG, then
+    /// ~/.kube/config, then the ServiceAccount of the Pod.
+    #[arg(long, value_name = "FILE", env = "GENERATOR_KUBECONFIG")]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// Uses this context of the kubeconfig instead of its current one.
+    #[arg(long, value_name = "NAME", env = "GENERATOR_CONTEXT")]
+    pub context: Option<String>,
+
+    /// Limits everything to namespaces with these labels, written as for `kubectl --selector`: cleanup removes nothing from
+    /// others. With --policy, the namespaceSelector of the policy counts as well, but for cleanup.
+    #[arg(long, value_name = "SELECTOR", env = "GENERATOR_NAMESPACE_SELECTOR", value_parser = parse_selector)]
+    pub namespace_selector: Option<Selector>,
+
+    /// Takes the Lease in this namespace. The default is the namespace of the Pod, or that of the kubeconfig's context.
+    #[arg(long, value_name = "NAMESPACE", env = "GENERATOR_LEASE_NAMESPACE")]
+    pub lease_namespace: Option<String>,
+
+    /// Takes the Lease of this name. It also records what the settings selected so far, so that it can be removed later.
+    #[arg(long, value_name = "NAME", env = "GENERATOR_LEASE_NAME", default_value = "image-pull-secrets-generator")]
+    pub lease_name: String,
+
+    /// Gives every copy this label, besides the generator's own. May be given several times; in the environment variable, one a
+    /// line. Labels of the source are never copied.
+    #[arg(
+        long = "copy-label", value_name = "KEY=VALUE", env = "GENERATOR_COPY_LABELS",
+        value_delimiter = '\n', value_parser = parse_label
+    )]
+    pub copy_labels: Vec<(String, String)>,
+
+    /// Gives every copy this annotation, besides the generator's own, as with --copy-label.
+    #[arg(
+        long = "copy-annotation", value_name = "KEY=VALUE", env = "GENERATOR_COPY_ANNOTATIONS",
+        value_delimiter = '\n', value_parser = parse_annotation
+    )]
+    pub copy_annotations: Vec<(String, String)>,
+
+    /// How it logs.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// How every command logs.
+#[derive(Debug, Args)]
+pub struct LogArgs {
+    /// Logs what is at least this important.
+    #[arg(long, value_name = "LEVEL", env = "GENERATOR_LOG_LEVEL", default_value = "info")]
+    pub log_level: LogLevel,
+
+    /// Logs in this format, to standard error.
+    #[arg(long, value_name = "FORMAT", env = "GENERATOR_LOG_FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+}
+
+/// Where the settings are: in one of the two.
+#[derive(Debug, Args)]
+#[group(required = false, multiple = false)]
+pub struct SettingsArgs {
+    /// Reads the settings from this file, YAML or JSON. It is read again when it changes.
+    #[arg(long, value_name = "FILE", env = "GENERATOR_SETTINGS")]
+    pub settings: Option<PathBuf>,
+
+    /// Reads the settings from the ClusterAdmissionPolicy of this name in the cluster, and honours its namespaceSelector. It
+    /// is watched, so that one document serves the policy and the generator.
+    #[arg(long, value_name = "NAME", env = "GENERATOR_POLICY")]
+    pub policy: Option<String>,
+}
+
+/// `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// What every command takes.
+    #[command(flatten)]
+    pub common: CommonArgs,
+
+    /// Makes everything as it should be once, and exits: with 1 when something could not be done. No Lease is taken.
+    #[arg(long, env = "GENERATOR_ONCE", conflicts_with = "interval")]
+    pub once: bool,
+
+    /// Lists everything anew after this time, such as 10m, besides watching it. By default watching is trusted.
+    #[arg(long, value_name = "DURATION", env = "GENERATOR_INTERVAL", value_parser = parse_duration)]
+    pub interval: Option<Duration>,
+
+    /// Prints what would be done now, and exits without doing it.
+    #[arg(long, env = "GENERATOR_DRY_RUN")]
+    pub dry_run: bool,
+
+    /// Deletes the copies of a source Secret that was deleted. By default they stay.
+    #[arg(long, env = "GENERATOR_DELETE_WITH_SOURCE")]
+    pub delete_with_source: bool,
+
+    /// Evicts Pods that have not started because they cannot pull an image, and are older than the reference to the secret,
+    /// once each. Only Pods with a controller are evicted, and no PodDisruptionBudget is asked about a Pod that has not
+    /// started. By default they are left alone.
+    #[arg(long, env = "GENERATOR_RESTART_STUCK_PODS", conflicts_with = "once")]
+    pub restart_stuck_pods: bool,
+
+    /// Writes to at most this many namespaces at the same time.
+    #[arg(long, value_name = "NUMBER", env = "GENERATOR_CONCURRENCY", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..))]
+    pub concurrency: u16,
+
+    /// Writes without holding the Lease: for a single process only. By default only the replica that holds it writes.
+    #[arg(long, env = "GENERATOR_NO_LEADER_ELECT")]
+    pub no_leader_elect: bool,
+
+    /// Serves /healthz, /readyz and /metrics at this address. [::] means all addresses, those of IPv4 included; where the
+    /// kernel has no IPv6, it means 0.0.0.0. Not served with --once and --dry-run.
+    #[arg(long, value_name = "ADDRESS", env = "GENERATOR_LISTEN", default_value = "[::]:8080")]
+    pub listen: SocketAddr,
+}
+
+/// `status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// What every command takes.
+    #[command(flatten)]
+    pub common: CommonArgs,
+
+    /// Prints a table for people, or JSON for programs.
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub output: Output,
+
+    /// Shows only namespaces whose name matches this glob pattern. May be given several times.
+    #[arg(long, value_name = "PATTERN", value_parser = parse_pattern)]
+    pub namespace: Vec<String>,
+
+    /// Shows only secrets whose name matches this glob pattern. May be given several times.
+    #[arg(long, value_name = "PATTERN", value_parser = parse_pattern)]
+    pub secret: Vec<String>,
+}
+
+/// `cleanup`.
+#[derive(Debug, Args)]
+pub struct CleanupArgs {
+    /// What every command takes. The settings may be left out: the Lease records which secrets there are copies of.
+    #[command(flatten)]
+    pub common: CommonArgs,
+
+    /// Prints what would be removed, and exits without removing it.
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Does not ask first. Needed where standard input is not a terminal.
+    #[arg(long)]
+    pub yes: bool,
+
+    /// Removes also references that the generator did not add, where they refer to a copy that goes: those that the policy
+    /// added at admission. By default such an entry stays, because it may be somebody's own.
+    #[arg(long)]
+    pub all_references: bool,
+}
+
+/// `validate`.
+#[derive(Debug, Args)]
+pub struct ValidateArgs {
+    /// Reads the settings from this file, YAML or JSON.
+    #[arg(long, value_name = "FILE", env = "GENERATOR_SETTINGS")]
+    pub settings: PathBuf,
+
+    /// How it logs.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// How important a log line is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogLevel {
+    /// What failed for good.
+    Error,
+    /// What failed and is tried again, and what is in the way.
+    Warn,
+    /// One line for each write.
+    Info,
+    /// What was retried as well.
+    Debug,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One object a line.
+    Json,
+}
+
+/// How `status` prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+fn parse_label(text: &str) -> Result<(String, String), String> {
+    let (key, value) = parse_pair(text, MANAGED_BY_LABEL)?;
+    if is_label_value(&value) {
+        Ok((key, value))
+    } else {
+        Err("a label's value has at most 63 letters, digits, '-', '_' and '.', and begins and ends with one of the first two".to_owned())
+    }
+}
+
+fn parse_annotation(text: &str) -> Result<(String, String), String> {
+    parse_pair(text, SOURCE_ANNOTATION)
+}
+
+fn parse_pair(text: &str, own: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("write KEY=VALUE")?;
+    if !is_qualified_name(key) {
+        return Err("the key must be a name, perhaps behind a DNS name and '/'".to_owned());
+    }
+    if key == own { Err(format!("{own} is the generator's own")) } else { Ok((key.to_owned(), value.to_owned())) }
+}
+
+fn parse_pattern(text: &str) -> Result<String, String> {
+    glob::check(text).map_err(|error| error.to_string())?;
+    Ok(text.to_owned())
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let duration = text.parse::<SignedDuration>().map_err(|error| format!("{error}; write 90s, 10m or 1h30m"))?;
+    let duration = Duration::try_from(duration).map_err(|_| "must not be negative".to_owned())?;
+    if duration < Duration::from_secs(1) { Err("must be at least 1s".to_owned()) } else { Ok(duration) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn every_help_text_is_a_sentence() {
+        assert!(command().get_about().unwrap().to_string().ends_with('.'));
+        for subcommand in command().get_subcommands() {
+            let arguments = subcommand.get_arguments().filter(|argument| !argument.get_id().as_str().eq("help"));
+            let texts = arguments.map(|argument| (argument.get_id().as_str(), argument.get_help()));
+            for (name, text) in texts.chain([(subcommand.get_name(), subcommand.get_about())]) {
+                let text = text.map(ToString::to_string).unwrap_or_default();
+                assert!(text.starts_with(char::is_uppercase) && text.ends_with('.'), "{name}: {text:?}");
+                assert!(text.split_whitespace().count() >= 5, "{name}: {text:?}");
+            }
+        }
+    }
+
+    #[rstest]
+    #[case::minutes("10m", Ok(600))]
+    #[case::mixed("1h30m", Ok(5400))]
+    #[case::nothing("0s", Err("must be at least 1s"))]
+    #[case::the_past("-1m", Err("must not be negative"))]
+    fn durations(#[case] text: &str, #[case] expected: Result<u64, &str>) {
+        assert_eq!(parse_duration(text), expected.map(Duration::from_secs).map_err(str::to_owned));
+    }
+
+    #[rstest]
+    #[case::a_label("--copy-label", "velero.io/exclude-from-backup=true", None)]
+    #[case::an_empty_value("--copy-label", "team=", None)]
+    #[case::no_value("--copy-label", "team", Some("write KEY=VALUE"))]
+    #[case::no_key("--copy-label", "=a", Some("the key must be a name"))]
+    #[case::a_value_that_no_label_has("--copy-label", "team=a b", Some("a label's value has at most 63"))]
+    #[case::our_own_label("--copy-label", "app.kubernetes.io/managed-by=me", Some("is the generator's own"))]
+    #[case::an_annotation("--copy-annotation", "argocd.argoproj.io/compare-options=IgnoreExtraneous, x=y", None)]
+    #[case::our_own_annotation(
+        "--copy-annotation",
+        "image-pull-secrets.kubewarden.io/source=x/y",
+        Some("is the generator's own")
+    )]
+    fn what_copies_are_given(#[case] flag: &str, #[case] pair: &str, #[case] fault: Option<&str>) {
+        match (Cli::try_parse_from(["generator", "run", flag, pair]), fault) {
+            (Ok(_), None) => {}
+            (Err(error), Some(fault)) => assert!(error.to_string().contains(fault), "{error}"),
+            (other, _) => panic!("{:?}", other.map(|_| ())),
+        }
+    }
+
+    #[test]
+    fn pods_are_restarted_only_by_what_goes_on_watching_them() {
+        let error = Cli::try_parse_from(["generator", "run", "--once", "--restart-stuck-pods"]).unwrap_err();
+        assert!(error.to_string().contains("'--once' cannot be used with '--restart-stuck-pods'"), "{error}");
+    }
+
+    #[test]
+    fn settings_and_policy_exclude_each_other() {
+        let parse = |args: &[&str]| Cli::try_parse_from([&["generator", "run"], args].concat());
+        assert!(parse(&["--settings", "f"]).is_ok() && parse(&["--policy", "p"]).is_ok());
+        assert!(parse(&["--settings", "f", "--policy", "p"]).is_err());
+    }
+}

@@ -1,0 +1,59 @@
+//! The process: it runs one future to its end, and ends with the first panic.
+
+use anyhow::{Context as _, Result};
+use std::process::ExitCode;
+
+/// What the process ends with where it panicked: the code that Rust gives to a panic of its main thread.
+pub const PANICKED: i32 = 101;
+
+/// Runs `work`, and everything that it spawns, on this thread: it waits for the API server nearly all the time, and needs a
+/// fraction of the memory that several threads would.
+///
+/// Whatever panics, the process ends. tokio would go on without the task: a namespace, a watch or the leader election would
+/// be dead, while `/healthz` says that all is well. What restarts the process makes it good.
+///
+/// # Errors
+/// What `work` ends with.
+pub fn run(work: impl Future<Output = Result<ExitCode>>) -> Result<ExitCode> {
+    std::panic::set_hook(Box::new(|panic| {
+        tracing::error!("this is a fault of the generator, please report it: {panic}");
+        std::process::exit(PANICKED);
+    }));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.context("cannot start the runtime")?.block_on(work)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+    use std::time::Duration;
+
+    /// Set where this test is the process that panics.
+    const PANICS: &str = "A_TASK_PANICS";
+
+    #[test]
+    fn a_task_that_panics_ends_the_process() {
+        if std::env::var(PANICS).is_ok() {
+            tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
+            let ended = run(async {
+                let task = tokio::spawn(async { panic!("this watch cannot go on") });
+                // As the controller, which has no need of what a task leaves behind.
+                let _ = task.await;
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                Ok(ExitCode::SUCCESS)
+            });
+            panic!("it went on: {ended:?}");
+        }
+        let this_test = "commands::process::tests::a_task_that_panics_ends_the_process";
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", this_test, "--nocapture"])
+            .env(PANICS, "yes")
+            .output()
+            .unwrap();
+        let log = String::from_utf8(child.stderr).unwrap();
+        assert_eq!(child.status.code(), Some(PANICKED), "{log}");
+        assert!(log.contains("ERROR") && log.contains("this watch cannot go on"), "{log}");
+        assert!(!log.contains("it went on"), "{log}");
+    }
+}

@@ -1,0 +1,390 @@
+//! `status`: what became of every secret in every namespace.
+
+use crate::cluster::footprint::recorded_on;
+use crate::cluster::writer::Writer;
+use crate::commands::cli::{Output, StatusArgs};
+use crate::commands::run::Surroundings;
+use crate::engine::session::Session;
+use crate::engine::settings_source::SettingsSource;
+use crate::model::ownership::LAST_FULL_SYNC_ANNOTATION;
+use crate::model::plan::{self, Action, NamespacePlan, ReferenceChange, Rules, State};
+use anyhow::{Result, bail};
+use futures::{StreamExt as _, stream};
+use image_pull_secrets::glob;
+use k8s_openapi::api::coordination::v1::Lease;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::process::ExitCode;
+use tokio::sync::watch;
+
+/// How many writes the API server is asked about that are yet to be made, at most.
+const ASKED: usize = 100;
+
+/// How many of them at the same time.
+const AT_ONCE: usize = 8;
+
+/// Prints the status. The exit code is 1 when something is not as the settings want it.
+///
+/// # Errors
+/// Not everything could be read.
+pub async fn status(args: StatusArgs) -> Result<ExitCode> {
+    let Some(source) = SettingsSource::of(&args.common.settings) else {
+        bail!("there are no settings: give --settings FILE or --policy NAME");
+    };
+    let surroundings = Surroundings::of(&args.common).await?;
+    let configuration = source.read(&surroundings.context.client).await?;
+    let lease = surroundings.record.lease().await;
+    let context = surroundings.context.only_looking();
+    let footprint = lease.as_ref().ok().and_then(Option::as_ref).map(recorded_on).unwrap_or_default();
+    let mut session = Session::start(&context, &configuration, &footprint, watch::Sender::default());
+    let (index, rules) = session.controller.snapshot().await?;
+    let plans: Vec<_> = plan::plan(index, rules).collect();
+    let actions: Vec<Action> = plans.iter().flat_map(|(_, plan)| plan.actions.iter().cloned()).collect();
+    let mut status = Status::of(plans);
+    status.show_only(&args.namespace, &args.secret);
+    status.ask_why(&actions, &Writer::new(context.client.clone(), context.metrics.clone()).trying(), rules).await;
+    for row in status.rows.iter_mut().filter(|row| row.state == State::Waiting) {
+        row.why = session.controller.source_fault(&row.secret);
+    }
+    status.unseen = session.controller.unseen();
+    match lease {
+        Ok(lease) => status.leader = lease.as_ref().map(Leader::of),
+        Err(error) => status.unseen.push(format!("{error:#}")),
+    }
+    match args.output {
+        Output::Table => print!("{}", status.table()),
+        Output::Json => println!("{:#}", status.json()),
+    }
+    Ok(if status.is_settled() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The plan, as rows.
+#[derive(Default)]
+struct Status {
+    rows: Vec<Row>,
+    /// Why something may be left over that could not be looked for.
+    unseen: Vec<String>,
+    /// What the Lease says, where there is one.
+    leader: Option<Leader>,
+}
+
+struct Row {
+    namespace: String,
+    secret: String,
+    state: State,
+    /// The ServiceAccounts that do not refer to the secret, and should; or do, and should not.
+    service_accounts: Vec<String>,
+    /// What is in the way of that, as far as the API server says.
+    why: Option<String>,
+}
+
+/// Who holds the Lease, and what is recorded on it.
+struct Leader {
+    holder: Option<String>,
+    renewed: Option<String>,
+    last_full_sync: Option<String>,
+}
+
+impl Leader {
+    fn of(lease: &Lease) -> Self {
+        let spec = lease.spec.as_ref();
+        let annotations = lease.metadata.annotations.as_ref();
+        Self {
+            holder: spec.and_then(|spec| spec.holder_identity.clone()).filter(|holder| !holder.is_empty()),
+            renewed: spec.and_then(|spec| spec.renew_time.as_ref()).map(|time| time.0.to_string()),
+            last_full_sync: annotations.and_then(|annotations| annotations.get(LAST_FULL_SYNC_ANNOTATION).cloned()),
+        }
+    }
+}
+
+impl Row {
+    fn is_settled(&self) -> bool {
+        self.state.is_settled() && self.service_accounts.is_empty()
+    }
+
+    fn is_about(&self, action: &Action) -> bool {
+        match action {
+            Action::Create(target)
+            | Action::Update(target, _)
+            | Action::Recreate(target, _)
+            | Action::Delete(target, _) => target.namespace == self.namespace && target.secret == self.secret,
+            Action::Refer(change) => {
+                change.namespace == self.namespace && change.names().any(|name| name == self.secret)
+            }
+        }
+    }
+}
+
+impl Status {
+    fn of<'a>(plans: impl IntoIterator<Item = (&'a str, NamespacePlan)>) -> Self {
+        let mut status = Self::default();
+        for (namespace, mut plan) in plans {
+            let changes = plan.actions.iter().filter_map(|action| match action {
+                Action::Refer(change) => Some(change),
+                _ => None,
+            });
+            // References may outlive the copy.
+            for name in changes.clone().flat_map(ReferenceChange::names) {
+                if !plan.states.iter().any(|(secret, _)| secret == name) {
+                    plan.states.push((name.to_owned(), State::Leftover));
+                }
+            }
+            for (secret, state) in plan.states {
+                let wrong = changes.clone().filter(|change| change.names().any(|name| name == secret));
+                let service_accounts = wrong.map(|change| change.service_account.clone()).collect();
+                let namespace = namespace.to_owned();
+                status.rows.push(Row { namespace, secret, state, service_accounts, why: None });
+            }
+        }
+        status
+    }
+
+    /// Leaves out what these glob patterns do not match; none at all match everything.
+    fn show_only(&mut self, namespaces: &[String], secrets: &[String]) {
+        let shows = |patterns: &[String], name: &str| {
+            patterns.is_empty() || patterns.iter().any(|pattern| glob::matches(pattern, name) == Ok(true))
+        };
+        self.rows.retain(|row| shows(namespaces, &row.namespace) && shows(secrets, &row.secret));
+    }
+
+    /// Asks the API server what it would say to the writes that are yet to be made.
+    async fn ask_why(&mut self, actions: &[Action], writer: &Writer, rules: &Rules) {
+        let shown = actions.iter().filter(|action| self.rows.iter().any(|row| row.is_about(action)));
+        let answers =
+            stream::iter(shown.take(ASKED).map(async |action| (action, writer.apply(action, rules).await.failure)));
+        let answers: Vec<_> = answers.buffered(AT_ONCE).collect().await;
+        for (action, failure) in answers {
+            let Some(failure) = failure.filter(|failure| !failure.passes()) else { continue };
+            for row in self.rows.iter_mut().filter(|row| row.is_about(action)) {
+                row.why.get_or_insert_with(|| failure.message.clone());
+            }
+        }
+    }
+
+    fn totals(&self) -> BTreeMap<(&str, State), usize> {
+        let mut totals = BTreeMap::new();
+        for row in &self.rows {
+            *totals.entry((row.secret.as_str(), row.state)).or_default() += 1;
+        }
+        totals
+    }
+
+    fn is_settled(&self) -> bool {
+        self.unseen.is_empty() && self.rows.iter().all(Row::is_settled)
+    }
+
+    fn table(&self) -> String {
+        let width = |title: &str, cell: fn(&Row) -> &str| {
+            self.rows.iter().map(|row| cell(row).len()).chain([title.len()]).max().unwrap_or_default()
+        };
+        let (first, second) = (width("NAMESPACE", |row| &row.namespace), width("SECRET", |row| &row.secret));
+        let mut table =
+            format!("{:first$}  {:second$}  {:12}SERVICE ACCOUNTS TO CHANGE\n", "NAMESPACE", "SECRET", "STATE");
+        for row in &self.rows {
+            let accounts =
+                if row.service_accounts.is_empty() { "-".to_owned() } else { row.service_accounts.join(",") };
+            // Writing to a String does not fail.
+            let _ = writeln!(table, "{:first$}  {:second$}  {:12}{accounts}", row.namespace, row.secret, row.state);
+        }
+        table.push('\n');
+        for ((secret, state), count) in self.totals() {
+            let _ = writeln!(table, "{secret}: {count} {state}");
+        }
+        for row in &self.rows {
+            if let Some(why) = &row.why {
+                let _ = writeln!(table, "{}/{}: {why}", row.namespace, row.secret);
+            }
+        }
+        for reason in &self.unseen {
+            let _ = writeln!(table, "something may be left over: {reason}");
+        }
+        if let Some(leader) = &self.leader {
+            let holder = leader.holder.as_deref().unwrap_or("nobody");
+            let _ = match &leader.renewed {
+                Some(renewed) if leader.holder.is_some() => writeln!(table, "leader: {holder}, renewed {renewed}"),
+                _ => writeln!(table, "leader: {holder}"),
+            };
+            if let Some(time) = &leader.last_full_sync {
+                let _ = writeln!(table, "last full sync: {time}");
+            }
+        }
+        table
+    }
+
+    fn json(&self) -> Value {
+        let rows = self.rows.iter().map(|row| {
+            json!({
+                "namespace": row.namespace,
+                "secret": row.secret,
+                "state": row.state.name(),
+                "serviceAccountsToChange": row.service_accounts,
+                "why": row.why,
+            })
+        });
+        let mut totals: BTreeMap<&str, BTreeMap<&str, usize>> = BTreeMap::new();
+        for ((secret, state), count) in self.totals() {
+            totals.entry(secret).or_default().insert(state.name(), count);
+        }
+        let rows: Vec<_> = rows.collect();
+        let leader = self.leader.as_ref();
+        json!({
+            "inSync": self.is_settled(), "secrets": rows, "totals": totals, "unseen": self.unseen,
+            "leader": leader.map(|leader| json!({"holder": leader.holder, "renewed": leader.renewed})),
+            "lastFullSync": leader.and_then(|leader| leader.last_full_sync.clone()),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::fake_api;
+    use crate::model::index::Version;
+    use crate::model::plan::{Removal, Target};
+    use crate::model::selection::Selection;
+    use image_pull_secrets::settings::Settings;
+    use rstest::rstest;
+    use std::sync::{Arc, Mutex};
+
+    fn plans<'a>(states: &[(&'a str, State)]) -> Vec<(&'a str, NamespacePlan)> {
+        let plan = |state| NamespacePlan { states: vec![("creds".to_owned(), state)], actions: vec![] };
+        states.iter().map(|&(namespace, state)| (namespace, plan(state))).collect()
+    }
+
+    #[test]
+    fn a_table_lines_up_and_counts() {
+        let status =
+            Status::of(plans(&[("a", State::InSync), ("a-longer-name", State::InSync), ("b", State::Foreign)]));
+        assert_eq!(
+            status.table(),
+            "NAMESPACE      SECRET  STATE       SERVICE ACCOUNTS TO CHANGE\n\
+             a              creds   in-sync     -\n\
+             a-longer-name  creds   in-sync     -\n\
+             b              creds   foreign     -\n\
+             \n\
+             creds: 2 in-sync\n\
+             creds: 1 foreign\n"
+        );
+        assert!(!status.is_settled());
+    }
+
+    fn refers(change: ReferenceChange) -> Vec<(&'static str, NamespacePlan)> {
+        let change = ReferenceChange { service_account: "default".to_owned(), ..change };
+        let states = vec![("creds".to_owned(), State::InSync)];
+        vec![("a", NamespacePlan { states, actions: vec![Action::Refer(change)] })]
+    }
+
+    #[rstest]
+    #[case::that_goes(ReferenceChange { remove: vec![(0, "former".to_owned())], ..Default::default() })]
+    #[case::that_is_only_recorded(ReferenceChange { forgotten: vec!["former".to_owned()], ..Default::default() })]
+    fn a_reference_to_a_former_secret_has_a_row(#[case] change: ReferenceChange) {
+        let status = Status::of(refers(change));
+        assert_eq!(
+            status.table(),
+            "NAMESPACE  SECRET  STATE       SERVICE ACCOUNTS TO CHANGE\n\
+             a          creds   in-sync     -\n\
+             a          former  leftover    default\n\
+             \n\
+             creds: 1 in-sync\n\
+             former: 1 leftover\n"
+        );
+        assert!(!status.is_settled());
+    }
+
+    #[test]
+    fn a_missing_reference_shows_with_its_secret() {
+        let status = Status::of(refers(ReferenceChange { add: vec!["creds".to_owned()], ..Default::default() }));
+        assert_eq!(status.json()["secrets"][0]["serviceAccountsToChange"], json!(["default"]));
+        assert!(!status.is_settled() && status.rows.len() == 1);
+    }
+
+    #[test]
+    fn what_may_be_left_over_and_cannot_be_seen_is_told() {
+        let mut status = Status::of(plans(&[("a", State::InSync)]));
+        status.unseen.push("cannot watch secrets named former: forbidden".to_owned());
+        assert!(!status.is_settled());
+        let told = "something may be left over: cannot watch secrets named former: forbidden\n";
+        assert!(status.table().ends_with(told), "{}", status.table());
+        assert_eq!(status.json()["unseen"], json!(["cannot watch secrets named former: forbidden"]));
+    }
+
+    #[rstest]
+    #[case::nothing_in_particular(&[], &[], &["a", "b", "team-a"])]
+    #[case::a_namespace(&["a"], &[], &["a"])]
+    #[case::namespaces_by_patterns(&["team-*", "b"], &[], &["b", "team-a"])]
+    #[case::another_secret(&[], &["other"], &[])]
+    #[case::the_secret_of_a_namespace(&["b"], &["cred*"], &["b"])]
+    fn only_that_is_shown_which_is_asked_for(
+        #[case] namespaces: &[&str],
+        #[case] secrets: &[&str],
+        #[case] expected: &[&str],
+    ) {
+        let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        let mut status = Status::of(plans(&[("a", State::InSync), ("b", State::Missing), ("team-a", State::InSync)]));
+        status.show_only(&owned(namespaces), &owned(secrets));
+        assert_eq!(status.rows.iter().map(|row| &*row.namespace).collect::<Vec<_>>(), expected);
+        // What is not shown has no say in the exit code.
+        assert_eq!(status.is_settled(), !expected.contains(&"b"));
+    }
+
+    #[rstest]
+    #[case::a_quota(json!({"code": 403, "message": "exceeded quota: q"}), Some("exceeded quota: q (403)"))]
+    #[case::nothing_at_all(json!({"metadata": {}}), None)]
+    #[case::something_that_passes(json!({"code": 409, "message": "m"}), None)]
+    #[tokio::test]
+    async fn what_is_in_the_way_of_a_copy_is_asked_without_writing(
+        #[case] answer: Value,
+        #[case] expected: Option<&str>,
+    ) {
+        let target = Target { namespace: "a".to_owned(), secret: "creds".to_owned() };
+        let actions = [Action::Delete(target, Version::default())];
+        let queries = Arc::<Mutex<Vec<String>>>::default();
+        let asked = queries.clone();
+        let client = fake_api::client_by_path(move |method, path, document| {
+            asked.lock().unwrap().push(format!("{method} {path} dryRun={}", document["dryRun"]));
+            let code = u16::try_from(answer["code"].as_u64().unwrap_or(200)).unwrap();
+            std::future::ready((code, answer.clone()))
+        });
+        let rules = Rules {
+            settings: Arc::new(Settings::from_value(&json!({"secrets": [{"name": "creds"}]})).unwrap()),
+            selection: Selection::Nothing,
+            removal: Removal::Recorded,
+            delete_with_source: false,
+            sources: BTreeMap::new(),
+            extras: Arc::default(),
+            own_sources: Default::default(),
+        };
+        let mut status = Status::of(plans(&[("a", State::Leftover), ("b", State::Leftover)]));
+        status.ask_why(&actions, &Writer::new(client, Arc::default()).trying(), &rules).await;
+        assert_eq!(queries.lock().unwrap()[0], "DELETE /api/v1/namespaces/a/secrets/creds dryRun=[\"All\"]");
+        let why = expected.map(|why| format!("cannot delete secrets a/creds: {why}"));
+        assert_eq!(status.rows.iter().map(|row| row.why.clone()).collect::<Vec<_>>(), [why.clone(), None]);
+        let line = why.map(|why| format!("a/creds: {why}\n")).unwrap_or_default();
+        assert!(status.table().ends_with(&format!("creds: 2 leftover\n{line}")), "{}", status.table());
+    }
+
+    #[test]
+    fn who_holds_the_lease_and_when_all_was_well_is_told() {
+        let lease = json!({
+            "metadata": {"annotations": {"image-pull-secrets.kubewarden.io/last-full-sync": "2026-01-02T03:04:05Z"}},
+            "spec": {"holderIdentity": "generator-0_1a2b3c4d", "renewTime": "2026-01-02T03:04:06.000000Z"},
+        });
+        let leader = Leader::of(&serde_json::from_value(lease).unwrap());
+        let status = Status { leader: Some(leader), ..Status::of(plans(&[("a", State::InSync)])) };
+        let told = "leader: generator-0_1a2b3c4d, renewed 2026-01-02T03:04:06Z\nlast full sync: 2026-01-02T03:04:05Z\n";
+        assert!(status.table().ends_with(told), "{}", status.table());
+        assert_eq!(status.json()["leader"]["holder"], "generator-0_1a2b3c4d");
+        assert_eq!(status.json()["lastFullSync"], "2026-01-02T03:04:05Z");
+        let released = Leader::of(&serde_json::from_value(json!({"spec": {"holderIdentity": ""}})).unwrap());
+        let status = Status { leader: Some(released), ..Status::default() };
+        assert!(status.table().ends_with("leader: nobody\n"), "{}", status.table());
+    }
+
+    #[test]
+    fn what_is_left_alone_on_purpose_is_settled() {
+        let status = Status::of(plans(&[("a", State::InSync), ("b", State::Excluded), ("c", State::Source)]));
+        assert!(status.is_settled());
+        assert_eq!(status.json()["totals"], json!({"creds": {"in-sync": 1, "excluded": 1, "source": 1}}));
+    }
+}

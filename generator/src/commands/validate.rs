@@ -1,0 +1,29 @@
+//! `validate`: what is wrong with a settings file, for whoever reviews a change of it.
+
+use crate::commands::cli::ValidateArgs;
+use crate::engine::settings_source;
+use anyhow::{Context as _, Result};
+use image_pull_secrets::settings::Faults;
+use std::process::ExitCode;
+
+/// Prints whether the settings are valid, or everything that is wrong with them, one fault a line. The exit code is 1 when
+/// they are not.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn validate(args: &ValidateArgs) -> Result<ExitCode> {
+    let file = args.settings.display();
+    let content = std::fs::read(&args.settings).with_context(|| format!("cannot read the settings {file}"))?;
+    let error = match settings_source::of_file(&args.settings, Ok(content)) {
+        Ok(_) => {
+            println!("{file}: the settings are valid");
+            return Ok(ExitCode::SUCCESS);
+        }
+        Err(error) => error,
+    };
+    match error.downcast_ref::<Faults>() {
+        Some(Faults(faults)) => faults.iter().for_each(|fault| println!("{file}: {fault}")),
+        None => println!("{error:#}"),
+    }
+    Ok(ExitCode::FAILURE)
+}

@@ -1,0 +1,523 @@
+//! The loop: takes in reports, plans the namespaces that they concern, and has the plan carried out.
+//!
+//! One task owns the index. Namespaces are carried out concurrently, each by one task at a time, so that one that fails or
+//! hangs holds up no other. An object whose write failed, or which somebody else keeps changing, waits alone.
+
+mod overview;
+mod pace;
+mod progress;
+
+use crate::cluster::footprint::Footprint;
+use crate::cluster::watch::{Report, Trouble, Watched};
+use crate::cluster::writer::{Failure, Outcome, Reason, Writer};
+use crate::engine::stuck_pods::StuckPods;
+use crate::model::index::{Index, News};
+use crate::model::plan::{self, Action, NamespacePlan, Rules, SourceState};
+use crate::telemetry::events::Reporter;
+use anyhow::{Result, bail};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc::Receiver;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use pace::Paces;
+use progress::Progress;
+
+/// How often everything is looked over and told while it changes: it takes some milliseconds for thousands of namespaces.
+const COUNT_EVERY: Duration = Duration::from_secs(1);
+
+/// How often it is said that everything still is as it should be.
+const QUIET: Duration = Duration::from_secs(15);
+
+/// How long what is in flight may take once it is to stop.
+const LAST_WRITES: Duration = Duration::from_secs(10);
+
+/// How long `--once` waits for something to succeed before it gives up.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a controller works with.
+pub struct Setup {
+    /// Carries out actions.
+    pub writer: Writer,
+    /// What the plan follows from; its sources come with the reports.
+    pub rules: Arc<Rules>,
+    /// What has to be listed before everything is known.
+    pub required: BTreeSet<Watched>,
+    /// What has to be listed as well before it can be said that nothing is left over. It may be forbidden.
+    pub leftovers: BTreeSet<Watched>,
+    /// Whether sources have to be read as well.
+    pub sources_matter: bool,
+    /// How many namespaces are written to at the same time.
+    pub concurrency: usize,
+    /// Where Events go.
+    pub reporter: Reporter,
+    /// Evicts Pods that cannot pull, if wanted.
+    pub stuck_pods: Option<StuckPods>,
+    /// What there may be: of the settings, and of what they once had.
+    pub sought: Footprint,
+    /// Told whenever it is another.
+    pub standing: watch::Sender<Standing>,
+}
+
+/// How far a controller has come.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Whether everything was listed, and what there was to do in each namespace has been tried once.
+    pub has_tried_all: bool,
+    /// What is left of what was sought, and all that there is to be; `None` while not all of it can be seen.
+    pub left: Option<Footprint>,
+}
+
+/// Keeps the cluster as the rules want it.
+pub struct Controller {
+    setup: Setup,
+    reports: Receiver<Report>,
+    index: Index,
+    listed: BTreeSet<Watched>,
+    queue: VecDeque<String>,
+    queued: HashSet<String>,
+    busy: HashSet<String>,
+    paces: Paces,
+    failures: BTreeMap<String, Failure>,
+    troubles: BTreeMap<Watched, Trouble>,
+    tasks: JoinSet<Done>,
+    progress: Progress,
+    /// The namespaces in which something may not have been tried yet, once everything is known.
+    untried: Option<HashSet<String>>,
+    settled: bool,
+    began: Instant,
+    /// When the namespaces were last counted; at first, when it began.
+    last_count: Instant,
+    /// Whether everything was known when they were.
+    counted_all: bool,
+}
+
+fn log(action: &Action) {
+    match action {
+        Action::Create(target)
+        | Action::Update(target, _)
+        | Action::Recreate(target, _)
+        | Action::Delete(target, _) => {
+            tracing::info!(namespace = target.namespace, name = target.secret, "{} Secret", action.verb());
+        }
+        Action::Refer(change) => {
+            let (namespace, name) = (&change.namespace, &change.service_account);
+            tracing::info!(namespace, name, add = ?change.add, remove = ?change.removed(), "{} ServiceAccount", action.verb());
+        }
+    }
+}
+
+/// The watch that has now listed everything, if this is that news.
+fn listed_by(news: &News) -> Option<Watched> {
+    match news {
+        News::Namespaces(_) => Some(Watched::Namespaces),
+        News::Secrets(name, _) => Some(Watched::Secrets(name.clone())),
+        News::ServiceAccounts(only, _) => Some(Watched::ServiceAccounts(only.clone())),
+        News::Namespace(..)
+        | News::Secret(..)
+        | News::NoSecret(..)
+        | News::ServiceAccount(..)
+        | News::NoServiceAccount(..) => None,
+    }
+}
+
+/// What came of a namespace's actions.
+struct Done {
+    namespace: String,
+    /// Whether they were all that there was to do, as far as can be known.
+    tried_all: bool,
+    outcomes: Vec<(Action, Outcome)>,
+}
+
+/// What `--once` ended with.
+#[derive(Debug, Default)]
+pub struct Summary {
+    /// How many writes succeeded.
+    pub writes: usize,
+    /// What did not succeed, in sentences.
+    pub failures: Vec<String>,
+    /// Whether it was told to stop before it was done.
+    pub interrupted: bool,
+}
+
+impl Controller {
+    /// A controller that knows nothing yet.
+    pub fn new(setup: Setup, reports: Receiver<Report>) -> Self {
+        Self {
+            setup,
+            reports,
+            index: Index::default(),
+            listed: BTreeSet::new(),
+            queue: VecDeque::new(),
+            queued: HashSet::new(),
+            busy: HashSet::new(),
+            paces: Paces::default(),
+            failures: BTreeMap::new(),
+            troubles: BTreeMap::new(),
+            tasks: JoinSet::new(),
+            progress: Progress::default(),
+            untried: None,
+            settled: false,
+            began: Instant::now(),
+            last_count: Instant::now(),
+            counted_all: false,
+        }
+    }
+
+    /// What is, once everything has been listed and every source read.
+    ///
+    /// # Errors
+    /// What the API server forbids; or that it cannot be reached.
+    pub async fn snapshot(&mut self) -> Result<(&Index, &Rules)> {
+        let deadline = tokio::time::sleep(PATIENCE);
+        tokio::pin!(deadline);
+        while !self.is_complete() || !self.has_asked_for_leftovers() {
+            tokio::select! {
+                report = self.reports.recv() => match report {
+                    Some(report) => self.take_in(report),
+                    None => bail!("the watches ended"),
+                },
+                () = &mut deadline => bail!("{}", self.why_incomplete()),
+            }
+            if let Some(trouble) = self.required_trouble() {
+                bail!("{trouble}");
+            }
+        }
+        Ok((&self.index, &self.setup.rules))
+    }
+
+    /// Makes everything as it should be, once, or until `stop`; then finishes what is in flight.
+    ///
+    /// # Errors
+    /// What the API server forbids to watch; or that it cannot be reached.
+    pub async fn run_once(&mut self, stop: &CancellationToken) -> Result<Summary> {
+        let mut summary = Summary::default();
+        let Some(snapshot) = stop.run_until_cancelled(self.snapshot()).await else {
+            return Ok(Summary { interrupted: true, ..summary });
+        };
+        snapshot?;
+        let mut last_success = Instant::now();
+        loop {
+            if stop.is_cancelled() {
+                summary.writes += self.finish().await;
+                summary.interrupted = true;
+                break;
+            }
+            self.dispatch(stop);
+            if self.is_idle() && self.paces.next_wake().is_none() {
+                break;
+            }
+            let only_refused = self.failures.values().all(|f| matches!(f.reason, Reason::Refused | Reason::PutBack));
+            if self.is_idle() && (only_refused && !self.failures.is_empty() || last_success.elapsed() > PATIENCE) {
+                break;
+            }
+            let successes = stop.run_until_cancelled(self.step(None)).await.unwrap_or_default();
+            if successes > 0 {
+                last_success = Instant::now();
+            }
+            summary.writes += successes;
+        }
+        summary.failures = self.failures.values().map(|failure| failure.message.clone()).collect();
+        summary.failures.extend(self.source_faults());
+        self.report_settled();
+        self.setup.reporter.flush().await;
+        Ok(summary)
+    }
+
+    /// Keeps everything as it should be until `stop`; then finishes what is in flight.
+    pub async fn run(&mut self, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            self.begin_to_try_all();
+            self.dispatch(&stop);
+            if let Some(stuck) = &mut self.setup.stuck_pods {
+                stuck.evict(&self.index, &self.setup.rules);
+            }
+            let report_at = self.report_at();
+            if report_at <= Instant::now() {
+                self.report_settled();
+                continue;
+            }
+            tokio::select! {
+                _ = self.step(Some(report_at)) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+        self.finish().await;
+        self.progress.report_all(&self.setup.rules.settings, &self.setup.reporter);
+        self.setup.reporter.flush().await;
+    }
+
+    /// Finishes what is in flight, and gives the number of writes that succeeded.
+    async fn finish(&mut self) -> usize {
+        let mut successes = 0;
+        let last_writes = async {
+            while let Some(done) = self.tasks.join_next().await {
+                successes += done.map_or(0, |done| self.take_in_done(done));
+            }
+            if let Some(stuck) = &mut self.setup.stuck_pods {
+                stuck.finish().await;
+            }
+        };
+        if tokio::time::timeout(LAST_WRITES, last_writes).await.is_err() {
+            tracing::warn!("{} namespaces were being written to when it stopped", self.busy.len());
+        }
+        successes
+    }
+
+    /// Waits for the next thing to happen, until `wake_at` if that is given, and takes it in. Gives the number of writes that succeeded meanwhile.
+    async fn step(&mut self, wake_at: Option<Instant>) -> usize {
+        let wake = self.paces.next_wake().into_iter().chain(wake_at).min();
+        let sleep = tokio::time::sleep_until(wake.unwrap_or_else(|| Instant::now() + PATIENCE));
+        let stuck_pods = async {
+            match &mut self.setup.stuck_pods {
+                Some(stuck) => stuck.changed().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            Some(done) = self.tasks.join_next() => done.map_or(0, |done| self.take_in_done(done)),
+            Some(report) = self.reports.recv() => {
+                self.take_in(report);
+                // What else is there already may concern the same namespaces.
+                while let Ok(report) = self.reports.try_recv() {
+                    self.take_in(report);
+                }
+                0
+            }
+            () = stuck_pods => 0,
+            () = sleep => {
+                for namespace in self.paces.due(Instant::now()) {
+                    self.enqueue(namespace);
+                }
+                0
+            }
+        }
+    }
+
+    /// Once everything is known, has every namespace looked at: what was done before followed from less.
+    fn begin_to_try_all(&mut self) {
+        if self.untried.is_none() && self.is_complete() {
+            let all: Vec<_> = self.index.namespaces.keys().cloned().collect();
+            self.untried = Some(all.iter().cloned().collect());
+            all.into_iter().for_each(|namespace| self.enqueue(namespace));
+        }
+    }
+
+    fn has_tried(&mut self, namespace: &str) {
+        if let Some(untried) = &mut self.untried {
+            untried.remove(namespace);
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.queue.is_empty() && self.busy.is_empty()
+    }
+
+    fn enqueue(&mut self, namespace: String) {
+        self.settled = false;
+        if self.queued.insert(namespace.clone()) {
+            self.queue.push_back(namespace);
+        }
+    }
+
+    fn enqueue_all(&mut self) {
+        // A new source, or a new fact about all of them: what failed before may succeed now.
+        self.paces.clear();
+        let all: Vec<_> = self.index.namespaces.keys().cloned().collect();
+        all.into_iter().for_each(|namespace| self.enqueue(namespace));
+    }
+
+    fn take_in(&mut self, report: Report) {
+        match report {
+            Report::News(news) => {
+                let listed = listed_by(&news);
+                self.index.take_in(news).into_iter().for_each(|namespace| self.enqueue(namespace));
+                if let Some(watched) = listed {
+                    self.take_in_listed(watched);
+                }
+            }
+            Report::Source(secret, state) => self.take_in_source(secret, state),
+            Report::Pod(pod) => {
+                if let Some(stuck) = &mut self.setup.stuck_pods {
+                    stuck.take_in(pod);
+                }
+            }
+            Report::Pods(listed) => {
+                if let Some(stuck) = &mut self.setup.stuck_pods {
+                    stuck.retain(&listed);
+                }
+            }
+            Report::Trouble(watched, trouble) => {
+                if self.troubles.get(&watched) != Some(&trouble) {
+                    tracing::warn!("{}", trouble.message);
+                    if trouble.forbidden {
+                        self.setup.reporter.failed(&self.setup.rules.settings, "WatchForbidden", &trouble.message);
+                    }
+                    self.troubles.insert(watched, trouble);
+                }
+            }
+            Report::Works(watched) => {
+                self.troubles.remove(&watched);
+                self.settled = false;
+            }
+        }
+    }
+
+    fn take_in_listed(&mut self, watched: Watched) {
+        if self.listed.insert(watched) {
+            // Also where nothing changed: there may be nothing.
+            self.settled = false;
+        }
+        let is_accounts = |watched: &&Watched| matches!(watched, Watched::ServiceAccounts(_));
+        if self.setup.required.iter().filter(is_accounts).all(|watched| self.listed.contains(watched)) {
+            for namespace in self.index.service_accounts_are_listed() {
+                self.enqueue(namespace);
+            }
+        }
+    }
+
+    fn take_in_source(&mut self, secret: String, state: SourceState) {
+        let Some(configured) = self.setup.rules.settings.secrets.iter().find(|configured| configured.name == secret)
+        else {
+            return;
+        };
+        let Some(source) = configured.source.clone() else { return };
+        let before = self.setup.rules.sources.get(&secret);
+        if let SourceState::Ready(content) = &state {
+            self.setup.writer.metrics.show_source(&secret, content.resource_version);
+        }
+        if before.is_some_and(|before| before.equals(&state)) {
+            return;
+        }
+        let label = plan::source_label(&source);
+        let metrics = &self.setup.writer.metrics;
+        match &state {
+            // At the start, and at every resync: no news.
+            SourceState::Ready(_) if before.is_none() => tracing::debug!(secret, source = label, "source read"),
+            SourceState::Ready(_) => tracing::info!(secret, source = label, "source read"),
+            SourceState::Missing => {
+                metrics.show_source(&secret, None);
+                tracing::warn!(secret, source = label, "the source is missing: copies stay as they are");
+                let note = format!("Source {label} of {secret} is missing: copies stay as they are.");
+                self.setup.reporter.warn(&source, "SourceMissing", &note);
+            }
+            SourceState::Gone => {
+                metrics.show_source(&secret, None);
+                tracing::warn!(secret, source = label, "the source is gone: its copies are deleted");
+                let note = format!("Source {label} of {secret} is gone: its copies are deleted.");
+                self.setup.reporter.warn(&source, "SourceGone", &note);
+            }
+            SourceState::Unusable(fault) => {
+                metrics.show_source(&secret, None);
+                tracing::warn!(secret, source = label, "the source is not propagated: {fault}");
+                let note = format!("Source {label} of {secret} is not propagated: {fault}.");
+                self.setup.reporter.warn(&source, "SourceUnusable", &note);
+            }
+            SourceState::Unread => {}
+        }
+        Arc::make_mut(&mut self.setup.rules).sources.insert(secret, state);
+        // Also where there is no namespace to look at.
+        self.settled = false;
+        self.enqueue_all();
+    }
+
+    /// Starts on as many namespaces as may be in flight. After `stop` a namespace gets no further write.
+    fn dispatch(&mut self, stop: &CancellationToken) {
+        while self.busy.len() < self.setup.concurrency {
+            let Some(namespace) = self.next_in_queue() else { return };
+            let plan = plan::plan_namespace(&self.index, &namespace, &self.setup.rules);
+            self.forget_failures(&namespace, &plan);
+            let now = Instant::now();
+            let actions: Vec<Action> =
+                plan.actions.into_iter().filter(|action| self.paces.may_go(action, &namespace, now)).collect();
+            if actions.is_empty() {
+                self.has_tried(&namespace);
+                continue;
+            }
+            self.busy.insert(namespace.clone());
+            let writer = self.setup.writer.clone();
+            let rules = self.setup.rules.clone();
+            let stop = stop.clone();
+            let tried_all = self.untried.is_some();
+            self.tasks.spawn(async move {
+                let timer = Instant::now();
+                let mut outcomes = Vec::with_capacity(actions.len());
+                for action in actions {
+                    let outcome = writer.apply(&action, &rules).await;
+                    let namespace_goes =
+                        outcome.failure.as_ref().is_some_and(|failure| failure.reason == Reason::NamespaceGoes);
+                    outcomes.push((action, outcome));
+                    if namespace_goes || stop.is_cancelled() {
+                        break;
+                    }
+                }
+                writer.metrics.reconcile_seconds.observe(timer.elapsed().as_secs_f64());
+                Done { namespace, tried_all, outcomes }
+            });
+        }
+    }
+
+    fn next_in_queue(&mut self) -> Option<String> {
+        // A namespace in flight is looked at again when it comes back.
+        let position = self.queue.iter().position(|namespace| !self.busy.contains(namespace))?;
+        let namespace = self.queue.remove(position)?;
+        self.queued.remove(&namespace);
+        Some(namespace)
+    }
+
+    fn take_in_done(&mut self, done: Done) -> usize {
+        let mut successes = 0;
+        self.busy.remove(&done.namespace);
+        if done.tried_all {
+            self.has_tried(&done.namespace);
+        }
+        for (action, outcome) in done.outcomes {
+            outcome.news.into_iter().for_each(|news| drop(self.index.take_in(news)));
+            let key = pace::key(&action);
+            match outcome.failure {
+                None => {
+                    successes += 1;
+                    log(&action);
+                    self.failures.remove(&key);
+                    self.paces.succeeded(&action, Instant::now());
+                    self.progress.succeeded(&action);
+                }
+                Some(failure) => self.take_in_failure(&action, key, failure),
+            }
+        }
+        self.enqueue(done.namespace);
+        successes
+    }
+
+    fn take_in_failure(&mut self, action: &Action, key: String, failure: Failure) {
+        self.paces.failed(action, &failure, Instant::now());
+        match failure.reason {
+            Reason::Outdated | Reason::NamespaceGoes | Reason::NotFound => tracing::debug!("{}", failure.message),
+            Reason::Refused | Reason::Unavailable | Reason::PutBack => {
+                // Once for each new reason: a retry that fails alike is no news.
+                if self.failures.get(&key).is_none_or(|before| before.message != failure.message) {
+                    tracing::warn!("{}", failure.message);
+                    self.progress.failed(action, &failure);
+                }
+            }
+        }
+        self.failures.insert(key, failure);
+    }
+
+    /// Forgets the failures of what is no longer to be done.
+    fn forget_failures(&mut self, namespace: &str, plan: &NamespacePlan) {
+        if self.failures.is_empty() {
+            return;
+        }
+        let planned: HashSet<String> = plan.actions.iter().map(pace::key).collect();
+        let of_namespace = format!("{namespace}/");
+        self.failures.retain(|key, _| !key.starts_with(&of_namespace) || planned.contains(key));
+    }
+}
+
+#[cfg(test)]
+mod tests;

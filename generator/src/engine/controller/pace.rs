@@ -1,0 +1,294 @@
+//! How often one object is written: one that cannot be, or that somebody else keeps changing back, waits longer and longer,
+//! and nothing else waits for it.
+
+use crate::cluster::backoff::Backoff;
+use crate::cluster::writer::{Failure, Reason};
+use crate::model::plan::Action;
+use std::collections::HashMap;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// For how long nobody has to change an object back, counted from when it might be written again, until the next write of it
+/// is no quarrel any more. As long as the longest wait, so that whoever changes it back that often is answered that seldom.
+const QUARREL: Duration = LONGEST;
+
+/// The longest wait.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// The waits of all objects that have any.
+#[derive(Default)]
+pub(super) struct Paces {
+    objects: HashMap<String, Pace>,
+    /// Until when the API server wants no writes of a kind: it is overloaded, and each would only be one more.
+    kinds: HashMap<&'static str, Instant>,
+}
+
+struct Pace {
+    namespace: String,
+    /// After somebody else was faster, and after a write that had to be repeated.
+    quick: Backoff,
+    /// After a refusal.
+    slow: Backoff,
+    not_before: Instant,
+    last_write: Option<Instant>,
+    /// Whether there is something to do once the wait is over.
+    waits: bool,
+}
+
+/// What an action writes, as `namespace/kind/name`.
+pub(super) fn key(action: &Action) -> String {
+    match action {
+        Action::Create(target)
+        | Action::Update(target, _)
+        | Action::Recreate(target, _)
+        | Action::Delete(target, _) => {
+            format!("{}/{}/{}", target.namespace, kind(action), target.secret)
+        }
+        Action::Refer(change) => format!("{}/{}/{}", change.namespace, kind(action), change.service_account),
+    }
+}
+
+fn kind(action: &Action) -> &'static str {
+    match action {
+        Action::Create(_) | Action::Update(..) | Action::Recreate(..) | Action::Delete(..) => "secret",
+        Action::Refer(_) => "serviceaccount",
+    }
+}
+
+impl Paces {
+    /// Whether an action may go now; if not, it is remembered that its namespace has something to do.
+    pub(super) fn may_go(&mut self, action: &Action, namespace: &str, now: Instant) -> bool {
+        if let Some(&until) = self.kinds.get(kind(action)).filter(|&&until| until > now) {
+            let pace = self.objects.entry(key(action)).or_insert_with(|| Pace::new(now));
+            pace.not_before = pace.not_before.max(until);
+        }
+        match self.objects.get_mut(&key(action)) {
+            Some(pace) if pace.not_before > now => {
+                pace.waits = true;
+                namespace.clone_into(&mut pace.namespace);
+                false
+            }
+            _ => true,
+        }
+    }
+
+    /// Takes note of a write that succeeded.
+    pub(super) fn succeeded(&mut self, action: &Action, now: Instant) {
+        let pace = self.objects.entry(key(action)).or_insert_with(|| Pace::new(now));
+        let quarrels = pace.may_quarrel(now);
+        pace.last_write = Some(now);
+        pace.slow = slow();
+        if quarrels {
+            pace.not_before = now + pace.quick.next().unwrap_or(LONGEST);
+        } else {
+            pace.quick = quick();
+        }
+    }
+
+    /// Takes note of a write that failed.
+    pub(super) fn failed(&mut self, action: &Action, failure: &Failure, now: Instant) {
+        let pace = self.objects.entry(key(action)).or_insert_with(|| Pace::new(now));
+        let wait = match failure.reason {
+            Reason::Outdated => pace.quick.next(),
+            // A namespace goes within seconds, or stays in this state for long.
+            Reason::NotFound | Reason::NamespaceGoes | Reason::Refused | Reason::Unavailable | Reason::PutBack => {
+                pace.slow.next()
+            }
+        };
+        pace.not_before = now + wait.unwrap_or(LONGEST).max(failure.retry_after.unwrap_or_default());
+        if let (Some(429), Some(pause)) = (failure.code, failure.retry_after) {
+            self.kinds.insert(kind(action), now + pause);
+        }
+    }
+
+    /// How many objects wait for their next write.
+    pub(super) fn waiting(&self, now: Instant) -> usize {
+        self.objects.values().filter(|pace| pace.waits && pace.not_before > now).count()
+    }
+
+    /// When the next wait of something that is to be done is over.
+    pub(super) fn next_wake(&self) -> Option<Instant> {
+        self.objects.values().filter(|pace| pace.waits).map(|pace| pace.not_before).min()
+    }
+
+    /// The namespaces whose waits are over.
+    pub(super) fn due(&mut self, now: Instant) -> Vec<String> {
+        let over = self.objects.values_mut().filter(|pace| pace.waits && pace.not_before <= now);
+        over.map(|pace| {
+            pace.waits = false;
+            pace.namespace.clone()
+        })
+        .collect()
+    }
+
+    /// Lets everything go at once.
+    pub(super) fn clear(&mut self) {
+        self.objects.clear();
+        // What the API server asked for holds whatever there is to write.
+    }
+
+    /// Forgets what no longer makes a difference.
+    pub(super) fn forget_old(&mut self, now: Instant) {
+        self.kinds.retain(|_, until| *until > now);
+        // What waits is not forgotten when its time has just come: nobody else would look at it again.
+        self.objects.retain(|_, pace| pace.waits || pace.not_before > now || pace.may_quarrel(now));
+        self.objects.shrink_to_fit();
+    }
+}
+
+impl Pace {
+    fn new(now: Instant) -> Self {
+        Self { namespace: String::new(), quick: quick(), slow: slow(), not_before: now, last_write: None, waits: false }
+    }
+
+    /// Whether a write `now` would answer somebody who changed back what was written before. That may have happened at any
+    /// time since; it could not be answered before the wait was over.
+    fn may_quarrel(&self, now: Instant) -> bool {
+        self.last_write.is_some_and(|last| now.duration_since(last.max(self.not_before)) < QUARREL)
+    }
+}
+
+fn quick() -> Backoff {
+    Backoff::new(Duration::from_millis(10), LONGEST)
+}
+
+fn slow() -> Backoff {
+    Backoff::new(Duration::from_millis(500), LONGEST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::plan::Target;
+    use rstest::rstest;
+
+    fn action(namespace: &str) -> Action {
+        Action::Create(Target { namespace: namespace.to_owned(), secret: "creds".to_owned() })
+    }
+
+    fn failure(reason: Reason, retry_after: Option<u64>) -> Failure {
+        Failure { reason, message: String::new(), code: None, retry_after: retry_after.map(Duration::from_secs) }
+    }
+
+    #[test]
+    fn what_failed_waits_alone_and_longer_each_time() {
+        let (mut paces, mut now) = (Paces::default(), Instant::now());
+        let mut last = Duration::ZERO;
+        for _ in 0..3 {
+            paces.failed(&action("bad"), &failure(Reason::Refused, None), now);
+            assert!(!paces.may_go(&action("bad"), "bad", now));
+            assert!(paces.may_go(&action("good"), "good", now));
+            let wake = paces.next_wake().unwrap();
+            assert!(wake - now >= last, "{:?} after {last:?}", wake - now);
+            (last, now) = (wake - now, wake);
+            assert_eq!(paces.due(now), ["bad"]);
+            assert!(paces.may_go(&action("bad"), "bad", now));
+        }
+    }
+
+    #[test]
+    fn the_api_servers_wait_is_kept() {
+        let (mut paces, now) = (Paces::default(), Instant::now());
+        paces.failed(&action("a"), &failure(Reason::Unavailable, Some(30)), now);
+        assert!(!paces.may_go(&action("a"), "a", now + Duration::from_secs(29)));
+        assert!(paces.may_go(&action("a"), "a", now + Duration::from_secs(30)));
+    }
+
+    #[test]
+    fn an_overloaded_api_server_is_asked_nothing_of_that_kind_meanwhile() {
+        let (mut paces, now) = (Paces::default(), Instant::now());
+        let failure = Failure { code: Some(429), ..failure(Reason::Unavailable, Some(3)) };
+        paces.failed(&action("a"), &failure, now);
+        assert!(!paces.may_go(&action("b"), "b", now + Duration::from_secs(2)), "another object");
+        assert_eq!(paces.next_wake(), Some(now + Duration::from_secs(3)), "which is not forgotten");
+        assert_eq!(paces.due(now + Duration::from_secs(3)), ["b"]);
+        assert!(paces.may_go(&action("b"), "b", now + Duration::from_secs(3)));
+        let refer = Action::Refer(crate::model::plan::ReferenceChange::default());
+        assert!(paces.may_go(&refer, "a", now), "another kind");
+    }
+
+    #[test]
+    fn a_new_source_does_not_end_the_time_that_an_overloaded_api_server_asked_for() {
+        let (mut paces, now) = (Paces::default(), Instant::now());
+        paces.failed(&action("a"), &Failure { code: Some(429), ..failure(Reason::Unavailable, Some(3)) }, now);
+        paces.clear();
+        assert!(!paces.may_go(&action("a"), "a", now + Duration::from_secs(2)));
+        assert_eq!(paces.next_wake(), Some(now + Duration::from_secs(3)), "it is tried then");
+        assert!(paces.may_go(&action("a"), "a", now + Duration::from_secs(3)));
+    }
+
+    #[test]
+    fn what_waits_is_not_forgotten_when_its_time_has_come() {
+        let (mut paces, now) = (Paces::default(), Instant::now());
+        paces.failed(&action("a"), &failure(Reason::Outdated, None), now);
+        assert!(!paces.may_go(&action("a"), "a", now));
+        let later = now + Duration::from_secs(1);
+        paces.forget_old(later);
+        assert_eq!(paces.due(later), ["a"]);
+        paces.forget_old(later);
+        assert!(paces.objects.is_empty());
+    }
+
+    #[test]
+    fn a_first_repair_is_immediate_and_a_quarrel_slows_down() {
+        let (mut paces, mut now) = (Paces::default(), Instant::now());
+        paces.succeeded(&action("a"), now);
+        assert!(paces.may_go(&action("a"), "a", now));
+        for _ in 0..8 {
+            paces.succeeded(&action("a"), now);
+            now = if paces.may_go(&action("a"), "a", now) { now } else { paces.next_wake().unwrap() };
+        }
+        paces.succeeded(&action("a"), now);
+        assert!(!paces.may_go(&action("a"), "a", now + Duration::from_millis(500)));
+    }
+
+    /// How often something is written within an hour that somebody changes back so long after each write.
+    fn writes_in_an_hour(changes_back_after: Duration) -> usize {
+        let (mut paces, start) = (Paces::default(), Instant::now());
+        let (mut now, mut writes) = (start, 0);
+        while now - start < Duration::from_secs(3600) {
+            paces.forget_old(now);
+            if paces.may_go(&action("a"), "a", now) {
+                paces.succeeded(&action("a"), now);
+                writes += 1;
+                now += changes_back_after;
+            } else {
+                now = paces.next_wake().unwrap();
+                paces.due(now);
+            }
+        }
+        writes
+    }
+
+    /// A wait is 30 s to 60 s in the end.
+    #[rstest]
+    #[case::at_once(0)]
+    #[case::after_a_second(1)]
+    #[case::after_twelve_seconds(12)]
+    #[case::after_half_a_minute(30)]
+    #[case::after_a_minute(60)]
+    fn what_somebody_changes_back_is_written_seldom(#[case] seconds: u64) {
+        let writes = writes_in_an_hour(Duration::from_secs(seconds));
+        assert!((50..140).contains(&writes), "{writes} writes in an hour");
+    }
+
+    #[test]
+    fn a_quarrel_is_over_after_a_minute_without_a_change() {
+        let (mut paces, mut now) = (Paces::default(), Instant::now());
+        for _ in 0..20 {
+            paces.succeeded(&action("a"), now);
+            now = if paces.may_go(&action("a"), "a", now) { now } else { paces.next_wake().unwrap() };
+        }
+        now += Duration::from_secs(61);
+        paces.succeeded(&action("a"), now);
+        assert!(paces.may_go(&action("a"), "a", now), "repaired at once");
+    }
+
+    #[test]
+    fn what_has_no_wait_is_forgotten() {
+        let (mut paces, now) = (Paces::default(), Instant::now());
+        paces.succeeded(&action("a"), now);
+        paces.forget_old(now + Duration::from_secs(61));
+        assert!(paces.objects.is_empty());
+    }
+}

@@ -1,0 +1,284 @@
+//! `--restart-stuck-pods`: evicts Pods that cannot pull because they were created before their ServiceAccount referred to a
+//! secret. Their controller makes new ones, which inherit the reference.
+//!
+//! A Pod inherits its ServiceAccount's list only where it has none of its own (the ServiceAccount admission plugin), and an
+//! inherited list looks like its own afterwards. So a Pod with a list is evicted only if it may be an inherited one, and the Pod
+//! is older than the Secret that it lacks: its successor is younger, and left alone whatever it lists.
+
+use crate::cluster::backoff::Backoff;
+use crate::cluster::error::chain;
+use crate::cluster::rbac::Request;
+use crate::model::index::{self, Index, NamespaceFacts};
+use crate::model::plan::Rules;
+use crate::telemetry::metrics::Metrics;
+use image_pull_secrets::settings::Settings;
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::api::policy::v1::Eviction;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{DeleteOptions, ObjectMeta, Preconditions};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::PostParams;
+use kube::core::Status;
+use kube::core::response::StatusDetails;
+use kube::{Api, Client, ResourceExt as _};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+/// How many evictions are on their way at the same time, at most.
+const AT_ONCE: usize = 8;
+
+/// The longest wait before an eviction is tried again.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// The annotation of a mirror Pod, which stands for a static Pod of a Node. Its controller is the Node, whose kubelet makes it
+/// anew after every eviction, and goes on as before.
+const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
+
+/// A Pod, as far as it matters here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodSeen {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+    /// Its version.
+    pub resource_version: String,
+    /// Its ServiceAccount.
+    pub service_account: String,
+    /// When it was created, on the API server's clock, in whole seconds.
+    pub created: Option<Timestamp>,
+    /// The names in its `imagePullSecrets`.
+    pub references: Vec<String>,
+    /// Whether it cannot pull, has a controller that makes another in its place, and is not excluded.
+    pub is_stuck: bool,
+}
+
+impl PodSeen {
+    /// Of a Pod.
+    pub fn of(pod: &Pod, settings: &Settings) -> Self {
+        let has_controller = pod.owner_references().iter().any(|owner| owner.controller == Some(true));
+        let references = pod.spec.iter().flat_map(|spec| spec.image_pull_secrets.iter().flatten());
+        let is_mirror = pod.annotations().contains_key(MIRROR_ANNOTATION);
+        let stays = pod.metadata.deletion_timestamp.is_none() && !index::is_excluded(&pod.metadata, settings);
+        let account = pod.spec.as_ref().and_then(|spec| spec.service_account_name.clone());
+        Self {
+            namespace: pod.namespace().unwrap_or_default(),
+            name: pod.name_any(),
+            uid: pod.uid().unwrap_or_default(),
+            resource_version: pod.resource_version().unwrap_or_default(),
+            service_account: account.unwrap_or_else(|| "default".to_owned()),
+            created: pod.creation_timestamp().map(|time| time.0),
+            references: references.map(|reference| reference.name.clone()).collect(),
+            is_stuck: has_controller && !is_mirror && stays && cannot_pull(pod),
+        }
+    }
+}
+
+fn cannot_pull(pod: &Pod) -> bool {
+    let Some(status) = &pod.status else { return false };
+    let containers = status.container_statuses.iter().flatten();
+    containers
+        .chain(status.init_container_statuses.iter().flatten())
+        .filter_map(waiting_reason)
+        .any(|reason| matches!(reason, "ImagePullBackOff" | "ErrImagePull"))
+}
+
+fn waiting_reason(status: &ContainerStatus) -> Option<&str> {
+    status.state.as_ref()?.waiting.as_ref()?.reason.as_deref()
+}
+
+/// The Pods that are stuck, and what became of trying to evict them.
+pub struct StuckPods {
+    client: Client,
+    metrics: Arc<Metrics>,
+    stuck: BTreeMap<(String, String), Stuck>,
+    /// Ends with the session: whoever leads no longer, or has other settings now, evicts nothing more.
+    evictions: JoinSet<Answer>,
+    /// The reason that was told last: one that holds for all Pods is told once.
+    told: String,
+}
+
+struct Stuck {
+    pod: PodSeen,
+    waits: Backoff,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// It is evicted once that helps.
+    Ready,
+    /// It is left alone until then.
+    Waits(Instant),
+    /// An eviction is on its way.
+    UnderWay,
+    /// It is no longer what was seen, as the API server says: the watch will tell.
+    Outdated,
+    /// It was evicted, and still has to go.
+    Evicted,
+}
+
+/// What came of an eviction.
+struct Answer {
+    pod: PodSeen,
+    result: kube::Result<Status>,
+}
+
+impl StuckPods {
+    /// Evicts through `client`.
+    pub fn new(client: Client, metrics: Arc<Metrics>) -> Self {
+        Self { client, metrics, stuck: BTreeMap::new(), evictions: JoinSet::new(), told: String::new() }
+    }
+
+    /// Takes in what a Pod is like now.
+    pub fn take_in(&mut self, pod: PodSeen) {
+        let key = (pod.namespace.clone(), pod.name.clone());
+        if !pod.is_stuck {
+            self.stuck.remove(&key);
+            return;
+        }
+        match self.stuck.get_mut(&key).filter(|known| known.pod.uid == pod.uid) {
+            Some(known) => {
+                if known.state == State::Outdated && known.pod.resource_version != pod.resource_version {
+                    known.state = State::Waits(Instant::now() + known.waits.next().unwrap_or(LONGEST_WAIT));
+                }
+                known.pod = pod;
+            }
+            None => {
+                let waits = Backoff::new(Duration::from_secs(2), LONGEST_WAIT);
+                self.stuck.insert(key, Stuck { pod, waits, state: State::Ready });
+            }
+        }
+    }
+
+    /// Forgets every Pod that a complete list of those which have not started did not have, by namespace and name.
+    pub fn retain(&mut self, listed: &BTreeSet<(String, String)>) {
+        self.stuck.retain(|key, _| listed.contains(key));
+    }
+
+    /// Waits until it may be time to evict something: an eviction was answered, or another try is due.
+    pub async fn changed(&mut self) {
+        let waits = self.stuck.values().filter_map(|stuck| match stuck.state {
+            State::Waits(until) => Some(until),
+            State::Ready | State::UnderWay | State::Outdated | State::Evicted => None,
+        });
+        let due = waits.min();
+        tokio::select! {
+            Some(answer) = self.evictions.join_next() => {
+                if let Ok(answer) = answer {
+                    self.take_in_answer(answer);
+                }
+            }
+            () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
+            else => std::future::pending().await,
+        }
+    }
+
+    /// Evicts the stuck Pods that are helped by what is there now.
+    pub fn evict(&mut self, index: &Index, rules: &Rules) {
+        let now = Instant::now();
+        for stuck in self.stuck.values_mut() {
+            if matches!(stuck.state, State::Waits(until) if until <= now) {
+                stuck.state = State::Ready;
+            }
+            let may_go = stuck.state == State::Ready && self.evictions.len() < AT_ONCE;
+            if may_go && is_helped(&stuck.pod, index, rules) {
+                stuck.state = State::UnderWay;
+                self.evictions.spawn(evict(self.client.clone(), stuck.pod.clone()));
+            }
+        }
+    }
+
+    /// Waits for what is on its way.
+    pub async fn finish(&mut self) {
+        while let Some(answer) = self.evictions.join_next().await {
+            if let Ok(answer) = answer {
+                self.take_in_answer(answer);
+            }
+        }
+    }
+
+    fn take_in_answer(&mut self, Answer { pod, result }: Answer) {
+        if result.is_ok() {
+            self.metrics.evictions.inc();
+            self.told.clear();
+            tracing::info!("evict Pod {}/{}: it could not pull", pod.namespace, pod.name);
+        }
+        // It may have started, or gone, meanwhile.
+        let key = (pod.namespace.clone(), pod.name.clone());
+        let Some(known) = self.stuck.get_mut(&key).filter(|known| known.pod.uid == pod.uid) else { return };
+        known.state = match &result {
+            Ok(_) => State::Evicted,
+            Err(error) if is_outdated(error) && known.pod.resource_version == pod.resource_version => State::Outdated,
+            Err(error) => {
+                let why = why(error);
+                if is_outdated(error) || known.waits.tries() > 0 || self.told == why {
+                    tracing::debug!("cannot evict Pod {}/{}: {why}", pod.namespace, pod.name);
+                } else {
+                    tracing::warn!("cannot evict Pod {}/{}, and will try again: {why}", pod.namespace, pod.name);
+                    self.told = why;
+                }
+                State::Waits(Instant::now() + known.waits.next().unwrap_or(LONGEST_WAIT))
+            }
+        };
+    }
+}
+
+/// Whether a new Pod of this ServiceAccount would have a secret to pull with that this one has not.
+fn is_helped(pod: &PodSeen, index: &Index, rules: &Rules) -> bool {
+    let Some(seen) = index.namespaces.get(&pod.namespace) else { return false };
+    let is_for_it = |facts: &NamespaceFacts| !facts.terminating && rules.selects(&pod.namespace, facts);
+    if !seen.namespace.as_ref().is_some_and(is_for_it) {
+        return false;
+    }
+    let Some(account) = seen.service_accounts.get(&pod.service_account) else { return false };
+    if account.excluded || !rules.settings.selects_service_account(&pod.service_account) {
+        return false;
+    }
+    let may_be_inherited = pod.references.iter().all(|name| account.refers_to(name));
+    rules.settings.service_account_secrets().any(|secret| {
+        let lacks_it = account.refers_to(&secret.name) && !pod.references.contains(&secret.name);
+        let Some(found) = seen.secrets.get(&secret.name).filter(|found| found.usable && lacks_it) else { return false };
+        let is_older = pod.created.is_some() && pod.created < found.created;
+        pod.references.is_empty() || may_be_inherited && is_older
+    })
+}
+
+async fn evict(client: Client, pod: PodSeen) -> Answer {
+    let api = Api::<Pod>::namespaced(client, &pod.namespace);
+    // Not kube's own `evict`: it says `delete_options`, which the API server does not know.
+    let result = api.create_subresource("eviction", &pod.name, &PostParams::default(), &eviction(&pod)).await;
+    Answer { pod, result }
+}
+
+/// The request for this Pod as it was seen, and for no other: not for one of its name that came after it, nor for itself once
+/// it has started. The API server asks no budget about a Pod that has not (`canIgnorePDB` in
+/// `pkg/registry/core/pod/storage/eviction.go`).
+fn eviction(pod: &PodSeen) -> Eviction {
+    let preconditions =
+        Preconditions { uid: Some(pod.uid.clone()), resource_version: Some(pod.resource_version.clone()) };
+    Eviction {
+        metadata: ObjectMeta { name: Some(pod.name.clone()), ..ObjectMeta::default() },
+        delete_options: Some(DeleteOptions { preconditions: Some(preconditions), ..DeleteOptions::default() }),
+    }
+}
+
+/// Whether the API server says that the Pod is not what was seen any more. It asks a budget only about one that has started.
+fn is_outdated(error: &kube::Error) -> bool {
+    let kube::Error::Api(status) = error else { return false };
+    let by_budget = |details: &StatusDetails| details.causes.iter().any(|cause| cause.reason == "DisruptionBudget");
+    matches!(status.code, 404 | 409 | 412) || status.details.as_ref().is_some_and(by_budget)
+}
+
+fn why(error: &kube::Error) -> String {
+    let kube::Error::Api(status) = error else { return chain(error) };
+    let request = Request { verb: "create", group: "", resource: "pods/eviction", namespace: None, name: None };
+    request.missing_rule(status).unwrap_or_else(|| format!("{} ({})", status.message, status.code))
+}
+
+#[cfg(test)]
+mod tests;

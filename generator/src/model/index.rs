@@ -1,0 +1,357 @@
+//! What is: namespaces, Secrets of the configured names and ServiceAccounts, pruned to what the plan needs.
+//!
+//! One task owns the index. It feeds it with what the watches report and with what the API server answered to its own writes,
+//! and learns from each call which namespace has to be planned again. A Secret's data is kept as a digest only.
+
+use crate::model::content::{self, Digest};
+use crate::model::ownership::{Extras, MANAGED_BY_LABEL, MANAGER, REFERENCES_ANNOTATION, SOURCE_ANNOTATION};
+use image_pull_secrets::settings::Settings;
+use k8s_openapi::api::core::v1::{Namespace, Secret, ServiceAccount};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::jiff::Timestamp;
+use kube::core::PartialObjectMeta;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A piece of news about the cluster, from a watch or from the answer to a write.
+#[derive(Debug, Clone, PartialEq)]
+pub enum News {
+    /// A Namespace is like this; `None` where it is gone.
+    Namespace(String, Option<NamespaceFacts>),
+    /// These are all the Namespaces there are.
+    Namespaces(BTreeSet<String>),
+    /// A Secret is like this: its namespace and name.
+    Secret(String, String, SecretSeen),
+    /// A Secret is gone: its namespace, name and last version.
+    NoSecret(String, String, Version),
+    /// A Secret of this name is in these namespaces, and in no others.
+    Secrets(String, BTreeSet<String>),
+    /// A ServiceAccount is like this: its namespace and name.
+    ServiceAccount(String, String, ServiceAccountSeen),
+    /// A ServiceAccount is gone: its namespace, name and last version.
+    NoServiceAccount(String, String, Version),
+    /// These are all the ServiceAccounts there are, by namespace and name; or all of one name, where one is given.
+    ServiceAccounts(Option<String>, BTreeSet<(String, String)>),
+}
+
+/// What is in the cluster, as far as it matters here.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Index {
+    /// By name; also those of which only a Secret or ServiceAccount has been seen so far.
+    pub namespaces: BTreeMap<String, NamespaceSeen>,
+    /// What has been listed completely: before that, something that is not in the index may well be in the cluster.
+    pub listed: Listed,
+}
+
+/// Which kinds have been listed completely.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Listed {
+    /// Secrets, by name.
+    pub secrets: BTreeSet<String>,
+    /// The ServiceAccounts that the settings select.
+    pub service_accounts: bool,
+}
+
+/// One namespace.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct NamespaceSeen {
+    /// The Namespace itself, once it has been seen.
+    pub namespace: Option<NamespaceFacts>,
+    /// Its Secrets that have a configured name, by that name.
+    pub secrets: BTreeMap<String, SecretSeen>,
+    /// Its ServiceAccounts, by name.
+    pub service_accounts: BTreeMap<String, ServiceAccountSeen>,
+}
+
+/// What selects a namespace, or leaves it alone.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NamespaceFacts {
+    /// Its labels; left empty where no selector looks at them.
+    pub labels: BTreeMap<String, String>,
+    /// Whether the exclude annotation is `"true"` on it.
+    pub excluded: bool,
+    /// Whether it is being deleted.
+    pub terminating: bool,
+}
+
+/// A Secret that is a copy, or stands where a copy would be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretSeen {
+    /// Which object and version of it was seen.
+    pub version: Version,
+    /// Its `type`.
+    pub secret_type: Box<str>,
+    /// The digest of its data.
+    pub digest: Digest,
+    /// Whether the kubelet can pull with it.
+    pub usable: bool,
+    /// Whether it is `immutable`.
+    pub immutable: bool,
+    /// What it was copied from, where it is the generator's own: it has both the label and the annotation of a copy.
+    pub copied_from: Option<Box<str>>,
+    /// When it was created, on the API server's clock, in whole seconds.
+    pub created: Option<Timestamp>,
+    /// Whether it has the labels and annotations that every copy is to have besides the generator's own.
+    pub has_extras: bool,
+    /// Whether it has any labels.
+    pub has_labels: bool,
+    /// Whether it has any annotations.
+    pub has_annotations: bool,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+}
+
+/// A ServiceAccount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceAccountSeen {
+    /// Which object and version of it was seen.
+    pub version: Version,
+    /// The names in its `imagePullSecrets`, in order; `None` where there is no such list.
+    pub references: Option<Vec<Box<str>>>,
+    /// The names that the generator added, as its annotation says.
+    pub added: Vec<Box<str>>,
+    /// Whether the exclude annotation is `"true"` on it.
+    pub excluded: bool,
+    /// Whether it has any annotations.
+    pub has_annotations: bool,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+}
+
+/// Which object, and which version of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Version {
+    /// `metadata.uid`.
+    pub uid: Box<str>,
+    /// `metadata.resourceVersion`.
+    pub resource_version: Box<str>,
+}
+
+impl Version {
+    /// Of an object as the API server sent it.
+    pub fn of(metadata: &ObjectMeta) -> Self {
+        let text = |field: &Option<String>| field.as_deref().unwrap_or_default().into();
+        Self { uid: text(&metadata.uid), resource_version: text(&metadata.resource_version) }
+    }
+
+    /// Whether `self` was there before `other`. Resource versions of one kind count up (KEP-5504), so that a watch event which
+    /// was overtaken by the answer to a write of ours can be told.
+    fn is_older_than(&self, other: &Self) -> bool {
+        let number = |version: &Self| version.resource_version.parse::<u64>().ok();
+        matches!((number(self), number(other)), (Some(mine), Some(theirs)) if mine < theirs)
+    }
+}
+
+impl NamespaceFacts {
+    /// Of a Namespace. Labels are kept only where `keep_labels`.
+    pub fn of(namespace: &PartialObjectMeta<Namespace>, settings: &Settings, keep_labels: bool) -> Self {
+        let metadata = &namespace.metadata;
+        Self {
+            labels: if keep_labels { metadata.labels.clone().unwrap_or_default() } else { BTreeMap::new() },
+            excluded: is_excluded(metadata, settings),
+            // A Namespace has a deletion timestamp from the moment its phase is Terminating.
+            terminating: metadata.deletion_timestamp.is_some(),
+        }
+    }
+}
+
+impl SecretSeen {
+    /// Of a Secret. Its data is looked at and let go.
+    pub fn of(secret: &Secret, extras: &Extras) -> Self {
+        let metadata = &secret.metadata;
+        let secret_type = secret.type_.as_deref().unwrap_or("Opaque");
+        let no_data = BTreeMap::new();
+        let data = secret.data.as_ref().unwrap_or(&no_data);
+        let label = metadata.labels.as_ref().and_then(|labels| labels.get(MANAGED_BY_LABEL));
+        let source = annotation(metadata, SOURCE_ANNOTATION).filter(|_| label.is_some_and(|label| label == MANAGER));
+        Self {
+            version: Version::of(metadata),
+            digest: Digest::of(data),
+            usable: content::is_usable(secret_type, data).is_ok(),
+            secret_type: secret_type.into(),
+            immutable: secret.immutable == Some(true),
+            copied_from: source.map(Into::into),
+            created: metadata.creation_timestamp.as_ref().map(|time| time.0),
+            has_extras: extras.are_on(metadata),
+            has_labels: metadata.labels.as_ref().is_some_and(|labels| !labels.is_empty()),
+            has_annotations: has_annotations(metadata),
+            deleting: metadata.deletion_timestamp.is_some(),
+        }
+    }
+}
+
+impl ServiceAccountSeen {
+    /// Of a ServiceAccount.
+    pub fn of(account: &ServiceAccount, settings: &Settings) -> Self {
+        let metadata = &account.metadata;
+        let references = account.image_pull_secrets.as_ref();
+        let added = annotation(metadata, REFERENCES_ANNOTATION).unwrap_or_default();
+        Self {
+            version: Version::of(metadata),
+            references: references.map(|list| list.iter().map(|reference| reference.name.as_str().into()).collect()),
+            added: added.split(',').map(str::trim).filter(|name| !name.is_empty()).map(Into::into).collect(),
+            excluded: is_excluded(metadata, settings),
+            has_annotations: has_annotations(metadata),
+            deleting: metadata.deletion_timestamp.is_some(),
+        }
+    }
+
+    /// Whether it refers to a Secret of this name.
+    pub fn refers_to(&self, name: &str) -> bool {
+        self.references.iter().flatten().any(|reference| &**reference == name)
+    }
+}
+
+impl Index {
+    /// Takes in a piece of news, and gives the namespaces in which it changed anything.
+    pub fn take_in(&mut self, news: News) -> Vec<String> {
+        let changed = |changed: bool, namespace: String| changed.then_some(namespace).into_iter().collect();
+        match news {
+            News::Namespace(name, facts) => changed(self.put_namespace(&name, facts), name),
+            News::Namespaces(listed) => self.retain_namespaces(&listed),
+            News::Secret(namespace, name, seen) => changed(self.put_secret(&namespace, &name, seen), namespace),
+            News::NoSecret(namespace, name, version) => {
+                changed(self.remove_secret(&namespace, &name, &version), namespace)
+            }
+            News::Secrets(name, listed) => {
+                let changed = self.retain_secrets(&name, &listed);
+                if self.listed.secrets.insert(name) { self.namespaces.keys().cloned().collect() } else { changed }
+            }
+            News::ServiceAccount(namespace, name, seen) => {
+                changed(self.put_service_account(&namespace, &name, seen), namespace)
+            }
+            News::NoServiceAccount(namespace, name, version) => {
+                changed(self.remove_service_account(&namespace, &name, &version), namespace)
+            }
+            News::ServiceAccounts(only, listed) => self.retain_service_accounts(only.as_deref(), &listed),
+        }
+    }
+
+    /// Takes note that every ServiceAccount that matters has been listed. Gives the namespaces to plan again.
+    pub fn service_accounts_are_listed(&mut self) -> Vec<String> {
+        let first = !std::mem::replace(&mut self.listed.service_accounts, true);
+        if first { self.namespaces.keys().cloned().collect() } else { Vec::new() }
+    }
+
+    /// Takes in a Namespace; `None` for one that is gone. Says whether that changed anything.
+    pub fn put_namespace(&mut self, name: &str, facts: Option<NamespaceFacts>) -> bool {
+        let seen = self.entry(name);
+        let changed = seen.namespace != facts;
+        seen.namespace = facts;
+        self.drop_if_empty(name);
+        changed
+    }
+
+    /// Takes in a Secret. Says whether that changed anything: something overtaken by a newer version does not.
+    pub fn put_secret(&mut self, namespace: &str, name: &str, seen: SecretSeen) -> bool {
+        put(&mut self.entry(namespace).secrets, name, seen, |secret| &secret.version)
+    }
+
+    /// Takes in a ServiceAccount. Says whether that changed anything: something overtaken by a newer version does not.
+    pub fn put_service_account(&mut self, namespace: &str, name: &str, seen: ServiceAccountSeen) -> bool {
+        put(&mut self.entry(namespace).service_accounts, name, seen, |account| &account.version)
+    }
+
+    /// Forgets a Secret that is gone. Says whether it was known.
+    pub fn remove_secret(&mut self, namespace: &str, name: &str, version: &Version) -> bool {
+        let seen = self.entry(namespace);
+        let removed = remove(&mut seen.secrets, name, version, |secret| &secret.version);
+        self.drop_if_empty(namespace);
+        removed
+    }
+
+    /// Forgets a ServiceAccount that is gone. Says whether it was known.
+    pub fn remove_service_account(&mut self, namespace: &str, name: &str, version: &Version) -> bool {
+        let seen = self.entry(namespace);
+        let removed = remove(&mut seen.service_accounts, name, version, |account| &account.version);
+        self.drop_if_empty(namespace);
+        removed
+    }
+
+    /// Forgets the Namespaces that a complete list did not have, and gives their names.
+    pub fn retain_namespaces(&mut self, listed: &BTreeSet<String>) -> Vec<String> {
+        self.retain(|name, seen| {
+            let gone = seen.namespace.is_some() && !listed.contains(name);
+            if gone {
+                seen.namespace = None;
+            }
+            gone
+        })
+    }
+
+    /// Forgets the Secrets of one name in the namespaces that a complete list did not have, and gives those namespaces.
+    pub fn retain_secrets(&mut self, secret: &str, listed: &BTreeSet<String>) -> Vec<String> {
+        self.retain(|name, seen| !listed.contains(name) && seen.secrets.remove(secret).is_some())
+    }
+
+    /// Forgets the ServiceAccounts that a complete list did not have, and gives their namespaces. Where `only` is given, the
+    /// list was of ServiceAccounts of that name.
+    pub fn retain_service_accounts(&mut self, only: Option<&str>, listed: &BTreeSet<(String, String)>) -> Vec<String> {
+        self.retain(|namespace, seen| {
+            let before = seen.service_accounts.len();
+            seen.service_accounts.retain(|name, _| {
+                only.is_some_and(|only| only != name) || listed.contains(&(namespace.clone(), name.clone()))
+            });
+            seen.service_accounts.len() < before
+        })
+    }
+
+    fn entry(&mut self, namespace: &str) -> &mut NamespaceSeen {
+        self.namespaces.entry(namespace.to_owned()).or_default()
+    }
+
+    fn drop_if_empty(&mut self, namespace: &str) {
+        if self.namespaces.get(namespace).is_some_and(NamespaceSeen::is_empty) {
+            self.namespaces.remove(namespace);
+        }
+    }
+
+    fn retain(&mut self, mut forget: impl FnMut(&String, &mut NamespaceSeen) -> bool) -> Vec<String> {
+        let mut changed = Vec::new();
+        self.namespaces.retain(|name, seen| {
+            if forget(name, seen) {
+                changed.push(name.clone());
+            }
+            !seen.is_empty()
+        });
+        changed
+    }
+}
+
+impl NamespaceSeen {
+    fn is_empty(&self) -> bool {
+        self.namespace.is_none() && self.secrets.is_empty() && self.service_accounts.is_empty()
+    }
+}
+
+fn put<T: PartialEq>(seen: &mut BTreeMap<String, T>, name: &str, new: T, version: impl Fn(&T) -> &Version) -> bool {
+    match seen.get(name) {
+        Some(old) if version(&new).is_older_than(version(old)) || *old == new => false,
+        _ => {
+            seen.insert(name.to_owned(), new);
+            true
+        }
+    }
+}
+
+fn remove<T>(seen: &mut BTreeMap<String, T>, name: &str, gone: &Version, version: impl Fn(&T) -> &Version) -> bool {
+    // The news of a deletion may be overtaken by the answer to the creation that followed it.
+    let known = seen.get(name).is_some_and(|old| version(old).uid == gone.uid);
+    known && seen.remove(name).is_some()
+}
+
+/// Whether the exclude annotation is `"true"` on an object.
+pub fn is_excluded(metadata: &ObjectMeta, settings: &Settings) -> bool {
+    settings
+        .exclude
+        .annotation
+        .as_deref()
+        .is_some_and(|key| Settings::excludes_by_annotation(annotation(metadata, key)))
+}
+
+fn annotation<'a>(metadata: &'a ObjectMeta, key: &str) -> Option<&'a str> {
+    metadata.annotations.as_ref()?.get(key).map(String::as_str)
+}
+
+fn has_annotations(metadata: &ObjectMeta) -> bool {
+    metadata.annotations.as_ref().is_some_and(|annotations| !annotations.is_empty())
+}

@@ -1,0 +1,129 @@
+//! Which Secrets ServiceAccounts are to refer to.
+//!
+//! The rule: a reference is removed only if the ServiceAccount's own annotation says that the generator added it. An entry that
+//! was there before, that the policy added at admission, or that somebody added by hand is never in that annotation. (Only
+//! `cleanup --all-references` goes further, because it is told to.)
+
+use super::{NamespaceSeen, Removal, Rules, is_harmful};
+use crate::model::index::{Index, ServiceAccountSeen, Version};
+use image_pull_secrets::settings::OnMissingSecret;
+use std::fmt;
+
+/// A change of one ServiceAccount's references, valid for one version of it only.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReferenceChange {
+    /// The namespace.
+    pub namespace: String,
+    /// The ServiceAccount.
+    pub service_account: String,
+    /// What was read: the change is refused where it is no longer so.
+    pub version: Version,
+    /// The names to append, in order.
+    pub add: Vec<String>,
+    /// The entries to remove: position and name, from the first to the last.
+    pub remove: Vec<(usize, String)>,
+    /// The names that the generator added, after this change.
+    pub added: Vec<String>,
+    /// The names that it added as well, before this change.
+    pub forgotten: Vec<String>,
+    /// Whether an annotation says so already, rightly or wrongly.
+    pub has_record: bool,
+    /// Whether there is a list to append to.
+    pub has_list: bool,
+    /// Whether there are annotations to add one to.
+    pub has_annotations: bool,
+}
+
+impl ReferenceChange {
+    /// The secrets that it is about: references to them come or go, or are no longer known as the generator's.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let removed = self.remove.iter().map(|(_, name)| name);
+        self.add.iter().chain(removed).chain(&self.forgotten).map(String::as_str)
+    }
+
+    /// The names to remove.
+    pub fn removed(&self) -> Vec<&str> {
+        self.remove.iter().map(|(_, name)| name.as_str()).collect()
+    }
+}
+
+impl fmt::Display for ReferenceChange {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "ServiceAccount {}/{}:", self.namespace, self.service_account)?;
+        self.add.iter().try_for_each(|name| write!(f, " +{name}"))?;
+        self.removed().iter().try_for_each(|name| write!(f, " -{name}"))?;
+        if self.add.is_empty() && self.remove.is_empty() { write!(f, " annotation only") } else { Ok(()) }
+    }
+}
+
+/// The changes that the ServiceAccounts of a namespace need.
+pub(super) fn changes<'a>(
+    index: &'a Index,
+    namespace: &'a str,
+    seen: &'a NamespaceSeen,
+    selected: bool,
+    rules: &'a Rules,
+) -> impl Iterator<Item = ReferenceChange> + 'a {
+    // What cannot be seen is neither added nor removed; that includes the references of another generator's secrets.
+    let is_known = |name: &str| index.listed.secrets.contains(name);
+    let names = rules.settings.service_account_secrets().map(|secret| secret.name.as_str());
+    let wanted: Vec<&str> = names.filter(|name| is_known(name) && !is_harmful(namespace, seen, name, rules)).collect();
+    // Under `skip`, nothing is to refer to a Secret that is not there. A reference that is there already stays: a copy that
+    // somebody deleted is made again.
+    let may_be_missing = rules.settings.on_missing_secret != OnMissingSecret::Skip;
+    let is_there = |name: &str| seen.secrets.get(name).is_some_and(|secret| secret.usable && !secret.deleting);
+    let may_add = move |name: &str| may_be_missing || is_there(name);
+    seen.service_accounts.iter().filter_map(move |(name, account)| {
+        if account.deleting {
+            return None;
+        }
+        let for_it = selected && !account.excluded && rules.settings.selects_service_account(name);
+        let wanted = if for_it { &wanted[..] } else { &[] };
+        // A copy that another generator made, and that this one does not take over here.
+        let is_anothers = |name: &str| {
+            let is_copied_here = selected && rules.copies(name);
+            !is_copied_here
+                && seen.secrets.get(name).is_some_and(|it| it.copied_from.is_some() && !rules.is_own_copy(it))
+        };
+        let stays = |name: &str| wanted.contains(&name) || !is_known(name) || is_anothers(name);
+        let points_to_ours = |name: &str| {
+            rules.removal == Removal::All && seen.secrets.get(name).is_none_or(|secret| rules.is_own_copy(secret))
+        };
+        change(namespace, name, account, wanted, may_add, stays, points_to_ours)
+    })
+}
+
+fn change(
+    namespace: &str,
+    name: &str,
+    account: &ServiceAccountSeen,
+    wanted: &[&str],
+    may_add: impl Fn(&str) -> bool,
+    stays: impl Fn(&str) -> bool,
+    points_to_ours: impl Fn(&str) -> bool,
+) -> Option<ReferenceChange> {
+    let is_ours = |name: &str| account.added.iter().any(|added| &**added == name);
+    let missing = wanted.iter().filter(|name| !account.refers_to(name) && may_add(name));
+    let add: Vec<String> = missing.map(|&name| name.to_owned()).collect();
+    let listed = account.references.iter().flatten().enumerate();
+    let remove: Vec<(usize, String)> = listed
+        .filter(|(_, name)| (is_ours(name) || points_to_ours(name)) && !stays(name))
+        .map(|(position, name)| (position, name.to_string()))
+        .collect();
+    let (mut added, forgotten): (Vec<String>, Vec<String>) =
+        account.added.iter().map(ToString::to_string).partition(|name| stays(name));
+    added.extend(add.iter().filter(|name| !is_ours(name)).cloned());
+    let has_change = !(add.is_empty() && remove.is_empty() && forgotten.is_empty());
+    has_change.then(|| ReferenceChange {
+        namespace: namespace.to_owned(),
+        service_account: name.to_owned(),
+        version: account.version.clone(),
+        add,
+        remove,
+        added,
+        forgotten,
+        has_record: !account.added.is_empty(),
+        has_list: account.references.is_some(),
+        has_annotations: account.has_annotations,
+    })
+}

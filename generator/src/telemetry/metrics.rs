@@ -1,0 +1,208 @@
+//! What Prometheus can see. Registered once; everything that counts is given this.
+
+use crate::cluster::rbac::Request;
+use crate::cluster::writer::Failure;
+use crate::model::plan::State;
+use crate::telemetry::process_metrics::ProcessMetrics;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+use std::collections::BTreeMap;
+
+/// The metrics, and the registry that prints them.
+pub struct Metrics {
+    registry: Registry,
+    copies: Family<CopyLabels, Gauge>,
+    requests: Family<RequestLabels, Counter>,
+    errors: Family<RequestLabels, Counter>,
+    /// How long one namespace took from the start of its plan to its last write, in seconds; only where there was a write.
+    pub reconcile_seconds: Histogram,
+    /// When everything was last as it should be, in seconds since 1970.
+    pub last_full_sync: Gauge,
+    /// 1 while this replica is the one that writes.
+    pub leader: Gauge,
+    source_versions: Family<SecretLabel, Gauge<i64>>,
+    /// Pods that were evicted because they could not pull.
+    pub evictions: Counter,
+    /// 1 while the settings, as they were last read, are valid.
+    pub settings_valid: Gauge,
+    /// Objects whose last write failed.
+    pub failing_objects: Gauge,
+    /// Objects that wait for their next write.
+    pub waiting_objects: Gauge,
+    /// Watches that do not work for now.
+    pub troubled_watches: Gauge,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CopyLabels {
+    secret: String,
+    state: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    verb: &'static str,
+    resource: &'static str,
+    code: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SecretLabel {
+    secret: String,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut root = Registry::default();
+        root.register_collector(Box::new(ProcessMetrics));
+        let registry = root.sub_registry_with_prefix("image_pull_secrets");
+        let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "The generator's version", version);
+        let copies = Family::default();
+        registry.register("copies", "Namespaces by what became of the copy of a secret", copies.clone());
+        let requests = Family::default();
+        registry.register(
+            "requests",
+            "Requests that the API server granted, reads after a conflict included",
+            requests.clone(),
+        );
+        let errors = Family::default();
+        registry.register(
+            "request_errors",
+            "Requests that failed, by status code; 0 without an answer",
+            errors.clone(),
+        );
+        let reconcile_seconds = Histogram::new(exponential_buckets(0.002, 2.0, 14));
+        registry.register(
+            "reconcile_duration_seconds",
+            "From the plan of a namespace to its last write, where there was one",
+            reconcile_seconds.clone(),
+        );
+        let last_full_sync = Gauge::default();
+        registry.register(
+            "last_full_sync_timestamp_seconds",
+            "When every namespace was last as the settings want it, as far as the generator can bring that about",
+            last_full_sync.clone(),
+        );
+        let leader = Gauge::default();
+        registry.register("leader", "1 while this replica is the one that writes", leader.clone());
+        let source_versions = Family::default();
+        registry.register(
+            "source_resource_version",
+            "The resourceVersion of the source Secret that copies are made equal to",
+            source_versions.clone(),
+        );
+        let evictions = Counter::default();
+        registry.register("evictions", "Pods that were evicted because they could not pull", evictions.clone());
+        let settings_valid = Gauge::default();
+        registry.register(
+            "settings_valid",
+            "1 while the settings are there and valid; with 0, the generator works by the last valid ones, if there were any",
+            settings_valid.clone(),
+        );
+        let failing_objects = Gauge::default();
+        registry.register(
+            "failing_objects",
+            "Secrets and ServiceAccounts whose last write failed",
+            failing_objects.clone(),
+        );
+        let waiting_objects = Gauge::default();
+        registry.register(
+            "waiting_objects",
+            "Secrets and ServiceAccounts that wait for their next write, because one failed or somebody keeps changing them back",
+            waiting_objects.clone(),
+        );
+        let troubled_watches = Gauge::default();
+        registry.register("watches_in_trouble", "Watches that do not work", troubled_watches.clone());
+        Self {
+            registry: root,
+            copies,
+            requests,
+            errors,
+            reconcile_seconds,
+            last_full_sync,
+            leader,
+            source_versions,
+            evictions,
+            settings_valid,
+            failing_objects,
+            waiting_objects,
+            troubled_watches,
+        }
+    }
+}
+
+impl Metrics {
+    /// Counts one request.
+    pub fn count_request(&self, request: Request<'_>, failure: Option<&Failure>) {
+        let labels = |code| RequestLabels { verb: request.verb, resource: request.resource, code };
+        match failure {
+            None => self.requests.get_or_create(&labels("2xx".to_owned())).inc(),
+            Some(failure) => self.errors.get_or_create(&labels(failure.code.unwrap_or_default().to_string())).inc(),
+        };
+    }
+
+    /// Shows how many namespaces each secret has in each state.
+    pub fn show_copies(&self, counts: &BTreeMap<(String, State), i64>) {
+        self.copies.clear();
+        for ((secret, state), count) in counts {
+            self.copies.get_or_create(&CopyLabels { secret: secret.clone(), state: state.name() }).set(*count);
+        }
+    }
+
+    /// Shows nothing of the cluster any more: what is shown is no longer kept up to date.
+    pub fn forget(&self) {
+        self.copies.clear();
+        self.source_versions.clear();
+        for gauge in [&self.failing_objects, &self.waiting_objects, &self.troubled_watches] {
+            gauge.set(0);
+        }
+    }
+
+    /// Shows the version of a source.
+    pub fn show_source(&self, secret: &str, version: Option<u64>) {
+        let label = SecretLabel { secret: secret.to_owned() };
+        match version.and_then(|version| i64::try_from(version).ok()) {
+            Some(version) => {
+                self.source_versions.get_or_create(&label).set(version);
+            }
+            None => {
+                self.source_versions.remove(&label);
+            }
+        }
+    }
+
+    /// The metrics in the OpenMetrics text format.
+    pub fn print(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String does not fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_every_process_tells_is_there_by_the_usual_names() {
+        let printed = Metrics::default().print();
+        let value = |name: &str| -> f64 {
+            let line = printed.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+            line.unwrap_or_else(|| panic!("there is no {name} in {printed}")).parse().unwrap()
+        };
+        assert!(value("process_resident_memory_bytes") > 1e6);
+        assert!(value("process_cpu_seconds_total") >= 0.0);
+        assert!(value("process_open_fds") >= 3.0);
+        assert!(value("process_start_time_seconds") > 1.7e9);
+        let version = format!("image_pull_secrets_build_info{{version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
+        assert!((value(&version) - 1.0).abs() < f64::EPSILON);
+    }
+}
