@@ -1,12 +1,12 @@
 //! The API server: the client, the watches, the only writer, the Lease, and what an answer means. Nothing here decides.
 
-pub mod backoff;
-pub mod client;
-pub mod election;
-pub mod error;
+pub(crate) mod backoff;
+pub(crate) mod client;
+pub(crate) mod election;
+pub(crate) mod error;
 #[cfg(test)]
-pub mod fake_api;
-pub mod footprint;
-pub mod rbac;
-pub mod watch;
-pub mod writer;
+pub(crate) mod fake_api;
+pub(crate) mod footprint;
+pub(crate) mod rbac;
+pub(crate) mod watch;
+pub(crate) mod writer;

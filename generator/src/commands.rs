@@ -1,8 +1,48 @@
 //! What a user types, and the start and end of the process.
 
-pub mod cleanup;
-pub mod cli;
-pub mod process;
-pub mod run;
-pub mod status;
-pub mod validate;
+pub(crate) mod cleanup;
+pub(crate) mod cli;
+pub(crate) mod process;
+pub(crate) mod run;
+pub(crate) mod status;
+pub(crate) mod validate;
+
+use cli::{Cli, Command, LogArgs, LogFormat, LogLevel};
+use std::process::ExitCode;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::prelude::*;
+
+/// The program: does what the command line says, and gives the exit code of the process.
+pub fn main() -> ExitCode {
+    let cli = Cli::read();
+    log_as(cli.command.log());
+    let result = process::run(async {
+        match cli.command {
+            Command::Run(args) => run::run(args).await,
+            Command::Status(args) => status::status(args).await,
+            Command::Cleanup(args) => cleanup::cleanup(args).await,
+            Command::Validate(args) => validate::validate(&args),
+        }
+    });
+    result.unwrap_or_else(|error| {
+        tracing::error!("{error:#}");
+        ExitCode::from(2)
+    })
+}
+
+/// Logs to standard error, and only what this program says itself: a library's line may quote what it sends or receives.
+fn log_as(args: &LogArgs) {
+    let level = match args.log_level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+    };
+    let own = Targets::new().with_target("image_pull_secrets_generator", level);
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let layer = match args.log_format {
+        LogFormat::Text => layer.with_target(false).with_ansi(false).boxed(),
+        LogFormat::Json => layer.json().flatten_event(true).with_target(false).with_current_span(false).boxed(),
+    };
+    tracing_subscriber::registry().with(layer.with_filter(own)).init();
+}

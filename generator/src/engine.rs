@@ -1,8 +1,8 @@
 //! When: the reconcile loop, its waits, what it follows.
 
-pub mod controller;
-pub mod file;
-pub mod session;
-pub mod settings_source;
-pub mod source;
-pub mod stuck_pods;
+pub(crate) mod controller;
+pub(crate) mod file;
+pub(crate) mod session;
+pub(crate) mod settings_source;
+pub(crate) mod source;
+pub(crate) mod stuck_pods;

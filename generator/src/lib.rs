@@ -2,9 +2,16 @@
 //! selected ServiceAccounts refer to them.
 //!
 //! `watch events → index (what is) → plan (what to do, pure) → apply (writes)`
+//!
+//! The modules are rooms, of which each uses only those below it: `commands`, `engine`, `cluster`, `telemetry`, `model`.
+//! `docs/architecture.md` shows them.
 
-pub mod cluster;
-pub mod commands;
-pub mod engine;
-pub mod model;
-pub mod telemetry;
+#![warn(unreachable_pub)]
+
+mod cluster;
+mod commands;
+mod engine;
+mod model;
+mod telemetry;
+
+pub use commands::main;

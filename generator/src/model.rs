@@ -1,7 +1,7 @@
 //! Pure data: what is, what is wanted, and what to do. Nothing here asks anybody, or knows what time it is.
 
-pub mod content;
-pub mod index;
-pub mod ownership;
-pub mod plan;
-pub mod selection;
+pub(crate) mod content;
+pub(crate) mod index;
+pub(crate) mod ownership;
+pub(crate) mod plan;
+pub(crate) mod selection;

@@ -1,6 +1,6 @@
 //! What is seen from outside: metrics, Kubernetes Events, the endpoints.
 
-pub mod events;
-pub mod metrics;
-pub mod process_metrics;
-pub mod server;
+pub(crate) mod events;
+pub(crate) mod metrics;
+pub(crate) mod process_metrics;
+pub(crate) mod server;

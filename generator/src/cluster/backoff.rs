@@ -9,7 +9,7 @@ use std::time::Duration;
 /// Waits that double from one try to the next, each shortened at random by up to a half, so that what failed together is not
 /// tried again together. Never ends.
 #[derive(Debug, Clone)]
-pub struct Backoff {
+pub(crate) struct Backoff {
     first: Duration,
     longest: Duration,
     tries: u32,
@@ -17,17 +17,17 @@ pub struct Backoff {
 
 impl Backoff {
     /// Waits from `first` to `longest`.
-    pub fn new(first: Duration, longest: Duration) -> Self {
+    pub(crate) fn new(first: Duration, longest: Duration) -> Self {
         Self { first, longest, tries: 0 }
     }
 
     /// How many waits there were since the last reset.
-    pub fn tries(&self) -> u32 {
+    pub(crate) fn tries(&self) -> u32 {
         self.tries
     }
 
     /// Begins with the first wait again.
-    pub fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.tries = 0;
     }
 }
@@ -47,7 +47,7 @@ impl Iterator for Backoff {
 /// Only what the API server sent to the end begins with the first wait again. kube's own `WatchStreamExt::backoff` takes every
 /// event for a success, also [`Event::Init`], which its watcher makes up before each try of a list: it would try a list that
 /// is forbidden several times a second, for ever.
-pub fn waiting_after_errors<K>(
+pub(crate) fn waiting_after_errors<K>(
     events: impl Stream<Item = watcher::Result<Event<K>>>,
     waits: Backoff,
 ) -> impl Stream<Item = watcher::Result<Event<K>>> {

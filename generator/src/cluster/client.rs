@@ -31,7 +31,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(55);
 ///
 /// # Errors
 /// There is none, or it cannot be read.
-pub async fn config(args: &CommonArgs) -> Result<Config> {
+pub(crate) async fn config(args: &CommonArgs) -> Result<Config> {
     let options = KubeConfigOptions { context: args.context.clone(), ..KubeConfigOptions::default() };
     match (&args.kubeconfig, &args.context) {
         (Some(file), _) => {
@@ -54,7 +54,7 @@ pub async fn config(args: &CommonArgs) -> Result<Config> {
 ///
 /// # Errors
 /// The configuration's certificates or credentials are unusable.
-pub fn client(mut config: Config) -> Result<Client> {
+pub(crate) fn client(mut config: Config) -> Result<Client> {
     config.default_retry = false;
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     config.read_timeout = Some(READ_TIMEOUT);
@@ -88,7 +88,7 @@ async fn refused(answer: Response<Box<DynBody>>) -> Result<Response<Box<DynBody>
 }
 
 /// How long the API server asks to be left alone, up to [`LONGEST_RETRY_AFTER`].
-pub fn retry_after(status: &Status) -> Option<Duration> {
+pub(crate) fn retry_after(status: &Status) -> Option<Duration> {
     let seconds = status.details.as_ref()?.retry_after_seconds;
     (seconds > 0).then(|| Duration::from_secs(seconds.into()).min(LONGEST_RETRY_AFTER))
 }

@@ -43,7 +43,7 @@ const CONFLICTS: usize = 5;
 
 /// Which Lease, and who wants it.
 #[derive(Clone)]
-pub struct Election {
+pub(crate) struct Election {
     /// The API server.
     pub client: Client,
     /// The Lease's namespace.
@@ -56,7 +56,7 @@ pub struct Election {
 
 /// What a replica is, as far as it knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
+pub(crate) enum Role {
     /// The API server has not said yet who holds the Lease; or it has been silent for too long.
     Unknown,
     /// Somebody else holds the Lease.
@@ -107,7 +107,7 @@ impl Observed {
 
 impl Election {
     /// Takes part until `stop`, and says in `role` what this replica is.
-    pub async fn run(self, role: watch::Sender<Role>, stop: CancellationToken) {
+    pub(crate) async fn run(self, role: watch::Sender<Role>, stop: CancellationToken) {
         let mut observed = None;
         let mut leads_until = None;
         let mut last_trouble = String::new();
@@ -158,7 +158,7 @@ impl Election {
     }
 
     /// Gives the Lease back, if it is ours: another replica takes it at once.
-    pub async fn release(&self) {
+    pub(crate) async fn release(&self) {
         let release = async {
             for wait in after_conflicts() {
                 let lease = self.api().get(&self.lease).await?;
@@ -185,7 +185,7 @@ impl Election {
     ///
     /// # Errors
     /// The Lease cannot be read or written.
-    pub async fn take_over(&self) -> anyhow::Result<bool> {
+    pub(crate) async fn take_over(&self) -> anyhow::Result<bool> {
         for wait in after_conflicts() {
             let lease = self.read().await.map_err(|error| anyhow::anyhow!(self.explained(&error)))?;
             let Some(lease) = lease else { return Ok(false) };

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt::Write as _;
 
 /// An error and what caused it, each once: `cannot do this: because of that`.
-pub fn chain(error: &dyn Error) -> String {
+pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -11,14 +11,14 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 
 /// A client of an API server that answers so: the status code and the document, by the request's method and document.
-pub fn client<F: Future<Output = (u16, Value)> + Send + 'static>(
+pub(crate) fn client<F: Future<Output = (u16, Value)> + Send + 'static>(
     answer: impl Fn(Method, Value) -> F + Send + Sync + 'static,
 ) -> Client {
     client_by_path(move |method, _, document| answer(method, document))
 }
 
 /// The same, by the request's path as well.
-pub fn client_by_path<F: Future<Output = (u16, Value)> + Send + 'static>(
+pub(crate) fn client_by_path<F: Future<Output = (u16, Value)> + Send + 'static>(
     answer: impl Fn(Method, String, Value) -> F + Send + Sync + 'static,
 ) -> Client {
     let answer = Arc::new(answer);
@@ -37,14 +37,14 @@ pub fn client_by_path<F: Future<Output = (u16, Value)> + Send + 'static>(
 }
 
 /// What a real one says where it refuses.
-pub fn refusal(code: u16) -> (u16, Value) {
+pub(crate) fn refusal(code: u16) -> (u16, Value) {
     let reason = if code == 404 { "NotFound" } else { "" };
     (code, json!({"kind": "Status", "status": "Failure", "code": code, "message": "no", "reason": reason}))
 }
 
 /// The documents that it was asked with so far, and a client of an API server that gives one of these answers after the other,
 /// the last one for ever; the `code` of each is also the status code.
-pub fn answering(answers: &[Value]) -> (Arc<Mutex<Vec<Value>>>, Client) {
+pub(crate) fn answering(answers: &[Value]) -> (Arc<Mutex<Vec<Value>>>, Client) {
     let asked = Arc::<Mutex<Vec<Value>>>::default();
     let (seen, answers) = (asked.clone(), answers.to_vec());
     let client = client(move |_, document| {
@@ -58,19 +58,19 @@ pub fn answering(answers: &[Value]) -> (Arc<Mutex<Vec<Value>>>, Client) {
 }
 
 /// What is logged from now on, until it is dropped, by this thread.
-pub struct Log {
+pub(crate) struct Log {
     lines: Arc<Mutex<Vec<u8>>>,
     _guard: tracing::subscriber::DefaultGuard,
 }
 
 impl Log {
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8(self.lines.lock().unwrap().clone()).unwrap()
     }
 }
 
 /// Begins to keep what is logged.
-pub fn log() -> Log {
+pub(crate) fn log() -> Log {
     struct Writer(Arc<Mutex<Vec<u8>>>);
     impl std::io::Write for Writer {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {

@@ -24,7 +24,7 @@ const TRIES: usize = 9;
 /// What there may be.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Footprint {
+pub(crate) struct Footprint {
     /// The names of copies.
     pub secrets: BTreeSet<String>,
     /// What they were copied from, as a copy names it.
@@ -35,7 +35,7 @@ pub struct Footprint {
 
 impl Footprint {
     /// What there is to be by these settings.
-    pub fn of(settings: &Settings) -> Self {
+    pub(crate) fn of(settings: &Settings) -> Self {
         Self {
             secrets: settings.secrets.iter().map(|secret| secret.name.clone()).collect(),
             sources: settings.secrets.iter().filter_map(|secret| secret.source.as_ref()).map(source_label).collect(),
@@ -44,7 +44,7 @@ impl Footprint {
     }
 
     /// All of both.
-    pub fn and(mut self, other: Self) -> Self {
+    pub(crate) fn and(mut self, other: Self) -> Self {
         self.secrets.extend(other.secrets);
         self.sources.extend(other.sources);
         self.service_accounts.extend(other.service_accounts);
@@ -52,7 +52,7 @@ impl Footprint {
     }
 
     /// Adds what there is copies of: names and sources.
-    pub fn with_copies<'a>(mut self, copies: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
+    pub(crate) fn with_copies<'a>(mut self, copies: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
         for (name, source) in copies {
             // There may be thousands of copies of one source.
             if !(self.secrets.contains(name) && self.sources.contains(source)) {
@@ -64,7 +64,7 @@ impl Footprint {
     }
 
     /// All of this that is not in the other.
-    pub fn without(mut self, other: &Self) -> Self {
+    pub(crate) fn without(mut self, other: &Self) -> Self {
         self.secrets.retain(|name| !other.secrets.contains(name));
         self.sources.retain(|source| !other.sources.contains(source));
         self.service_accounts.retain(|pattern| !other.service_accounts.contains(pattern));
@@ -72,7 +72,7 @@ impl Footprint {
     }
 
     /// What has to be watched to see all of it.
-    pub fn watches(&self) -> BTreeSet<Watched> {
+    pub(crate) fn watches(&self) -> BTreeSet<Watched> {
         let mut watches: BTreeSet<Watched> = self.secrets.iter().cloned().map(Watched::Secrets).collect();
         watches.insert(Watched::Namespaces);
         // A literal name is watched by a field selector, as a Secret is. There is none for a pattern.
@@ -88,7 +88,7 @@ impl Footprint {
 
 /// Where the footprint is recorded.
 #[derive(Clone)]
-pub struct Record {
+pub(crate) struct Record {
     /// The API server.
     pub client: Client,
     /// The Lease's namespace.
@@ -102,7 +102,7 @@ impl Record {
     ///
     /// # Errors
     /// The Lease cannot be read: not even after some tries, where another try makes sense.
-    pub async fn read(&self) -> Result<Footprint> {
+    pub(crate) async fn read(&self) -> Result<Footprint> {
         Ok(self.lease().await?.map(|lease| recorded_on(&lease)).unwrap_or_default())
     }
 
@@ -110,7 +110,7 @@ impl Record {
     ///
     /// # Errors
     /// It cannot be read: not even after some tries, where another try makes sense.
-    pub async fn lease(&self) -> Result<Option<Lease>> {
+    pub(crate) async fn lease(&self) -> Result<Option<Lease>> {
         self.persistently(async || self.api().get_opt(&self.lease).await.map_err(|error| ("get", error))).await
     }
 
@@ -118,7 +118,7 @@ impl Record {
     ///
     /// # Errors
     /// The Lease is not there, or cannot be written.
-    pub async fn write_last_full_sync(&self, time: Timestamp) -> Result<()> {
+    pub(crate) async fn write_last_full_sync(&self, time: Timestamp) -> Result<()> {
         let patch = json!({"metadata": {"annotations": {LAST_FULL_SYNC_ANNOTATION: time.to_string()}}});
         let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
         let answer = self.api().patch(&self.lease, &params, &Patch::Merge(&patch)).await;
@@ -129,7 +129,7 @@ impl Record {
     ///
     /// # Errors
     /// The Lease cannot be written: not even after some tries, where another try makes sense.
-    pub async fn write(&self, footprint: &Footprint) -> Result<()> {
+    pub(crate) async fn write(&self, footprint: &Footprint) -> Result<()> {
         let text = serde_json::to_string(footprint)?;
         let patch = json!({"metadata": {"annotations": {FOOTPRINT_ANNOTATION: text}}});
         let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
@@ -165,7 +165,7 @@ impl Record {
     ///
     /// # Errors
     /// It cannot be read or deleted: not even after some tries, where another try makes sense.
-    pub async fn delete_unless_held(&self) -> Result<bool> {
+    pub(crate) async fn delete_unless_held(&self) -> Result<bool> {
         self.persistently(async || {
             let found = self.api().get_opt(&self.lease).await.map_err(|error| ("get", error))?;
             let Some(Lease { metadata, spec, .. }) = found else { return Ok(true) };
@@ -200,7 +200,7 @@ impl Record {
 }
 
 /// What is recorded on a Lease. A record that somebody spoiled is no reason to stop: what it would have said is lost.
-pub fn recorded_on(lease: &Lease) -> Footprint {
+pub(crate) fn recorded_on(lease: &Lease) -> Footprint {
     let text = lease.metadata.annotations.as_ref().and_then(|annotations| annotations.get(FOOTPRINT_ANNOTATION));
     text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
 }

@@ -5,7 +5,7 @@ use std::fmt;
 
 /// One thing that the generator asked the API server to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Request<'a> {
+pub(crate) struct Request<'a> {
     /// The verb as RBAC knows it.
     pub verb: &'static str,
     /// The API group; empty for the core group.
@@ -21,7 +21,7 @@ pub struct Request<'a> {
 impl Request<'_> {
     /// The RBAC rule that allows this, in full, where `status` says that none does. A 403 can also come from an admission
     /// plugin, such as a quota, and then there is no rule to add.
-    pub fn missing_rule(&self, status: &Status) -> Option<String> {
+    pub(crate) fn missing_rule(&self, status: &Status) -> Option<String> {
         let by_rbac = status.code == 403 && status.message.contains(&format!(" cannot {} resource ", self.verb));
         by_rbac.then(|| format!("the RBAC rule is missing: {self}"))
     }

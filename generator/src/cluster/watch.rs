@@ -24,7 +24,7 @@ use tokio::time::Instant;
 
 /// How long a watch lasts before it is asked for again from where it was, in seconds. Five seconds later it is given up where
 /// the API server has not ended it: its connection is dead, and nobody told. (kube's own default is nearly 5 minutes.)
-pub const QUIET_SECONDS: u32 = 45;
+pub(crate) const QUIET_SECONDS: u32 = 45;
 
 /// How many Secrets are listed at a time. Each may be of 1 MiB, and a page is in memory several times over while it is read.
 const SECRETS_A_PAGE: u32 = 10;
@@ -39,7 +39,7 @@ const LAPSE: Duration = Duration::from_secs(80);
 const GRACE: Duration = Duration::from_secs(10);
 
 /// What a watch reports.
-pub enum Report {
+pub(crate) enum Report {
     /// Something about the cluster.
     News(News),
     /// What became of the source of the secret of this name.
@@ -56,7 +56,7 @@ pub enum Report {
 
 /// What is watched.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Watched {
+pub(crate) enum Watched {
     /// Every Namespace, its metadata only.
     Namespaces,
     /// The Secrets of this name in every namespace.
@@ -78,7 +78,7 @@ pub enum Watched {
 
 /// Why a watch does not work.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trouble {
+pub(crate) struct Trouble {
     /// A sentence about it.
     pub message: String,
     /// Whether the API server forbids it: it will not come right by itself.
@@ -87,7 +87,7 @@ pub struct Trouble {
 
 /// Where reports go, and what they are pruned to.
 #[derive(Clone)]
-pub struct Watcher {
+pub(crate) struct Watcher {
     /// The API server.
     pub client: Client,
     /// The settings: they say which annotation excludes.
@@ -148,7 +148,7 @@ fn told(status: &Status) -> String {
 
 impl Watcher {
     /// Watches until nobody wants the reports any more.
-    pub async fn watch(self, watched: Watched) {
+    pub(crate) async fn watch(self, watched: Watched) {
         // `None` then.
         let _ = match &watched {
             Watched::Namespaces => {
@@ -371,7 +371,7 @@ impl Watcher {
 }
 
 /// Watches everything, or what has this name.
-pub fn config(name: Option<&str>) -> watcher::Config {
+pub(crate) fn config(name: Option<&str>) -> watcher::Config {
     let config = watcher::Config::default().timeout(QUIET_SECONDS);
     match name {
         Some(name) => config.fields(&format!("metadata.name={name}")),
@@ -380,7 +380,7 @@ pub fn config(name: Option<&str>) -> watcher::Config {
 }
 
 /// The answer of the API server behind an error, if there was one.
-pub fn status_of(error: &watcher::Error) -> Option<&Status> {
+pub(crate) fn status_of(error: &watcher::Error) -> Option<&Status> {
     match error {
         watcher::Error::WatchError(status) => Some(status),
         watcher::Error::InitialListFailed(kube::Error::Api(status))
@@ -391,7 +391,7 @@ pub fn status_of(error: &watcher::Error) -> Option<&Status> {
 }
 
 /// What a source Secret is worth.
-pub fn source_state(secret: Secret) -> SourceState {
+pub(crate) fn source_state(secret: Secret) -> SourceState {
     match Content::of_secret(secret) {
         Ok(content) => SourceState::Ready(Arc::new(content)),
         Err(fault) => SourceState::Unusable(fault),

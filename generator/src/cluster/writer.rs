@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-pub use failure::{Failure, Reason};
+pub(crate) use failure::{Failure, Reason};
 
 /// How long one write may take. (An admission webhook may take up to 30 s, the API server a minute.)
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -28,7 +28,7 @@ const ON_THE_WAY: usize = 4 * 1024;
 
 /// Carries out actions.
 #[derive(Clone)]
-pub struct Writer {
+pub(crate) struct Writer {
     /// The API server.
     client: Client,
     /// Where writes are counted.
@@ -40,7 +40,7 @@ pub struct Writer {
 }
 
 /// What came of an action: what is known now, and why it did not succeed, if it did not.
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// For the index.
     pub news: Vec<News>,
     /// Why it did not succeed.
@@ -49,17 +49,17 @@ pub struct Outcome {
 
 impl Writer {
     /// Writes through `client`.
-    pub fn new(client: Client, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(client: Client, metrics: Arc<Metrics>) -> Self {
         Self { client, metrics, room: Arc::new(Semaphore::new(ON_THE_WAY)), dry_run: false }
     }
 
     /// Writes nothing: the API server says what it would answer, after quotas, webhooks and rights were asked.
-    pub fn trying(self) -> Self {
+    pub(crate) fn trying(self) -> Self {
         Self { dry_run: true, ..self }
     }
 
     /// Carries out one action.
-    pub async fn apply(&self, action: &Action, rules: &Rules) -> Outcome {
+    pub(crate) async fn apply(&self, action: &Action, rules: &Rules) -> Outcome {
         let mut news = Vec::new();
         let mut result = match action {
             Action::Create(target) => self.create(target, rules, &mut news).await,

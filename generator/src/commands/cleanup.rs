@@ -30,7 +30,7 @@ struct Job {
 ///
 /// # Errors
 /// It is not known what to remove, or not everything could be read.
-pub async fn cleanup(args: CleanupArgs) -> Result<ExitCode> {
+pub(crate) async fn cleanup(args: CleanupArgs) -> Result<ExitCode> {
     if !args.dry_run && !args.yes && !stdin().is_terminal() {
         bail!("standard input is no terminal to ask at: give --yes to remove everything, or --dry-run to see it");
     }

@@ -16,7 +16,7 @@ use std::time::Duration;
 /// refer to them.
 #[derive(Debug, Parser)]
 #[command(name = "image-pull-secrets-generator", version, about, max_term_width = 120)]
-pub struct Cli {
+pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -24,7 +24,7 @@ pub struct Cli {
 
 impl Cli {
     /// What the command line says. Ends the process where it says nothing that makes sense, or asks for help.
-    pub fn read() -> Self {
+    pub(crate) fn read() -> Self {
         Self::from_arg_matches(&command().get_matches()).unwrap_or_else(|error| error.exit())
     }
 }
@@ -49,7 +49,7 @@ fn in_sentences(command: clap::Command) -> clap::Command {
 
 /// What to do.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Makes and keeps the copies, and the references of ServiceAccounts to them.
     Run(RunArgs),
     /// Shows what became of every secret in every namespace. Exits with 1 when something is not as the settings want it.
@@ -62,7 +62,7 @@ pub enum Command {
 
 impl Command {
     /// How it logs.
-    pub fn log(&self) -> &LogArgs {
+    pub(crate) fn log(&self) -> &LogArgs {
         match self {
             Self::Run(args) => &args.common.log,
             Self::Status(args) => &args.common.log,
@@ -74,7 +74,7 @@ impl Command {
 
 /// What every command takes.
 #[derive(Debug, Args)]
-pub struct CommonArgs {
+pub(crate) struct CommonArgs {
     /// Where the settings are.
     #[command(flatten)]
     pub settings: SettingsArgs,
@@ -123,7 +123,7 @@ pub struct CommonArgs {
 
 /// How every command logs.
 #[derive(Debug, Args)]
-pub struct LogArgs {
+pub(crate) struct LogArgs {
     /// Logs what is at least this important.
     #[arg(long, value_name = "LEVEL", env = "GENERATOR_LOG_LEVEL", default_value = "info")]
     pub log_level: LogLevel,
@@ -136,7 +136,7 @@ pub struct LogArgs {
 /// Where the settings are: in one of the two.
 #[derive(Debug, Args)]
 #[group(required = false, multiple = false)]
-pub struct SettingsArgs {
+pub(crate) struct SettingsArgs {
     /// Reads the settings from this file, YAML or JSON. It is read again when it changes.
     #[arg(long, value_name = "FILE", env = "GENERATOR_SETTINGS")]
     pub settings: Option<PathBuf>,
@@ -149,7 +149,7 @@ pub struct SettingsArgs {
 
 /// `run`.
 #[derive(Debug, Args)]
-pub struct RunArgs {
+pub(crate) struct RunArgs {
     /// What every command takes.
     #[command(flatten)]
     pub common: CommonArgs,
@@ -192,7 +192,7 @@ pub struct RunArgs {
 
 /// `status`.
 #[derive(Debug, Args)]
-pub struct StatusArgs {
+pub(crate) struct StatusArgs {
     /// What every command takes.
     #[command(flatten)]
     pub common: CommonArgs,
@@ -212,7 +212,7 @@ pub struct StatusArgs {
 
 /// `cleanup`.
 #[derive(Debug, Args)]
-pub struct CleanupArgs {
+pub(crate) struct CleanupArgs {
     /// What every command takes. The settings may be left out: the Lease records which secrets there are copies of.
     #[command(flatten)]
     pub common: CommonArgs,
@@ -233,7 +233,7 @@ pub struct CleanupArgs {
 
 /// `validate`.
 #[derive(Debug, Args)]
-pub struct ValidateArgs {
+pub(crate) struct ValidateArgs {
     /// Reads the settings from this file, YAML or JSON.
     #[arg(long, value_name = "FILE", env = "GENERATOR_SETTINGS")]
     pub settings: PathBuf,
@@ -245,7 +245,7 @@ pub struct ValidateArgs {
 
 /// How important a log line is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogLevel {
+pub(crate) enum LogLevel {
     /// What failed for good.
     Error,
     /// What failed and is tried again, and what is in the way.
@@ -258,7 +258,7 @@ pub enum LogLevel {
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
+pub(crate) enum LogFormat {
     /// For people.
     Text,
     /// One object a line.
@@ -267,7 +267,7 @@ pub enum LogFormat {
 
 /// How `status` prints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Output {
+pub(crate) enum Output {
     /// For people.
     Table,
     /// For programs.

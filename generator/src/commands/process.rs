@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use std::process::ExitCode;
 
 /// What the process ends with where it panicked: the code that Rust gives to a panic of its main thread.
-pub const PANICKED: i32 = 101;
+pub(crate) const PANICKED: i32 = 101;
 
 /// Runs `work`, and everything that it spawns, on this thread: it waits for the API server nearly all the time, and needs a
 /// fraction of the memory that several threads would.
@@ -14,7 +14,7 @@ pub const PANICKED: i32 = 101;
 ///
 /// # Errors
 /// What `work` ends with.
-pub fn run(work: impl Future<Output = Result<ExitCode>>) -> Result<ExitCode> {
+pub(crate) fn run(work: impl Future<Output = Result<ExitCode>>) -> Result<ExitCode> {
     std::panic::set_hook(Box::new(|panic| {
         tracing::error!("this is a fault of the generator, please report it: {panic}");
         std::process::exit(PANICKED);

@@ -28,7 +28,7 @@ const LOOK_AT_RECORD: Duration = Duration::from_secs(30);
 const TELL_LAST_FULL_SYNC_EVERY: i64 = 60;
 
 /// What a process is given by its surroundings.
-pub struct Surroundings {
+pub(crate) struct Surroundings {
     /// What sessions work with.
     pub context: Context,
     /// What the endpoints tell.
@@ -44,7 +44,7 @@ impl Surroundings {
     ///
     /// # Errors
     /// There is no API server to connect to.
-    pub async fn of(common: &CommonArgs) -> Result<Self> {
+    pub(crate) async fn of(common: &CommonArgs) -> Result<Self> {
         let config = client::config(common).await?;
         let default_namespace = config.default_namespace.clone();
         let client = client::client(config)?;
@@ -76,7 +76,7 @@ impl Surroundings {
     }
 
     /// This replica's part in the leader election.
-    pub fn election(&self) -> Election {
+    pub(crate) fn election(&self) -> Election {
         Election {
             client: self.context.client.clone(),
             namespace: self.record.namespace.clone(),
@@ -90,7 +90,7 @@ impl Surroundings {
 ///
 /// # Errors
 /// What keeps it from starting.
-pub async fn run(args: RunArgs) -> Result<ExitCode> {
+pub(crate) async fn run(args: RunArgs) -> Result<ExitCode> {
     let Some(source) = SettingsSource::of(&args.common.settings) else {
         bail!("there are no settings: give --settings FILE or --policy NAME");
     };
@@ -149,7 +149,7 @@ async fn once(
 }
 
 /// Says that not everything was done because of a signal, and gives the exit code for that.
-pub fn interrupted() -> ExitCode {
+pub(crate) fn interrupted() -> ExitCode {
     tracing::error!("interrupted by a signal: not everything was done");
     ExitCode::from(3)
 }
@@ -345,7 +345,7 @@ async fn recorded(record: &Record) -> Option<Footprint> {
 ///
 /// # Errors
 /// The process cannot listen for signals.
-pub fn stop_on_signal() -> Result<CancellationToken> {
+pub(crate) fn stop_on_signal() -> Result<CancellationToken> {
     let stop = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;

@@ -28,7 +28,7 @@ const AT_ONCE: usize = 8;
 ///
 /// # Errors
 /// Not everything could be read.
-pub async fn status(args: StatusArgs) -> Result<ExitCode> {
+pub(crate) async fn status(args: StatusArgs) -> Result<ExitCode> {
     let Some(source) = SettingsSource::of(&args.common.settings) else {
         bail!("there are no settings: give --settings FILE or --policy NAME");
     };

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 ///
 /// # Errors
 /// The file cannot be read.
-pub fn validate(args: &ValidateArgs) -> Result<ExitCode> {
+pub(crate) fn validate(args: &ValidateArgs) -> Result<ExitCode> {
     let file = args.settings.display();
     let content = std::fs::read(&args.settings).with_context(|| format!("cannot read the settings {file}"))?;
     let error = match settings_source::of_file(&args.settings, Ok(content)) {

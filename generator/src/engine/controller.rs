@@ -40,7 +40,7 @@ const LAST_WRITES: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a controller works with.
-pub struct Setup {
+pub(crate) struct Setup {
     /// Carries out actions.
     pub writer: Writer,
     /// What the plan follows from; its sources come with the reports.
@@ -65,7 +65,7 @@ pub struct Setup {
 
 /// How far a controller has come.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Standing {
+pub(crate) struct Standing {
     /// Whether everything was listed, and what there was to do in each namespace has been tried once.
     pub has_tried_all: bool,
     /// What is left of what was sought, and all that there is to be; `None` while not all of it can be seen.
@@ -73,7 +73,7 @@ pub struct Standing {
 }
 
 /// Keeps the cluster as the rules want it.
-pub struct Controller {
+pub(crate) struct Controller {
     setup: Setup,
     reports: Receiver<Report>,
     index: Index,
@@ -135,7 +135,7 @@ struct Done {
 
 /// What `--once` ended with.
 #[derive(Debug, Default)]
-pub struct Summary {
+pub(crate) struct Summary {
     /// How many writes succeeded.
     pub writes: usize,
     /// What did not succeed, in sentences.
@@ -146,7 +146,7 @@ pub struct Summary {
 
 impl Controller {
     /// A controller that knows nothing yet.
-    pub fn new(setup: Setup, reports: Receiver<Report>) -> Self {
+    pub(crate) fn new(setup: Setup, reports: Receiver<Report>) -> Self {
         Self {
             setup,
             reports,
@@ -172,7 +172,7 @@ impl Controller {
     ///
     /// # Errors
     /// What the API server forbids; or that it cannot be reached.
-    pub async fn snapshot(&mut self) -> Result<(&Index, &Rules)> {
+    pub(crate) async fn snapshot(&mut self) -> Result<(&Index, &Rules)> {
         let deadline = tokio::time::sleep(PATIENCE);
         tokio::pin!(deadline);
         while !self.is_complete() || !self.has_asked_for_leftovers() {
@@ -194,7 +194,7 @@ impl Controller {
     ///
     /// # Errors
     /// What the API server forbids to watch; or that it cannot be reached.
-    pub async fn run_once(&mut self, stop: &CancellationToken) -> Result<Summary> {
+    pub(crate) async fn run_once(&mut self, stop: &CancellationToken) -> Result<Summary> {
         let mut summary = Summary::default();
         let Some(snapshot) = stop.run_until_cancelled(self.snapshot()).await else {
             return Ok(Summary { interrupted: true, ..summary });
@@ -229,7 +229,7 @@ impl Controller {
     }
 
     /// Keeps everything as it should be until `stop`; then finishes what is in flight.
-    pub async fn run(&mut self, stop: CancellationToken) {
+    pub(crate) async fn run(&mut self, stop: CancellationToken) {
         while !stop.is_cancelled() {
             self.begin_to_try_all();
             self.dispatch(&stop);

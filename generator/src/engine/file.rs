@@ -11,7 +11,7 @@ const EVERY: Duration = Duration::from_millis(500);
 
 /// Hands the file's content, or why it cannot be read, to `changed`: now, and whenever it is another. Ends when `changed` says
 /// so, by giving `false`.
-pub async fn follow<F: Future<Output = bool>>(path: &Path, mut changed: impl FnMut(io::Result<Vec<u8>>) -> F) {
+pub(crate) async fn follow<F: Future<Output = bool>>(path: &Path, mut changed: impl FnMut(io::Result<Vec<u8>>) -> F) {
     let mut last: Option<Result<Vec<u8>, io::ErrorKind>> = None;
     loop {
         let content = read(path).await;

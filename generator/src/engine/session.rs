@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 
 /// What every session of a process works with.
 #[derive(Clone)]
-pub struct Context {
+pub(crate) struct Context {
     /// The API server.
     pub client: Client,
     /// Whether Pods that cannot pull are evicted.
@@ -45,13 +45,13 @@ pub struct Context {
 
 impl Context {
     /// The same, for what must not write.
-    pub fn only_looking(self) -> Self {
+    pub(crate) fn only_looking(self) -> Self {
         Self { restart_stuck_pods: false, reporter: self.reporter.silent(), ..self }
     }
 }
 
 /// A controller with everything that reports to it. Dropping it ends the watches.
-pub struct Session {
+pub(crate) struct Session {
     /// The controller.
     pub controller: Controller,
     _watches: JoinSet<()>,
@@ -60,7 +60,7 @@ pub struct Session {
 impl Session {
     /// Begins to make everything as `configuration` wants it, and to remove what else `footprint` says there may be. How far
     /// that has come is told in `standing`.
-    pub fn start(
+    pub(crate) fn start(
         context: &Context,
         configuration: &Configuration,
         footprint: &Footprint,
@@ -79,7 +79,12 @@ impl Session {
 
     /// Begins to remove everything that `footprint` says there may be; only from namespaces that the command line selects,
     /// where it selects any.
-    pub fn removing(context: &Context, settings: &Arc<Settings>, removal: Removal, footprint: &Footprint) -> Self {
+    pub(crate) fn removing(
+        context: &Context,
+        settings: &Arc<Settings>,
+        removal: Removal,
+        footprint: &Footprint,
+    ) -> Self {
         let selection = context.selector.clone().map_or(Selection::Nothing, Selection::NothingIn);
         Self::new(context, settings, selection, removal, footprint, watch::Sender::default())
     }

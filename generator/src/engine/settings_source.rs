@@ -26,7 +26,7 @@ use tokio::sync::watch::Sender;
 
 /// What the administrator wrote.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Configuration {
+pub(crate) struct Configuration {
     /// The settings.
     pub settings: Arc<Settings>,
     /// The policy's own namespaceSelector, where the settings are a policy's.
@@ -35,7 +35,7 @@ pub struct Configuration {
 
 /// Where the settings are.
 #[derive(Debug, Clone)]
-pub enum SettingsSource {
+pub(crate) enum SettingsSource {
     /// In a file.
     File(PathBuf),
     /// In the ClusterAdmissionPolicy of this name.
@@ -53,7 +53,7 @@ struct PolicySpec {
 
 impl SettingsSource {
     /// Where the arguments say; `None` if they do not.
-    pub fn of(args: &SettingsArgs) -> Option<Self> {
+    pub(crate) fn of(args: &SettingsArgs) -> Option<Self> {
         match (&args.settings, &args.policy) {
             (Some(file), _) => Some(Self::File(file.clone())),
             (None, Some(policy)) => Some(Self::Policy(policy.clone())),
@@ -65,7 +65,7 @@ impl SettingsSource {
     ///
     /// # Errors
     /// They are not there, or not valid.
-    pub async fn read(&self, client: &Client) -> Result<Configuration> {
+    pub(crate) async fn read(&self, client: &Client) -> Result<Configuration> {
         match self {
             Self::File(path) => of_file(path, tokio::fs::read(path).await),
             Self::Policy(name) => {
@@ -80,7 +80,7 @@ impl SettingsSource {
 
     /// Keeps `configuration` as the settings are: `None` while there are none. Settings that are not valid change nothing;
     /// whenever they are read, `validity` is told whether there are valid ones, or why not.
-    pub async fn follow(
+    pub(crate) async fn follow(
         self,
         client: Client,
         configuration: Sender<Option<Configuration>>,
@@ -189,7 +189,7 @@ fn of_policy(name: &str, policy: &DynamicObject) -> Result<Configuration> {
 ///
 /// # Errors
 /// It cannot be read, or is not valid: [`image_pull_secrets::settings::Faults`], where it is a document at all.
-pub fn of_file(path: &Path, content: io::Result<Vec<u8>>) -> Result<Configuration> {
+pub(crate) fn of_file(path: &Path, content: io::Result<Vec<u8>>) -> Result<Configuration> {
     let content = content.with_context(|| format!("cannot read the settings {}", path.display()))?;
     let Ok(text) = String::from_utf8(content) else { bail!("the settings {} are not UTF-8 text", path.display()) };
     // YAML's own error quotes the document: settings hold no credential, and the line helps.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc::Sender;
 
 /// Reports what the file `path` is worth as the source of `secret`: now, and whenever it changes.
-pub async fn follow_file(secret: String, path: String, reports: Sender<Report>) {
+pub(crate) async fn follow_file(secret: String, path: String, reports: Sender<Report>) {
     file::follow(Path::new(&path), |content| {
         let state = match content {
             Ok(document) => state_of(document),
@@ -26,7 +26,7 @@ pub async fn follow_file(secret: String, path: String, reports: Sender<Report>) 
 }
 
 /// What an environment variable is worth as a source.
-pub fn of_env(name: &str) -> SourceState {
+pub(crate) fn of_env(name: &str) -> SourceState {
     match std::env::var(name) {
         Ok(document) => state_of(document.into_bytes()),
         Err(_) => SourceState::Missing,

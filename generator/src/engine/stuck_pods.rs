@@ -38,7 +38,7 @@ const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
 
 /// A Pod, as far as it matters here.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PodSeen {
+pub(crate) struct PodSeen {
     /// Its namespace.
     pub namespace: String,
     /// Its name.
@@ -59,7 +59,7 @@ pub struct PodSeen {
 
 impl PodSeen {
     /// Of a Pod.
-    pub fn of(pod: &Pod, settings: &Settings) -> Self {
+    pub(crate) fn of(pod: &Pod, settings: &Settings) -> Self {
         let has_controller = pod.owner_references().iter().any(|owner| owner.controller == Some(true));
         let references = pod.spec.iter().flat_map(|spec| spec.image_pull_secrets.iter().flatten());
         let is_mirror = pod.annotations().contains_key(MIRROR_ANNOTATION);
@@ -92,7 +92,7 @@ fn waiting_reason(status: &ContainerStatus) -> Option<&str> {
 }
 
 /// The Pods that are stuck, and what became of trying to evict them.
-pub struct StuckPods {
+pub(crate) struct StuckPods {
     client: Client,
     metrics: Arc<Metrics>,
     stuck: BTreeMap<(String, String), Stuck>,
@@ -130,12 +130,12 @@ struct Answer {
 
 impl StuckPods {
     /// Evicts through `client`.
-    pub fn new(client: Client, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(client: Client, metrics: Arc<Metrics>) -> Self {
         Self { client, metrics, stuck: BTreeMap::new(), evictions: JoinSet::new(), told: String::new() }
     }
 
     /// Takes in what a Pod is like now.
-    pub fn take_in(&mut self, pod: PodSeen) {
+    pub(crate) fn take_in(&mut self, pod: PodSeen) {
         let key = (pod.namespace.clone(), pod.name.clone());
         if !pod.is_stuck {
             self.stuck.remove(&key);
@@ -156,12 +156,12 @@ impl StuckPods {
     }
 
     /// Forgets every Pod that a complete list of those which have not started did not have, by namespace and name.
-    pub fn retain(&mut self, listed: &BTreeSet<(String, String)>) {
+    pub(crate) fn retain(&mut self, listed: &BTreeSet<(String, String)>) {
         self.stuck.retain(|key, _| listed.contains(key));
     }
 
     /// Waits until it may be time to evict something: an eviction was answered, or another try is due.
-    pub async fn changed(&mut self) {
+    pub(crate) async fn changed(&mut self) {
         let waits = self.stuck.values().filter_map(|stuck| match stuck.state {
             State::Waits(until) => Some(until),
             State::Ready | State::UnderWay | State::Outdated | State::Evicted => None,
@@ -179,7 +179,7 @@ impl StuckPods {
     }
 
     /// Evicts the stuck Pods that are helped by what is there now.
-    pub fn evict(&mut self, index: &Index, rules: &Rules) {
+    pub(crate) fn evict(&mut self, index: &Index, rules: &Rules) {
         let now = Instant::now();
         for stuck in self.stuck.values_mut() {
             if matches!(stuck.state, State::Waits(until) if until <= now) {
@@ -194,7 +194,7 @@ impl StuckPods {
     }
 
     /// Waits for what is on its way.
-    pub async fn finish(&mut self) {
+    pub(crate) async fn finish(&mut self) {
         while let Some(answer) = self.evictions.join_next().await {
             if let Ok(answer) = answer {
                 self.take_in_answer(answer);

@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 /// The most that the API server takes as the data of one Secret, in bytes (`MaxSecretSize` in `core/v1`).
-pub const MAX_BYTES: usize = 1024 * 1024;
+pub(crate) const MAX_BYTES: usize = 1024 * 1024;
 
 /// SHA-256 over a Secret's data. What is stored of a copy, instead of its credentials.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Digest([u8; 32]);
+pub(crate) struct Digest([u8; 32]);
 
 impl fmt::Debug for Digest {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
@@ -23,7 +23,7 @@ impl fmt::Debug for Digest {
 
 impl Digest {
     /// The digest of a Secret's data: of its keys and values, in the order of the keys.
-    pub fn of(data: &BTreeMap<String, ByteString>) -> Self {
+    pub(crate) fn of(data: &BTreeMap<String, ByteString>) -> Self {
         let mut hash = Sha256::new();
         for (key, ByteString(value)) in data {
             for part in [key.as_bytes(), value] {
@@ -36,7 +36,7 @@ impl Digest {
 }
 
 /// The type and data of a source that the kubelet can pull with.
-pub struct Content {
+pub(crate) struct Content {
     /// The Secret's `type`.
     pub secret_type: &'static str,
     /// The Secret's `data`.
@@ -56,7 +56,7 @@ impl fmt::Debug for Content {
 
 /// Why a source is not copied. Reads as the end of a sentence about the source; never quotes a value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Unusable {
+pub(crate) enum Unusable {
     /// The kubelet could not pull with it.
     #[error(transparent)]
     Secret(#[from] secret::Unusable),
@@ -70,14 +70,14 @@ impl Content {
     ///
     /// # Errors
     /// [`Unusable`] for one that must not be propagated.
-    pub fn of_secret(secret: Secret) -> Result<Self, Unusable> {
+    pub(crate) fn of_secret(secret: Secret) -> Result<Self, Unusable> {
         let secret_type = secret.type_.unwrap_or_else(|| "Opaque".to_owned());
         let resource_version = secret.metadata.resource_version.and_then(|version| version.parse().ok());
         Ok(Self { resource_version, ..Self::new(&secret_type, secret.data.unwrap_or_default())? })
     }
 
     /// How many bytes of data it has.
-    pub fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         self.data.values().map(|ByteString(value)| value.len()).sum()
     }
 
@@ -85,7 +85,7 @@ impl Content {
     ///
     /// # Errors
     /// [`Unusable`] for one that must not be propagated.
-    pub fn of_docker_config(document: Vec<u8>) -> Result<Self, Unusable> {
+    pub(crate) fn of_docker_config(document: Vec<u8>) -> Result<Self, Unusable> {
         let format = SecretFormat::DockerConfigJson;
         let data = BTreeMap::from([(format.data_key().to_owned(), ByteString(document))]);
         Self::new(format.secret_type(), data)
@@ -108,7 +108,7 @@ impl Content {
 ///
 /// # Errors
 /// [`secret::Unusable`]: why not.
-pub fn is_usable(secret_type: &str, data: &BTreeMap<String, ByteString>) -> Result<(), secret::Unusable> {
+pub(crate) fn is_usable(secret_type: &str, data: &BTreeMap<String, ByteString>) -> Result<(), secret::Unusable> {
     secret::docker_config(secret_type, |key| data.get(key).map(|ByteString(value)| value.clone())).map(drop)
 }
 

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// A piece of news about the cluster, from a watch or from the answer to a write.
 #[derive(Debug, Clone, PartialEq)]
-pub enum News {
+pub(crate) enum News {
     /// A Namespace is like this; `None` where it is gone.
     Namespace(String, Option<NamespaceFacts>),
     /// These are all the Namespaces there are.
@@ -35,7 +35,7 @@ pub enum News {
 
 /// What is in the cluster, as far as it matters here.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Index {
+pub(crate) struct Index {
     /// By name; also those of which only a Secret or ServiceAccount has been seen so far.
     pub namespaces: BTreeMap<String, NamespaceSeen>,
     /// What has been listed completely: before that, something that is not in the index may well be in the cluster.
@@ -44,7 +44,7 @@ pub struct Index {
 
 /// Which kinds have been listed completely.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Listed {
+pub(crate) struct Listed {
     /// Secrets, by name.
     pub secrets: BTreeSet<String>,
     /// The ServiceAccounts that the settings select.
@@ -53,7 +53,7 @@ pub struct Listed {
 
 /// One namespace.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct NamespaceSeen {
+pub(crate) struct NamespaceSeen {
     /// The Namespace itself, once it has been seen.
     pub namespace: Option<NamespaceFacts>,
     /// Its Secrets that have a configured name, by that name.
@@ -64,7 +64,7 @@ pub struct NamespaceSeen {
 
 /// What selects a namespace, or leaves it alone.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct NamespaceFacts {
+pub(crate) struct NamespaceFacts {
     /// Its labels; left empty where no selector looks at them.
     pub labels: BTreeMap<String, String>,
     /// Whether the exclude annotation is `"true"` on it.
@@ -75,7 +75,7 @@ pub struct NamespaceFacts {
 
 /// A Secret that is a copy, or stands where a copy would be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SecretSeen {
+pub(crate) struct SecretSeen {
     /// Which object and version of it was seen.
     pub version: Version,
     /// Its `type`.
@@ -102,7 +102,7 @@ pub struct SecretSeen {
 
 /// A ServiceAccount.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServiceAccountSeen {
+pub(crate) struct ServiceAccountSeen {
     /// Which object and version of it was seen.
     pub version: Version,
     /// The names in its `imagePullSecrets`, in order; `None` where there is no such list.
@@ -119,7 +119,7 @@ pub struct ServiceAccountSeen {
 
 /// Which object, and which version of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Version {
+pub(crate) struct Version {
     /// `metadata.uid`.
     pub uid: Box<str>,
     /// `metadata.resourceVersion`.
@@ -128,7 +128,7 @@ pub struct Version {
 
 impl Version {
     /// Of an object as the API server sent it.
-    pub fn of(metadata: &ObjectMeta) -> Self {
+    pub(crate) fn of(metadata: &ObjectMeta) -> Self {
         let text = |field: &Option<String>| field.as_deref().unwrap_or_default().into();
         Self { uid: text(&metadata.uid), resource_version: text(&metadata.resource_version) }
     }
@@ -143,7 +143,7 @@ impl Version {
 
 impl NamespaceFacts {
     /// Of a Namespace. Labels are kept only where `keep_labels`.
-    pub fn of(namespace: &PartialObjectMeta<Namespace>, settings: &Settings, keep_labels: bool) -> Self {
+    pub(crate) fn of(namespace: &PartialObjectMeta<Namespace>, settings: &Settings, keep_labels: bool) -> Self {
         let metadata = &namespace.metadata;
         Self {
             labels: if keep_labels { metadata.labels.clone().unwrap_or_default() } else { BTreeMap::new() },
@@ -156,7 +156,7 @@ impl NamespaceFacts {
 
 impl SecretSeen {
     /// Of a Secret. Its data is looked at and let go.
-    pub fn of(secret: &Secret, extras: &Extras) -> Self {
+    pub(crate) fn of(secret: &Secret, extras: &Extras) -> Self {
         let metadata = &secret.metadata;
         let secret_type = secret.type_.as_deref().unwrap_or("Opaque");
         let no_data = BTreeMap::new();
@@ -181,7 +181,7 @@ impl SecretSeen {
 
 impl ServiceAccountSeen {
     /// Of a ServiceAccount.
-    pub fn of(account: &ServiceAccount, settings: &Settings) -> Self {
+    pub(crate) fn of(account: &ServiceAccount, settings: &Settings) -> Self {
         let metadata = &account.metadata;
         let references = account.image_pull_secrets.as_ref();
         let added = annotation(metadata, REFERENCES_ANNOTATION).unwrap_or_default();
@@ -196,14 +196,14 @@ impl ServiceAccountSeen {
     }
 
     /// Whether it refers to a Secret of this name.
-    pub fn refers_to(&self, name: &str) -> bool {
+    pub(crate) fn refers_to(&self, name: &str) -> bool {
         self.references.iter().flatten().any(|reference| &**reference == name)
     }
 }
 
 impl Index {
     /// Takes in a piece of news, and gives the namespaces in which it changed anything.
-    pub fn take_in(&mut self, news: News) -> Vec<String> {
+    pub(crate) fn take_in(&mut self, news: News) -> Vec<String> {
         let changed = |changed: bool, namespace: String| changed.then_some(namespace).into_iter().collect();
         match news {
             News::Namespace(name, facts) => changed(self.put_namespace(&name, facts), name),
@@ -227,13 +227,13 @@ impl Index {
     }
 
     /// Takes note that every ServiceAccount that matters has been listed. Gives the namespaces to plan again.
-    pub fn service_accounts_are_listed(&mut self) -> Vec<String> {
+    pub(crate) fn service_accounts_are_listed(&mut self) -> Vec<String> {
         let first = !std::mem::replace(&mut self.listed.service_accounts, true);
         if first { self.namespaces.keys().cloned().collect() } else { Vec::new() }
     }
 
     /// Takes in a Namespace; `None` for one that is gone. Says whether that changed anything.
-    pub fn put_namespace(&mut self, name: &str, facts: Option<NamespaceFacts>) -> bool {
+    pub(crate) fn put_namespace(&mut self, name: &str, facts: Option<NamespaceFacts>) -> bool {
         let seen = self.entry(name);
         let changed = seen.namespace != facts;
         seen.namespace = facts;
@@ -242,17 +242,17 @@ impl Index {
     }
 
     /// Takes in a Secret. Says whether that changed anything: something overtaken by a newer version does not.
-    pub fn put_secret(&mut self, namespace: &str, name: &str, seen: SecretSeen) -> bool {
+    pub(crate) fn put_secret(&mut self, namespace: &str, name: &str, seen: SecretSeen) -> bool {
         put(&mut self.entry(namespace).secrets, name, seen, |secret| &secret.version)
     }
 
     /// Takes in a ServiceAccount. Says whether that changed anything: something overtaken by a newer version does not.
-    pub fn put_service_account(&mut self, namespace: &str, name: &str, seen: ServiceAccountSeen) -> bool {
+    pub(crate) fn put_service_account(&mut self, namespace: &str, name: &str, seen: ServiceAccountSeen) -> bool {
         put(&mut self.entry(namespace).service_accounts, name, seen, |account| &account.version)
     }
 
     /// Forgets a Secret that is gone. Says whether it was known.
-    pub fn remove_secret(&mut self, namespace: &str, name: &str, version: &Version) -> bool {
+    pub(crate) fn remove_secret(&mut self, namespace: &str, name: &str, version: &Version) -> bool {
         let seen = self.entry(namespace);
         let removed = remove(&mut seen.secrets, name, version, |secret| &secret.version);
         self.drop_if_empty(namespace);
@@ -260,7 +260,7 @@ impl Index {
     }
 
     /// Forgets a ServiceAccount that is gone. Says whether it was known.
-    pub fn remove_service_account(&mut self, namespace: &str, name: &str, version: &Version) -> bool {
+    pub(crate) fn remove_service_account(&mut self, namespace: &str, name: &str, version: &Version) -> bool {
         let seen = self.entry(namespace);
         let removed = remove(&mut seen.service_accounts, name, version, |account| &account.version);
         self.drop_if_empty(namespace);
@@ -268,7 +268,7 @@ impl Index {
     }
 
     /// Forgets the Namespaces that a complete list did not have, and gives their names.
-    pub fn retain_namespaces(&mut self, listed: &BTreeSet<String>) -> Vec<String> {
+    pub(crate) fn retain_namespaces(&mut self, listed: &BTreeSet<String>) -> Vec<String> {
         self.retain(|name, seen| {
             let gone = seen.namespace.is_some() && !listed.contains(name);
             if gone {
@@ -279,13 +279,17 @@ impl Index {
     }
 
     /// Forgets the Secrets of one name in the namespaces that a complete list did not have, and gives those namespaces.
-    pub fn retain_secrets(&mut self, secret: &str, listed: &BTreeSet<String>) -> Vec<String> {
+    pub(crate) fn retain_secrets(&mut self, secret: &str, listed: &BTreeSet<String>) -> Vec<String> {
         self.retain(|name, seen| !listed.contains(name) && seen.secrets.remove(secret).is_some())
     }
 
     /// Forgets the ServiceAccounts that a complete list did not have, and gives their namespaces. Where `only` is given, the
     /// list was of ServiceAccounts of that name.
-    pub fn retain_service_accounts(&mut self, only: Option<&str>, listed: &BTreeSet<(String, String)>) -> Vec<String> {
+    pub(crate) fn retain_service_accounts(
+        &mut self,
+        only: Option<&str>,
+        listed: &BTreeSet<(String, String)>,
+    ) -> Vec<String> {
         self.retain(|namespace, seen| {
             let before = seen.service_accounts.len();
             seen.service_accounts.retain(|name, _| {
@@ -340,7 +344,7 @@ fn remove<T>(seen: &mut BTreeMap<String, T>, name: &str, gone: &Version, version
 }
 
 /// Whether the exclude annotation is `"true"` on an object.
-pub fn is_excluded(metadata: &ObjectMeta, settings: &Settings) -> bool {
+pub(crate) fn is_excluded(metadata: &ObjectMeta, settings: &Settings) -> bool {
     settings
         .exclude
         .annotation

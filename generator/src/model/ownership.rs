@@ -4,28 +4,28 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::BTreeMap;
 
 /// The label that marks a copy, together with [`SOURCE_ANNOTATION`]. Its value is [`MANAGER`].
-pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
+pub(crate) const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 
 /// The generator's name: in labels, as field manager, and as the component that reports Events.
-pub const MANAGER: &str = "image-pull-secrets-generator";
+pub(crate) const MANAGER: &str = "image-pull-secrets-generator";
 
 /// The annotation of a copy that names what it was copied from: `namespace/name`, `file:PATH` or `env:NAME`.
-pub const SOURCE_ANNOTATION: &str = "image-pull-secrets.kubewarden.io/source";
+pub(crate) const SOURCE_ANNOTATION: &str = "image-pull-secrets.kubewarden.io/source";
 
 /// The annotation of a ServiceAccount that lists, with commas, the references that the generator added to it. Only these are
 /// ever removed: an entry that was there before, or that somebody else added, is not in it.
-pub const REFERENCES_ANNOTATION: &str = "image-pull-secrets.kubewarden.io/references";
+pub(crate) const REFERENCES_ANNOTATION: &str = "image-pull-secrets.kubewarden.io/references";
 
 /// The annotation of the generator's Lease that lists what its settings selected so far, so that what they no longer select
 /// is found again after a restart.
-pub const FOOTPRINT_ANNOTATION: &str = "image-pull-secrets.kubewarden.io/footprint";
+pub(crate) const FOOTPRINT_ANNOTATION: &str = "image-pull-secrets.kubewarden.io/footprint";
 
 /// The annotation of the generator's Lease that says when everything was last as it should be.
-pub const LAST_FULL_SYNC_ANNOTATION: &str = "image-pull-secrets.kubewarden.io/last-full-sync";
+pub(crate) const LAST_FULL_SYNC_ANNOTATION: &str = "image-pull-secrets.kubewarden.io/last-full-sync";
 
 /// Labels and annotations that copies are to have besides the generator's own.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Extras {
+pub(crate) struct Extras {
     /// The labels.
     pub labels: BTreeMap<String, String>,
     /// The annotations.
@@ -34,7 +34,7 @@ pub struct Extras {
 
 impl Extras {
     /// Whether an object has all of them.
-    pub fn are_on(&self, metadata: &ObjectMeta) -> bool {
+    pub(crate) fn are_on(&self, metadata: &ObjectMeta) -> bool {
         let has = |map: &Option<BTreeMap<String, String>>, wanted: &BTreeMap<String, String>| {
             wanted.iter().all(|(key, value)| map.as_ref().and_then(|map| map.get(key)) == Some(value))
         };

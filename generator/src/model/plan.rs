@@ -12,11 +12,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-pub use references::ReferenceChange;
+pub(crate) use references::ReferenceChange;
 
 /// What the plan follows from, besides the index.
 #[derive(Debug, Clone)]
-pub struct Rules {
+pub(crate) struct Rules {
     /// The settings.
     pub settings: Arc<Settings>,
     /// Which namespaces are for copies, apart from the names that the settings exclude.
@@ -36,7 +36,7 @@ pub struct Rules {
 
 /// Which references of a ServiceAccount go where they are not wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Removal {
+pub(crate) enum Removal {
     /// Those that the generator added, as the ServiceAccount's annotation says.
     Recorded,
     /// Those to a secret of the settings as well, unless a Secret stands behind it that is somebody else's.
@@ -45,7 +45,7 @@ pub enum Removal {
 
 /// What is known of a source.
 #[derive(Debug, Clone, Default)]
-pub enum SourceState {
+pub(crate) enum SourceState {
     /// Nothing yet.
     #[default]
     Unread,
@@ -61,7 +61,7 @@ pub enum SourceState {
 
 impl SourceState {
     /// Whether a copy of the one is a copy of the other.
-    pub fn equals(&self, other: &Self) -> bool {
+    pub(crate) fn equals(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Ready(a), Self::Ready(b)) => a.digest == b.digest && a.secret_type == b.secret_type,
             (Self::Unusable(a), Self::Unusable(b)) => a == b,
@@ -73,7 +73,7 @@ impl SourceState {
 
 /// How a secret fares in one namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum State {
+pub(crate) enum State {
     /// The copy equals its source.
     InSync,
     /// The copy differs from its source.
@@ -100,7 +100,7 @@ pub enum State {
 
 impl State {
     /// Every state, in the order in which a table lists them.
-    pub const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::InSync,
         Self::Drifted,
         Self::Missing,
@@ -115,7 +115,7 @@ impl State {
     ];
 
     /// Its name in tables, JSON and metrics.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::InSync => "in-sync",
             Self::Drifted => "drifted",
@@ -132,7 +132,7 @@ impl State {
     }
 
     /// Whether this is as the settings want it.
-    pub fn is_settled(self) -> bool {
+    pub(crate) fn is_settled(self) -> bool {
         match self {
             Self::InSync | Self::Excluded | Self::Source | Self::Unmanaged | Self::Terminating => true,
             Self::Drifted | Self::Missing | Self::Foreign | Self::Waiting | Self::Leftover | Self::Unknown => false,
@@ -148,7 +148,7 @@ impl fmt::Display for State {
 
 /// One write.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
+pub(crate) enum Action {
     /// Make a copy where there is no Secret of its name.
     Create(Target),
     /// Give a Secret the data and marks of a copy, in place: its UID matters to the kubelet.
@@ -163,7 +163,7 @@ pub enum Action {
 
 /// A secret in a namespace.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Target {
+pub(crate) struct Target {
     /// The namespace.
     pub namespace: String,
     /// The secret's name.
@@ -178,7 +178,7 @@ impl fmt::Display for Target {
 
 impl Action {
     /// What it does, in a word.
-    pub fn verb(&self) -> &'static str {
+    pub(crate) fn verb(&self) -> &'static str {
         match self {
             Self::Create(_) => "create",
             Self::Update(..) | Self::Refer(_) => "update",
@@ -201,7 +201,7 @@ impl fmt::Display for Action {
 
 /// What one namespace is like, and what to do there.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct NamespacePlan {
+pub(crate) struct NamespacePlan {
     /// How each secret fares: the configured ones in their order, then leftovers.
     pub states: Vec<(String, State)>,
     /// What to do, in this order.
@@ -210,7 +210,7 @@ pub struct NamespacePlan {
 
 impl Rules {
     /// Whether a namespace is for copies.
-    pub fn selects(&self, name: &str, facts: &NamespaceFacts) -> bool {
+    pub(crate) fn selects(&self, name: &str, facts: &NamespaceFacts) -> bool {
         !facts.excluded && !self.settings.excludes_namespace(name) && self.selection.selects(&facts.labels)
     }
 
@@ -238,7 +238,7 @@ impl Rules {
 }
 
 /// The plan for one namespace.
-pub fn plan_namespace(index: &Index, name: &str, rules: &Rules) -> NamespacePlan {
+pub(crate) fn plan_namespace(index: &Index, name: &str, rules: &Rules) -> NamespacePlan {
     let Some(seen) = index.namespaces.get(name) else { return NamespacePlan::default() };
     // A Secret may be reported before its Namespace; then there is nothing yet that selects it.
     let Some(facts) = &seen.namespace else { return NamespacePlan::default() };
@@ -288,12 +288,12 @@ pub fn plan_namespace(index: &Index, name: &str, rules: &Rules) -> NamespacePlan
 }
 
 /// The plan for everything: each namespace with its own, in the order of their names.
-pub fn plan<'a>(index: &'a Index, rules: &'a Rules) -> impl Iterator<Item = (&'a str, NamespacePlan)> {
+pub(crate) fn plan<'a>(index: &'a Index, rules: &'a Rules) -> impl Iterator<Item = (&'a str, NamespacePlan)> {
     index.namespaces.keys().map(|name| (name.as_str(), plan_namespace(index, name, rules)))
 }
 
 /// The copies of this generator that go neither by themselves nor with their namespace: the name and the source of each.
-pub fn own_copies<'a>(index: &'a Index, rules: &'a Rules) -> impl Iterator<Item = (&'a str, &'a str)> {
+pub(crate) fn own_copies<'a>(index: &'a Index, rules: &'a Rules) -> impl Iterator<Item = (&'a str, &'a str)> {
     let stays = |seen: &&NamespaceSeen| seen.namespace.as_ref().is_some_and(|facts| !facts.terminating);
     let secrets = index.namespaces.values().filter(stays).flat_map(|seen| &seen.secrets);
     let own = secrets.filter(|(_, secret)| rules.is_own_copy(secret) && !secret.deleting);
@@ -339,7 +339,7 @@ fn remove(target: Target, found: Option<&SecretSeen>, rules: &Rules, otherwise: 
 }
 
 /// How a copy names its source.
-pub fn source_label(source: &Source) -> String {
+pub(crate) fn source_label(source: &Source) -> String {
     match source {
         Source::Secret { namespace, name } => format!("{namespace}/{name}"),
         Source::File(path) => format!("file:{path}"),

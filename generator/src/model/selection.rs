@@ -11,7 +11,7 @@ const WHAT_LABELS_ARE: &str = "keys and values are letters, digits, '-', '_' and
 
 /// Which namespaces are for copies, going by their labels.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Selection {
+pub(crate) enum Selection {
     /// Those that match every one of these selectors.
     Matching(Vec<Selector>),
     /// None at all: what `cleanup` wants.
@@ -22,7 +22,7 @@ pub enum Selection {
 
 impl Selection {
     /// Whether a namespace with these labels is selected.
-    pub fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
+    pub(crate) fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
         match self {
             Self::Matching(selectors) => selectors.iter().all(|selector| selector.matches(labels)),
             Self::Nothing | Self::NothingIn(_) => false,
@@ -30,7 +30,7 @@ impl Selection {
     }
 
     /// Whether anything may be done in a namespace with these labels.
-    pub fn concerns(&self, labels: &BTreeMap<String, String>) -> bool {
+    pub(crate) fn concerns(&self, labels: &BTreeMap<String, String>) -> bool {
         match self {
             Self::Matching(_) | Self::Nothing => true,
             Self::NothingIn(selector) => selector.matches(labels),
@@ -38,12 +38,12 @@ impl Selection {
     }
 
     /// Whether no namespace is for copies, whatever its labels.
-    pub fn selects_nothing(&self) -> bool {
+    pub(crate) fn selects_nothing(&self) -> bool {
         matches!(self, Self::Nothing | Self::NothingIn(_))
     }
 
     /// Whether labels matter at all.
-    pub fn looks_at_labels(&self) -> bool {
+    pub(crate) fn looks_at_labels(&self) -> bool {
         match self {
             Self::Matching(selectors) => selectors.iter().any(|selector| !selector.selects_all()),
             Self::Nothing => false,
@@ -56,7 +56,7 @@ impl Selection {
 ///
 /// # Errors
 /// Names the part that is not understood, or that no label can match: it would select nothing, and everything would go.
-pub fn parse_selector(text: &str) -> Result<Selector> {
+pub(crate) fn parse_selector(text: &str) -> Result<Selector> {
     if text.trim().is_empty() {
         return Ok(Selector::default());
     }
@@ -96,7 +96,7 @@ fn parse_requirement(part: &str) -> Result<Expression> {
 ///
 /// # Errors
 /// Names the requirement that says nothing, or that no label can match.
-pub fn checked(selector: LabelSelector) -> Result<Selector> {
+pub(crate) fn checked(selector: LabelSelector) -> Result<Selector> {
     let selector = Selector::try_from(selector)?;
     match selector.clone().into_iter().find(|expression| !can_match(expression)) {
         None => Ok(selector),
@@ -118,7 +118,7 @@ fn can_match(expression: &Expression) -> bool {
 }
 
 /// As `IsValidLabelValue`: a name without a prefix, or nothing.
-pub fn is_label_value(value: &str) -> bool {
+pub(crate) fn is_label_value(value: &str) -> bool {
     value.is_empty() || !value.contains('/') && is_qualified_name(value)
 }
 

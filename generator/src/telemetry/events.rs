@@ -25,7 +25,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 
 /// Publishes Events, one after the other, without having anybody wait for it.
 #[derive(Clone)]
-pub struct Reporter {
+pub(crate) struct Reporter {
     /// `None` where nothing is to be published.
     queue: Option<Sender<Message>>,
     /// The generator's own Pod, for what has no Secret to be told on.
@@ -41,7 +41,7 @@ enum Message {
 
 impl Reporter {
     /// Publishes for the replica `identity`, which runs as `own_pod` (namespace and name), if it runs as a Pod.
-    pub fn new(client: Client, identity: &str, own_pod: Option<(String, String)>) -> Self {
+    pub(crate) fn new(client: Client, identity: &str, own_pod: Option<(String, String)>) -> Self {
         let own_pod = own_pod.map(|(namespace, name)| reference("Pod", &namespace, &name));
         let instance = Instance { controller: MANAGER.to_owned(), instance: Some(identity.to_owned()) };
         let (queue, messages) = channel(QUEUE);
@@ -50,27 +50,27 @@ impl Reporter {
     }
 
     /// Publishes nothing: for what only looks.
-    pub fn silent(self) -> Self {
+    pub(crate) fn silent(self) -> Self {
         Self { queue: None, ..self }
     }
 
     /// Tells what was done with a source.
-    pub fn note(&self, source: &Source, reason: &str, note: &str) {
+    pub(crate) fn note(&self, source: &Source, reason: &str, note: &str) {
         self.publish(self.about(source), EventType::Normal, reason, note);
     }
 
     /// Tells what is wrong with a source, or with its copies.
-    pub fn warn(&self, source: &Source, reason: &str, note: &str) {
+    pub(crate) fn warn(&self, source: &Source, reason: &str, note: &str) {
         self.publish(self.about(source), EventType::Warning, reason, note);
     }
 
     /// Tells what is wrong with the generator, on its own Pod.
-    pub fn own(&self, reason: &str, note: &str) {
+    pub(crate) fn own(&self, reason: &str, note: &str) {
         self.publish(self.own_pod.clone(), EventType::Warning, reason, note);
     }
 
     /// Tells what is wrong with the generator, on every source.
-    pub fn failed(&self, settings: &Settings, reason: &str, note: &str) {
+    pub(crate) fn failed(&self, settings: &Settings, reason: &str, note: &str) {
         let sources = settings.secrets.iter().filter_map(|secret| secret.source.as_ref());
         let mut told = Vec::new();
         for about in sources.map(|source| self.about(source)) {
@@ -82,7 +82,7 @@ impl Reporter {
     }
 
     /// Tells each foreign Secret, by namespace and name, that it is in the way: once, as long as it is the same object.
-    pub fn foreign(&self, secrets: BTreeMap<(String, String), Version>) {
+    pub(crate) fn foreign(&self, secrets: BTreeMap<(String, String), Version>) {
         let known = self.foreign.lock().map(|known| known.clone()).unwrap_or_default();
         for ((namespace, name), version) in &secrets {
             if known.get(&(namespace.clone(), name.clone())).is_some_and(|before| before.uid == version.uid) {
@@ -100,7 +100,7 @@ impl Reporter {
     }
 
     /// Waits for what is to be published, for a short while.
-    pub async fn flush(&self) {
+    pub(crate) async fn flush(&self) {
         let Some(queue) = &self.queue else { return };
         let (done, published) = oneshot::channel();
         let _ = tokio::time::timeout(Duration::from_secs(3), async {

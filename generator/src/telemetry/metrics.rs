@@ -15,7 +15,7 @@ use prometheus_client::registry::Registry;
 use std::collections::BTreeMap;
 
 /// The metrics, and the registry that prints them.
-pub struct Metrics {
+pub(crate) struct Metrics {
     registry: Registry,
     copies: Family<CopyLabels, Gauge>,
     requests: Family<RequestLabels, Counter>,
@@ -140,7 +140,7 @@ impl Default for Metrics {
 
 impl Metrics {
     /// Counts one request.
-    pub fn count_request(&self, request: Request<'_>, failure: Option<&Failure>) {
+    pub(crate) fn count_request(&self, request: Request<'_>, failure: Option<&Failure>) {
         let labels = |code| RequestLabels { verb: request.verb, resource: request.resource, code };
         match failure {
             None => self.requests.get_or_create(&labels("2xx".to_owned())).inc(),
@@ -149,7 +149,7 @@ impl Metrics {
     }
 
     /// Shows how many namespaces each secret has in each state.
-    pub fn show_copies(&self, counts: &BTreeMap<(String, State), i64>) {
+    pub(crate) fn show_copies(&self, counts: &BTreeMap<(String, State), i64>) {
         self.copies.clear();
         for ((secret, state), count) in counts {
             self.copies.get_or_create(&CopyLabels { secret: secret.clone(), state: state.name() }).set(*count);
@@ -157,7 +157,7 @@ impl Metrics {
     }
 
     /// Shows nothing of the cluster any more: what is shown is no longer kept up to date.
-    pub fn forget(&self) {
+    pub(crate) fn forget(&self) {
         self.copies.clear();
         self.source_versions.clear();
         for gauge in [&self.failing_objects, &self.waiting_objects, &self.troubled_watches] {
@@ -166,7 +166,7 @@ impl Metrics {
     }
 
     /// Shows the version of a source.
-    pub fn show_source(&self, secret: &str, version: Option<u64>) {
+    pub(crate) fn show_source(&self, secret: &str, version: Option<u64>) {
         let label = SecretLabel { secret: secret.to_owned() };
         match version.and_then(|version| i64::try_from(version).ok()) {
             Some(version) => {
@@ -179,7 +179,7 @@ impl Metrics {
     }
 
     /// The metrics in the OpenMetrics text format.
-    pub fn print(&self) -> String {
+    pub(crate) fn print(&self) -> String {
         let mut text = String::new();
         // Writing to a String does not fail.
         let _ = encode(&mut text, &self.registry);

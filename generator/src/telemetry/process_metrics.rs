@@ -9,7 +9,7 @@ use std::{fmt, fs};
 
 /// Reads them anew for everybody who asks.
 #[derive(Debug)]
-pub struct ProcessMetrics;
+pub(crate) struct ProcessMetrics;
 
 /// The ticks of a second in `/proc` (`USER_HZ`): the same on every architecture that the generator is built for.
 const TICKS: f64 = 100.0;

@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 
 /// What the endpoints tell.
 #[derive(Clone, Default)]
-pub struct Health {
+pub(crate) struct Health {
     /// The metrics.
     pub metrics: Arc<Metrics>,
     /// Whether this replica does its work: it has listed everything, and tried once what there was to do; or it has seen that
@@ -26,7 +26,7 @@ pub struct Health {
 
 impl Health {
     /// Takes note that this replica does its work.
-    pub fn set_ready(&self) {
+    pub(crate) fn set_ready(&self) {
         self.ready.store(true, Ordering::Relaxed);
     }
 
@@ -74,7 +74,7 @@ fn has_no_ipv6(error: &io::Error) -> bool {
 ///
 /// # Errors
 /// The address is not free.
-pub async fn serve(address: SocketAddr, health: Health) -> Result<()> {
+pub(crate) async fn serve(address: SocketAddr, health: Health) -> Result<()> {
     let listener = listen(address).await.with_context(|| format!("cannot listen at {address}"))?;
     tokio::spawn(async move {
         loop {

@@ -9,7 +9,7 @@ use std::time::Duration;
 /// A write that did not succeed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
-pub struct Failure {
+pub(crate) struct Failure {
     /// What it means.
     pub reason: Reason,
     /// A sentence about it, for people.
@@ -22,7 +22,7 @@ pub struct Failure {
 
 /// What a failure means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
+pub(crate) enum Reason {
     /// What the plan saw is no longer so: plan again.
     Outdated,
     /// The object, or its namespace, is not there.
@@ -39,7 +39,7 @@ pub enum Reason {
 
 impl Failure {
     /// Whether it says nothing but that something changed meanwhile.
-    pub fn passes(&self) -> bool {
+    pub(crate) fn passes(&self) -> bool {
         matches!(self.reason, Reason::Outdated | Reason::NotFound | Reason::NamespaceGoes)
     }
 

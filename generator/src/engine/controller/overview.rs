@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 impl Controller {
     /// Whether everything has been listed and every source read.
-    pub fn is_complete(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         let read = |secret: &str| !matches!(self.setup.rules.sources.get(secret), None | Some(SourceState::Unread));
         let secrets = &self.setup.rules.settings.secrets;
         self.setup.required.is_subset(&self.listed)
@@ -20,7 +20,7 @@ impl Controller {
     }
 
     /// Why something may be left over that has not been seen, in sentences.
-    pub fn unseen(&self) -> Vec<String> {
+    pub(crate) fn unseen(&self) -> Vec<String> {
         let troubles = self.setup.leftovers.difference(&self.listed).filter_map(|watched| self.troubles.get(watched));
         troubles.map(|trouble| trouble.message.clone()).collect()
     }
@@ -124,7 +124,7 @@ impl Controller {
     }
 
     /// What keeps the source of a secret from being copied, in a sentence.
-    pub fn source_fault(&self, name: &str) -> Option<String> {
+    pub(crate) fn source_fault(&self, name: &str) -> Option<String> {
         let secret = self.setup.rules.settings.secrets.iter().find(|secret| secret.name == name)?;
         let label = plan::source_label(secret.source.as_ref()?);
         match self.setup.rules.sources.get(name)? {

@@ -11,7 +11,7 @@ use std::fmt;
 
 /// A change of one ServiceAccount's references, valid for one version of it only.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ReferenceChange {
+pub(crate) struct ReferenceChange {
     /// The namespace.
     pub namespace: String,
     /// The ServiceAccount.
@@ -36,13 +36,13 @@ pub struct ReferenceChange {
 
 impl ReferenceChange {
     /// The secrets that it is about: references to them come or go, or are no longer known as the generator's.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         let removed = self.remove.iter().map(|(_, name)| name);
         self.add.iter().chain(removed).chain(&self.forgotten).map(String::as_str)
     }
 
     /// The names to remove.
-    pub fn removed(&self) -> Vec<&str> {
+    pub(crate) fn removed(&self) -> Vec<&str> {
         self.remove.iter().map(|(_, name)| name.as_str()).collect()
     }
 }
