@@ -6,7 +6,7 @@ pub(crate) mod election;
 pub(crate) mod error;
 #[cfg(test)]
 pub(crate) mod fake_api;
-pub(crate) mod footprint;
 pub(crate) mod rbac;
+pub(crate) mod record;
 pub(crate) mod watch;
 pub(crate) mod writer;

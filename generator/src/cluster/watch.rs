@@ -6,6 +6,7 @@ use crate::cluster::client::retry_after;
 use crate::cluster::rbac::Request;
 use crate::engine::stuck_pods::PodSeen;
 use crate::model::content::Content;
+use crate::model::footprint::Footprint;
 use crate::model::index::{NamespaceFacts, News, SecretSeen, ServiceAccountSeen, Version};
 use crate::model::ownership::Extras;
 use crate::model::plan::SourceState;
@@ -103,6 +104,20 @@ pub(crate) struct Watcher {
 }
 
 impl Watched {
+    /// What has to be watched to see all of a footprint.
+    pub(crate) fn all_of(footprint: &Footprint) -> BTreeSet<Self> {
+        let mut watches: BTreeSet<Self> = footprint.secrets.iter().cloned().map(Self::Secrets).collect();
+        watches.insert(Self::Namespaces);
+        // A literal name is watched by a field selector, as a Secret is. There is none for a pattern.
+        let is_literal = |name: &String| !name.contains(['*', '?', '[', '\\']);
+        if footprint.service_accounts.iter().all(is_literal) {
+            watches.extend(footprint.service_accounts.iter().cloned().map(Some).map(Self::ServiceAccounts));
+        } else {
+            watches.insert(Self::ServiceAccounts(None));
+        }
+        watches
+    }
+
     fn request(&self) -> Request<'_> {
         let core = |resource, namespace, name| Request { verb: "list", group: "", resource, namespace, name };
         match self {

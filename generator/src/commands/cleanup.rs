@@ -3,11 +3,11 @@
 //! It is the same plan as ever, with no namespace selected; with a selector, other namespaces are left as they are. It takes
 //! the Lease first, so that a generator that still runs does not put everything back meanwhile.
 
-use crate::cluster::footprint::Footprint;
 use crate::commands::cli::CleanupArgs;
 use crate::commands::run::{Surroundings, interrupted, stop_on_signal};
 use crate::engine::session::{Context, Session};
 use crate::engine::settings_source::SettingsSource;
+use crate::model::footprint::Footprint;
 use crate::model::plan::{self, Removal};
 use anyhow::{Result, bail};
 use image_pull_secrets::settings::Settings;

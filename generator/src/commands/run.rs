@@ -2,11 +2,12 @@
 
 use crate::cluster::client;
 use crate::cluster::election::{Election, Role};
-use crate::cluster::footprint::{Footprint, Record};
+use crate::cluster::record::Record;
 use crate::commands::cli::{CommonArgs, RunArgs};
 use crate::engine::controller::{Standing, Summary};
 use crate::engine::session::{Context, Session};
 use crate::engine::settings_source::{Configuration, SettingsSource};
+use crate::model::footprint::Footprint;
 use crate::model::ownership::Extras;
 use crate::model::plan;
 use crate::telemetry::events::Reporter;

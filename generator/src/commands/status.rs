@@ -1,6 +1,6 @@
 //! `status`: what became of every secret in every namespace.
 
-use crate::cluster::footprint::recorded_on;
+use crate::cluster::record::recorded_on;
 use crate::cluster::writer::Writer;
 use crate::commands::cli::{Output, StatusArgs};
 use crate::commands::run::Surroundings;

@@ -7,10 +7,10 @@ mod overview;
 mod pace;
 mod progress;
 
-use crate::cluster::footprint::Footprint;
 use crate::cluster::watch::{Report, Trouble, Watched};
 use crate::cluster::writer::{Failure, Outcome, Reason, Writer};
 use crate::engine::stuck_pods::StuckPods;
+use crate::model::footprint::Footprint;
 use crate::model::index::{Index, News};
 use crate::model::plan::{self, Action, NamespacePlan, Rules, SourceState};
 use crate::telemetry::events::Reporter;

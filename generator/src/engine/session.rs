@@ -1,13 +1,13 @@
 //! One configuration at work: its watches, its sources and the controller that they report to. A new configuration is a new
 //! session, which reads everything anew.
 
-use crate::cluster::footprint::Footprint;
 use crate::cluster::watch::{Report, Watched, Watcher};
 use crate::cluster::writer::Writer;
 use crate::engine::controller::{Controller, Setup, Standing};
 use crate::engine::settings_source::Configuration;
 use crate::engine::source;
 use crate::engine::stuck_pods::StuckPods;
+use crate::model::footprint::Footprint;
 use crate::model::ownership::Extras;
 use crate::model::plan::{Removal, Rules};
 use crate::model::selection::Selection;
@@ -100,7 +100,8 @@ impl Session {
         // What has to be seen before it can be said that all is well. What is only left over may be forbidden to watch.
         let sources_matter = !selection.selects_nothing();
         let everything = Footprint::of(settings).and(footprint.clone());
-        let required = if sources_matter { Footprint::of(settings).watches() } else { everything.watches() };
+        let required =
+            if sources_matter { Watched::all_of(&Footprint::of(settings)) } else { Watched::all_of(&everything) };
         // Room for a page of objects.
         let (sender, reports) = channel(512);
         let watcher = Watcher {
@@ -112,7 +113,7 @@ impl Session {
             reports: sender.clone(),
         };
         let mut watches = JoinSet::new();
-        let leftovers: BTreeSet<Watched> = everything.watches().difference(&required).cloned().collect();
+        let leftovers: BTreeSet<Watched> = Watched::all_of(&everything).difference(&required).cloned().collect();
         let mut wanted = &required | &leftovers;
         if context.restart_stuck_pods {
             wanted.insert(Watched::PendingPods);

@@ -210,3 +210,18 @@ async fn a_list_is_tried_again_after_longer_and_longer_waits_where_it(#[case] an
     // Each wait is 5 s to 10 s in the end.
     assert!((60..135).contains(&tries), "{tries} tries in ten minutes");
 }
+
+#[rstest]
+#[case::one_literal_name(&["default"], &[Some("default")])]
+#[case::two_names(&["default", "builder"], &[Some("builder"), Some("default")])]
+#[case::a_pattern(&["build*"], &[None])]
+#[case::a_name_and_a_pattern(&["default", "build?r"], &[None])]
+#[case::none(&[], &[])]
+fn service_accounts_are_watched_as_narrowly_as_possible(#[case] patterns: &[&str], #[case] expected: &[Option<&str>]) {
+    let service_accounts = patterns.iter().map(|&pattern| pattern.to_owned()).collect();
+    let footprint = Footprint { service_accounts, ..Footprint::default() };
+    let mut watches = Watched::all_of(&footprint);
+    assert!(watches.remove(&Watched::Namespaces));
+    let expected = expected.iter().map(|name| Watched::ServiceAccounts(name.map(str::to_owned))).collect();
+    assert_eq!(watches, expected);
+}

@@ -1,8 +1,8 @@
 //! What can be said of everything together: whether all of it is known, as it should be, and if not, why.
 
 use super::{COUNT_EVERY, Controller, PATIENCE, QUIET, Standing};
-use crate::cluster::footprint::Footprint;
 use crate::cluster::watch::Watched;
+use crate::model::footprint::Footprint;
 use crate::model::plan::{self, Action, SourceState, State};
 use prometheus_client::metrics::gauge::Gauge;
 use std::collections::{BTreeMap, BTreeSet, HashSet};

@@ -35,7 +35,7 @@ async fn start(client: Client, namespaces: &[String], sought: Footprint) -> Seen
     let settings = Arc::new(Settings::from_value(&document).unwrap());
     let metrics = Arc::<crate::telemetry::metrics::Metrics>::default();
     let everything = Footprint::of(&settings).and(sought);
-    let required = Footprint::of(&settings).watches();
+    let required = Watched::all_of(&Footprint::of(&settings));
     let rules = Rules {
         settings,
         selection: Selection::Matching(vec![]),

@@ -1,6 +1,6 @@
 use super::*;
-use crate::cluster::footprint::Footprint;
 use crate::model::content::Digest;
+use crate::model::footprint::Footprint;
 use crate::model::index::ServiceAccountSeen;
 use crate::model::ownership::MANAGER;
 use crate::model::selection::parse_selector;

@@ -1,90 +1,20 @@
-//! What the generator may have left in the cluster: the names and sources of the secrets that its settings ever had, and the
-//! patterns for ServiceAccounts. Recorded on the Lease, so that what is no longer in the settings is found and removed after a restart too,
-//! without a right to list every Secret.
+//! What is recorded on the Lease: the footprint, so that what is no longer in the settings is found and removed after a restart
+//! too, without a right to list every Secret; and when everything was last as it should be.
 
 use crate::cluster::backoff::Backoff;
 use crate::cluster::rbac::Request;
-use crate::cluster::watch::Watched;
+use crate::model::footprint::Footprint;
 use crate::model::ownership::{FOOTPRINT_ANNOTATION, LAST_FULL_SYNC_ANNOTATION, MANAGER};
-use crate::model::plan::source_label;
 use anyhow::{Result, anyhow};
-use image_pull_secrets::settings::Settings;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client};
-use serde::{Deserialize, Serialize};
 use serde_json::json;
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// How often the record is asked for or written again, at most: for three quarters of a minute.
 const TRIES: usize = 9;
-
-/// What there may be.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(crate) struct Footprint {
-    /// The names of copies.
-    pub secrets: BTreeSet<String>,
-    /// What they were copied from, as a copy names it.
-    pub sources: BTreeSet<String>,
-    /// Glob patterns for the names of ServiceAccounts with references.
-    pub service_accounts: BTreeSet<String>,
-}
-
-impl Footprint {
-    /// What there is to be by these settings.
-    pub(crate) fn of(settings: &Settings) -> Self {
-        Self {
-            secrets: settings.secrets.iter().map(|secret| secret.name.clone()).collect(),
-            sources: settings.secrets.iter().filter_map(|secret| secret.source.as_ref()).map(source_label).collect(),
-            service_accounts: settings.service_accounts.iter().cloned().collect(),
-        }
-    }
-
-    /// All of both.
-    pub(crate) fn and(mut self, other: Self) -> Self {
-        self.secrets.extend(other.secrets);
-        self.sources.extend(other.sources);
-        self.service_accounts.extend(other.service_accounts);
-        self
-    }
-
-    /// Adds what there is copies of: names and sources.
-    pub(crate) fn with_copies<'a>(mut self, copies: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
-        for (name, source) in copies {
-            // There may be thousands of copies of one source.
-            if !(self.secrets.contains(name) && self.sources.contains(source)) {
-                self.secrets.insert(name.to_owned());
-                self.sources.insert(source.to_owned());
-            }
-        }
-        self
-    }
-
-    /// All of this that is not in the other.
-    pub(crate) fn without(mut self, other: &Self) -> Self {
-        self.secrets.retain(|name| !other.secrets.contains(name));
-        self.sources.retain(|source| !other.sources.contains(source));
-        self.service_accounts.retain(|pattern| !other.service_accounts.contains(pattern));
-        self
-    }
-
-    /// What has to be watched to see all of it.
-    pub(crate) fn watches(&self) -> BTreeSet<Watched> {
-        let mut watches: BTreeSet<Watched> = self.secrets.iter().cloned().map(Watched::Secrets).collect();
-        watches.insert(Watched::Namespaces);
-        // A literal name is watched by a field selector, as a Secret is. There is none for a pattern.
-        let is_literal = |name: &String| !name.contains(['*', '?', '[', '\\']);
-        if self.service_accounts.iter().all(is_literal) {
-            watches.extend(self.service_accounts.iter().cloned().map(Some).map(Watched::ServiceAccounts));
-        } else {
-            watches.insert(Watched::ServiceAccounts(None));
-        }
-        watches
-    }
-}
 
 /// Where the footprint is recorded.
 #[derive(Clone)]
@@ -241,16 +171,6 @@ mod tests {
         assert!(answers.lock().unwrap().is_empty());
     }
 
-    #[test]
-    fn what_was_sought_and_is_not_left_goes_and_what_was_not_sought_stays() {
-        let recorded = footprint("gone").and(footprint("left")).and(footprint("not-sought"));
-        let sought = footprint("gone").and(footprint("left"));
-        let left = Footprint::default().with_copies([("left", "source/left")].into_iter());
-        let after = recorded.without(&sought).and(left);
-        assert_eq!(after.secrets, ["left", "not-sought"].map(str::to_owned).into());
-        assert_eq!(after.sources, BTreeSet::from(["source/left".to_owned()]));
-    }
-
     #[tokio::test(start_paused = true)]
     async fn a_write_that_is_forbidden_is_told_at_once() {
         let client = client(|method, _| {
@@ -293,23 +213,5 @@ mod tests {
         let asked = asked.lock().unwrap();
         let versions = asked.iter().filter_map(|document| document["preconditions"]["resourceVersion"].as_str());
         assert_eq!(versions.collect::<Vec<_>>(), deleted);
-    }
-
-    #[rstest]
-    #[case::one_literal_name(&["default"], &[Some("default")])]
-    #[case::two_names(&["default", "builder"], &[Some("builder"), Some("default")])]
-    #[case::a_pattern(&["build*"], &[None])]
-    #[case::a_name_and_a_pattern(&["default", "build?r"], &[None])]
-    #[case::none(&[], &[])]
-    fn service_accounts_are_watched_as_narrowly_as_possible(
-        #[case] patterns: &[&str],
-        #[case] expected: &[Option<&str>],
-    ) {
-        let service_accounts = patterns.iter().map(|&pattern| pattern.to_owned()).collect();
-        let footprint = Footprint { service_accounts, ..Footprint::default() };
-        let mut watches = footprint.watches();
-        assert!(watches.remove(&Watched::Namespaces));
-        let expected = expected.iter().map(|name| Watched::ServiceAccounts(name.map(str::to_owned))).collect();
-        assert_eq!(watches, expected);
     }
 }

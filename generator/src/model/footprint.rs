@@ -1,0 +1,77 @@
+//! What the generator may have left in the cluster: the names and sources of the secrets that its settings ever had, and the
+//! patterns for ServiceAccounts.
+
+use crate::model::plan::source_label;
+use image_pull_secrets::settings::Settings;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+/// What there may be.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Footprint {
+    /// The names of copies.
+    pub secrets: BTreeSet<String>,
+    /// What they were copied from, as a copy names it.
+    pub sources: BTreeSet<String>,
+    /// Glob patterns for the names of ServiceAccounts with references.
+    pub service_accounts: BTreeSet<String>,
+}
+
+impl Footprint {
+    /// What there is to be by these settings.
+    pub(crate) fn of(settings: &Settings) -> Self {
+        Self {
+            secrets: settings.secrets.iter().map(|secret| secret.name.clone()).collect(),
+            sources: settings.secrets.iter().filter_map(|secret| secret.source.as_ref()).map(source_label).collect(),
+            service_accounts: settings.service_accounts.iter().cloned().collect(),
+        }
+    }
+
+    /// All of both.
+    pub(crate) fn and(mut self, other: Self) -> Self {
+        self.secrets.extend(other.secrets);
+        self.sources.extend(other.sources);
+        self.service_accounts.extend(other.service_accounts);
+        self
+    }
+
+    /// Adds what there is copies of: names and sources.
+    pub(crate) fn with_copies<'a>(mut self, copies: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
+        for (name, source) in copies {
+            // There may be thousands of copies of one source.
+            if !(self.secrets.contains(name) && self.sources.contains(source)) {
+                self.secrets.insert(name.to_owned());
+                self.sources.insert(source.to_owned());
+            }
+        }
+        self
+    }
+
+    /// All of this that is not in the other.
+    pub(crate) fn without(mut self, other: &Self) -> Self {
+        self.secrets.retain(|name| !other.secrets.contains(name));
+        self.sources.retain(|source| !other.sources.contains(source));
+        self.service_accounts.retain(|pattern| !other.service_accounts.contains(pattern));
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn footprint(name: &str) -> Footprint {
+        Footprint { secrets: BTreeSet::from([name.to_owned()]), ..Footprint::default() }
+    }
+
+    #[test]
+    fn what_was_sought_and_is_not_left_goes_and_what_was_not_sought_stays() {
+        let recorded = footprint("gone").and(footprint("left")).and(footprint("not-sought"));
+        let sought = footprint("gone").and(footprint("left"));
+        let left = Footprint::default().with_copies([("left", "source/left")].into_iter());
+        let after = recorded.without(&sought).and(left);
+        assert_eq!(after.secrets, ["left", "not-sought"].map(str::to_owned).into());
+        assert_eq!(after.sources, BTreeSet::from(["source/left".to_owned()]));
+    }
+}
