@@ -3,6 +3,8 @@
 pub(crate) mod content;
 pub(crate) mod footprint;
 pub(crate) mod index;
+pub(crate) mod observed;
 pub(crate) mod ownership;
 pub(crate) mod plan;
+pub(crate) mod pod;
 pub(crate) mod selection;

@@ -4,12 +4,13 @@
 use crate::cluster::backoff::{Backoff, waiting_after_errors};
 use crate::cluster::client::retry_after;
 use crate::cluster::rbac::Request;
-use crate::engine::stuck_pods::PodSeen;
 use crate::model::content::Content;
 use crate::model::footprint::Footprint;
-use crate::model::index::{NamespaceFacts, News, SecretSeen, ServiceAccountSeen, Version};
+use crate::model::index::News;
+use crate::model::observed::{NamespaceFacts, SecretSeen, ServiceAccountSeen, Version};
 use crate::model::ownership::Extras;
 use crate::model::plan::SourceState;
+use crate::model::pod::PodSeen;
 use futures::{Stream, StreamExt as _};
 use image_pull_secrets::settings::Settings;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Secret, ServiceAccount};

@@ -5,7 +5,8 @@ mod failure;
 
 use crate::cluster::rbac::Request;
 use crate::model::content::Content;
-use crate::model::index::{News, SecretSeen, ServiceAccountSeen, Version};
+use crate::model::index::News;
+use crate::model::observed::{SecretSeen, ServiceAccountSeen, Version};
 use crate::model::ownership::{Extras, MANAGED_BY_LABEL, MANAGER, REFERENCES_ANNOTATION, SOURCE_ANNOTATION};
 use crate::model::plan::{Action, ReferenceChange, Rules, SourceState, Target, source_label};
 use crate::telemetry::metrics::Metrics;

@@ -240,7 +240,7 @@ impl Status {
 mod tests {
     use super::*;
     use crate::cluster::fake_api;
-    use crate::model::index::Version;
+    use crate::model::observed::Version;
     use crate::model::plan::{Removal, Target};
     use crate::model::selection::Selection;
     use image_pull_secrets::settings::Settings;

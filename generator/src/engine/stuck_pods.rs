@@ -8,18 +8,18 @@
 use crate::cluster::backoff::Backoff;
 use crate::cluster::error::chain;
 use crate::cluster::rbac::Request;
-use crate::model::index::{self, Index, NamespaceFacts};
+use crate::model::index::Index;
+use crate::model::observed::NamespaceFacts;
 use crate::model::plan::Rules;
+use crate::model::pod::PodSeen;
 use crate::telemetry::metrics::Metrics;
-use image_pull_secrets::settings::Settings;
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::policy::v1::Eviction;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{DeleteOptions, ObjectMeta, Preconditions};
-use k8s_openapi::jiff::Timestamp;
 use kube::api::PostParams;
 use kube::core::Status;
 use kube::core::response::StatusDetails;
-use kube::{Api, Client, ResourceExt as _};
+use kube::{Api, Client};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,65 +31,6 @@ const AT_ONCE: usize = 8;
 
 /// The longest wait before an eviction is tried again.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
-
-/// The annotation of a mirror Pod, which stands for a static Pod of a Node. Its controller is the Node, whose kubelet makes it
-/// anew after every eviction, and goes on as before.
-const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
-
-/// A Pod, as far as it matters here.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct PodSeen {
-    /// Its namespace.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-    /// Its UID.
-    pub uid: String,
-    /// Its version.
-    pub resource_version: String,
-    /// Its ServiceAccount.
-    pub service_account: String,
-    /// When it was created, on the API server's clock, in whole seconds.
-    pub created: Option<Timestamp>,
-    /// The names in its `imagePullSecrets`.
-    pub references: Vec<String>,
-    /// Whether it cannot pull, has a controller that makes another in its place, and is not excluded.
-    pub is_stuck: bool,
-}
-
-impl PodSeen {
-    /// Of a Pod.
-    pub(crate) fn of(pod: &Pod, settings: &Settings) -> Self {
-        let has_controller = pod.owner_references().iter().any(|owner| owner.controller == Some(true));
-        let references = pod.spec.iter().flat_map(|spec| spec.image_pull_secrets.iter().flatten());
-        let is_mirror = pod.annotations().contains_key(MIRROR_ANNOTATION);
-        let stays = pod.metadata.deletion_timestamp.is_none() && !index::is_excluded(&pod.metadata, settings);
-        let account = pod.spec.as_ref().and_then(|spec| spec.service_account_name.clone());
-        Self {
-            namespace: pod.namespace().unwrap_or_default(),
-            name: pod.name_any(),
-            uid: pod.uid().unwrap_or_default(),
-            resource_version: pod.resource_version().unwrap_or_default(),
-            service_account: account.unwrap_or_else(|| "default".to_owned()),
-            created: pod.creation_timestamp().map(|time| time.0),
-            references: references.map(|reference| reference.name.clone()).collect(),
-            is_stuck: has_controller && !is_mirror && stays && cannot_pull(pod),
-        }
-    }
-}
-
-fn cannot_pull(pod: &Pod) -> bool {
-    let Some(status) = &pod.status else { return false };
-    let containers = status.container_statuses.iter().flatten();
-    containers
-        .chain(status.init_container_statuses.iter().flatten())
-        .filter_map(waiting_reason)
-        .any(|reason| matches!(reason, "ImagePullBackOff" | "ErrImagePull"))
-}
-
-fn waiting_reason(status: &ContainerStatus) -> Option<&str> {
-    status.state.as_ref()?.waiting.as_ref()?.reason.as_deref()
-}
 
 /// The Pods that are stuck, and what became of trying to evict them.
 pub(crate) struct StuckPods {

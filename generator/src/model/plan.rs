@@ -4,7 +4,8 @@
 mod references;
 
 use crate::model::content::{Content, Unusable};
-use crate::model::index::{Index, NamespaceFacts, NamespaceSeen, SecretSeen, Version};
+use crate::model::index::{Index, NamespaceSeen};
+use crate::model::observed::{NamespaceFacts, SecretSeen, Version};
 use crate::model::ownership::Extras;
 use crate::model::selection::Selection;
 use image_pull_secrets::settings::{Conflicts, Settings, Source};

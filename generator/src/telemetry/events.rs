@@ -2,7 +2,7 @@
 
 use crate::cluster::error::chain;
 use crate::cluster::rbac::Request;
-use crate::model::index::Version;
+use crate::model::observed::Version;
 use crate::model::ownership::MANAGER;
 use image_pull_secrets::settings::{Settings, Source};
 use k8s_openapi::api::core::v1::ObjectReference;

@@ -1,7 +1,7 @@
 use super::*;
 use crate::cluster::fake_api::{self, refusal};
 use crate::model::content::Content;
-use crate::model::index::NamespaceFacts;
+use crate::model::observed::NamespaceFacts;
 use crate::model::plan::Removal;
 use crate::model::selection::Selection;
 use hyper::Method;
@@ -49,7 +49,7 @@ async fn start(client: Client, namespaces: &[String], sought: Footprint) -> Seen
     let setup = Setup {
         writer: Writer::new(client.clone(), metrics.clone()),
         rules: Arc::new(rules),
-        leftovers: everything.watches().difference(&required).cloned().collect(),
+        leftovers: Watched::all_of(&everything).difference(&required).cloned().collect(),
         required,
         sources_matter: true,
         concurrency: 2,

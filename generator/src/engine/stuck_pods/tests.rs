@@ -1,39 +1,14 @@
 use super::*;
 use crate::cluster::fake_api;
-use crate::model::index::{SecretSeen, ServiceAccountSeen};
+use crate::model::observed::{SecretSeen, ServiceAccountSeen};
 use crate::model::plan::Removal;
+use crate::model::pod::tests::pod;
 use crate::model::selection::{Selection, parse_selector};
+use image_pull_secrets::settings::Settings;
 use k8s_openapi::ByteString;
 use rstest::rstest;
 use serde_json::{Value, json};
 use std::sync::Mutex;
-
-fn pod() -> Value {
-    json!({
-        "metadata": {"name": "web-1", "namespace": "team-a", "uid": "u",
-            "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web", "uid": "r", "controller": true}]},
-        "spec": {"containers": [], "serviceAccountName": "default"},
-        "status": {"containerStatuses": [{"name": "app", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
-            "state": {"waiting": {"reason": "ImagePullBackOff"}}}]},
-    })
-}
-
-#[rstest]
-#[case::as_it_is("/x", json!(null), true)]
-#[case::it_just_failed("/status/containerStatuses/0/state/waiting/reason", json!("ErrImagePull"), true)]
-#[case::it_is_only_starting("/status/containerStatuses/0/state/waiting/reason", json!("ContainerCreating"), false)]
-#[case::nothing_would_replace_it("/metadata/ownerReferences", json!([]), false)]
-#[case::it_is_excluded("/metadata/annotations", json!({"example.com/exclude": "true"}), false)]
-#[case::it_mirrors_a_static_pod("/metadata/annotations", json!({"kubernetes.io/config.mirror": "0f3a"}), false)]
-#[case::it_is_going("/metadata/deletionTimestamp", json!("2026-01-01T00:00:00Z"), false)]
-fn a_pod_is_stuck(#[case] path: &str, #[case] value: Value, #[case] expected: bool) {
-    let mut pod = pod();
-    let patch: json_patch::Patch =
-        serde_json::from_value(json!([{"op": "add", "path": path, "value": value}])).unwrap();
-    json_patch::patch(&mut pod, &patch).unwrap();
-    let pod: Pod = serde_json::from_value(pod).unwrap();
-    assert_eq!(PodSeen::of(&pod, &settings()).is_stuck, expected);
-}
 
 const SECRET: &str = "creds";
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::model::content::Digest;
-use crate::model::index::ServiceAccountSeen;
+use crate::model::observed::ServiceAccountSeen;
 use image_pull_secrets::settings::OnMissingSecret;
 use k8s_openapi::ByteString;
 use proptest::collection::{btree_map, vec};

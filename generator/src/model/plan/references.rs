@@ -5,7 +5,8 @@
 //! `cleanup --all-references` goes further, because it is told to.)
 
 use super::{NamespaceSeen, Removal, Rules, is_harmful};
-use crate::model::index::{Index, ServiceAccountSeen, Version};
+use crate::model::index::Index;
+use crate::model::observed::{ServiceAccountSeen, Version};
 use image_pull_secrets::settings::OnMissingSecret;
 use std::fmt;
 

@@ -1,7 +1,7 @@
 use super::*;
 use crate::model::content::Digest;
 use crate::model::footprint::Footprint;
-use crate::model::index::ServiceAccountSeen;
+use crate::model::observed::ServiceAccountSeen;
 use crate::model::ownership::MANAGER;
 use crate::model::selection::parse_selector;
 use k8s_openapi::ByteString;
