@@ -4,6 +4,7 @@ pub(crate) mod backoff;
 pub(crate) mod client;
 pub(crate) mod election;
 pub(crate) mod error;
+pub(crate) mod events;
 #[cfg(test)]
 pub(crate) mod fake_api;
 pub(crate) mod rbac;

@@ -1,6 +1,5 @@
 //! The connection to the API server.
 
-use crate::commands::cli::CommonArgs;
 use anyhow::{Context as _, Result};
 use http_body_util::BodyExt as _;
 use hyper::Response;
@@ -10,6 +9,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::Status;
 use kube::{Client, Config};
 use serde_json::json;
+use std::path::Path;
 use std::time::Duration;
 use tower::BoxError;
 use tower::util::AndThenLayer;
@@ -27,13 +27,13 @@ const LONGEST_TEXT: usize = 200;
 /// How long nothing may arrive on a connection. More than [`crate::cluster::watch::QUIET_SECONDS`], after which a watch ends by itself.
 const READ_TIMEOUT: Duration = Duration::from_secs(55);
 
-/// The configuration that the arguments name, or that kubectl would find.
+/// The configuration of this kubeconfig file and context, or that kubectl would find.
 ///
 /// # Errors
 /// There is none, or it cannot be read.
-pub(crate) async fn config(args: &CommonArgs) -> Result<Config> {
-    let options = KubeConfigOptions { context: args.context.clone(), ..KubeConfigOptions::default() };
-    match (&args.kubeconfig, &args.context) {
+pub(crate) async fn config(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<Config> {
+    let options = KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
+    match (kubeconfig, context) {
         (Some(file), _) => {
             let kubeconfig = Kubeconfig::read_from(file).with_context(|| format!("cannot read {}", file.display()))?;
             Config::from_custom_kubeconfig(kubeconfig, &options)

@@ -262,7 +262,8 @@ impl Writer {
             Ok(Err(error)) => Err(Failure::of(request, &error)),
             Err(_) => Err(Failure::timeout(request, WRITE_TIMEOUT)),
         };
-        self.metrics.count_request(request, result.as_ref().err());
+        let counted = result.as_ref().map(drop).map_err(|failure| failure.code);
+        self.metrics.count_request(request.verb, request.resource, counted);
         result
     }
 }

@@ -6,7 +6,6 @@
 use crate::commands::cli::CleanupArgs;
 use crate::commands::run::{Surroundings, interrupted, stop_on_signal};
 use crate::engine::session::{Context, Session};
-use crate::engine::settings_source::SettingsSource;
 use crate::model::footprint::Footprint;
 use crate::model::plan::{self, Removal};
 use anyhow::{Result, bail};
@@ -48,7 +47,7 @@ pub(crate) async fn cleanup(args: CleanupArgs) -> Result<ExitCode> {
 /// nothing.
 async fn prepare(args: &CleanupArgs, surroundings: &Surroundings) -> Result<ControlFlow<ExitCode, Job>> {
     let recorded = surroundings.record.read().await;
-    let settings = match SettingsSource::of(&args.common.settings) {
+    let settings = match args.common.settings.source() {
         Some(source) => match source.read(&surroundings.context.client).await {
             Ok(configuration) => Some(configuration.settings),
             Err(error) if recorded.as_ref().is_ok_and(|recorded| !recorded.secrets.is_empty()) => {

@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::engine::settings_source::SettingsSource;
 use crate::model::ownership::{MANAGED_BY_LABEL, SOURCE_ANNOTATION};
 use crate::model::selection::{is_label_value, parse_selector};
 use clap::builder::StyledStr;
@@ -145,6 +146,17 @@ pub(crate) struct SettingsArgs {
     /// is watched, so that one document serves the policy and the generator.
     #[arg(long, value_name = "NAME", env = "GENERATOR_POLICY")]
     pub policy: Option<String>,
+}
+
+impl SettingsArgs {
+    /// Where the settings are; `None` where the arguments do not say.
+    pub(crate) fn source(&self) -> Option<SettingsSource> {
+        match (&self.settings, &self.policy) {
+            (Some(file), _) => Some(SettingsSource::File(file.clone())),
+            (None, Some(policy)) => Some(SettingsSource::Policy(policy.clone())),
+            (None, None) => None,
+        }
+    }
 }
 
 /// `run`.

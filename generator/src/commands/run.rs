@@ -2,6 +2,7 @@
 
 use crate::cluster::client;
 use crate::cluster::election::{Election, Role};
+use crate::cluster::events;
 use crate::cluster::record::Record;
 use crate::commands::cli::{CommonArgs, RunArgs};
 use crate::engine::controller::{Standing, Summary};
@@ -10,7 +11,7 @@ use crate::engine::settings_source::{Configuration, SettingsSource};
 use crate::model::footprint::Footprint;
 use crate::model::ownership::Extras;
 use crate::model::plan;
-use crate::telemetry::events::Reporter;
+use crate::telemetry::events::EventRecorder;
 use crate::telemetry::server::{Health, serve};
 use anyhow::{Context as _, Result, bail};
 use k8s_openapi::jiff::Timestamp;
@@ -46,7 +47,7 @@ impl Surroundings {
     /// # Errors
     /// There is no API server to connect to.
     pub(crate) async fn of(common: &CommonArgs) -> Result<Self> {
-        let config = client::config(common).await?;
+        let config = client::config(common.kubeconfig.as_deref(), common.context.as_deref()).await?;
         let default_namespace = config.default_namespace.clone();
         let client = client::client(config)?;
         let own_pod = env::var("POD_NAMESPACE").ok().zip(env::var("POD_NAME").ok());
@@ -60,8 +61,10 @@ impl Surroundings {
             namespace: namespace.unwrap_or(default_namespace),
             lease: common.lease_name.clone(),
         };
+        let (recorder, recorded) = EventRecorder::new(own_pod);
+        tokio::spawn(events::publish(client.clone(), identity.clone(), recorded));
         let context = Context {
-            reporter: Reporter::new(client.clone(), &identity, own_pod),
+            recorder,
             client,
             restart_stuck_pods: false,
             metrics: health.metrics.clone(),
@@ -92,7 +95,7 @@ impl Surroundings {
 /// # Errors
 /// What keeps it from starting.
 pub(crate) async fn run(args: RunArgs) -> Result<ExitCode> {
-    let Some(source) = SettingsSource::of(&args.common.settings) else {
+    let Some(source) = args.common.settings.source() else {
         bail!("there are no settings: give --settings FILE or --policy NAME");
     };
     let mut surroundings = Surroundings::of(&args.common).await?;
@@ -168,11 +171,11 @@ async fn forever(
     serve(args.listen, surroundings.health.clone()).await?;
     let (sender, mut configuration) = watch::channel(None);
     let client = surroundings.context.client.clone();
-    let (metrics, reporter) = (surroundings.health.metrics.clone(), surroundings.context.reporter.clone());
+    let (metrics, recorder) = (surroundings.health.metrics.clone(), surroundings.context.recorder.clone());
     let following = tokio::spawn(source.follow(client, sender, move |validity| {
         metrics.settings_valid.set(validity.as_ref().is_ok_and(|&valid| valid).into());
         if let Err(error) = validity {
-            reporter.own("SettingsInvalid", &format!("The settings stay as they were: {error:#}"));
+            recorder.warning_about_itself("SettingsInvalid", &format!("The settings stay as they were: {error:#}"));
         }
     }));
 

@@ -5,7 +5,6 @@ use crate::cluster::writer::Writer;
 use crate::commands::cli::{Output, StatusArgs};
 use crate::commands::run::Surroundings;
 use crate::engine::session::Session;
-use crate::engine::settings_source::SettingsSource;
 use crate::model::ownership::LAST_FULL_SYNC_ANNOTATION;
 use crate::model::plan::{self, Action, NamespacePlan, ReferenceChange, Rules, State};
 use anyhow::{Result, bail};
@@ -29,7 +28,7 @@ const AT_ONCE: usize = 8;
 /// # Errors
 /// Not everything could be read.
 pub(crate) async fn status(args: StatusArgs) -> Result<ExitCode> {
-    let Some(source) = SettingsSource::of(&args.common.settings) else {
+    let Some(source) = args.common.settings.source() else {
         bail!("there are no settings: give --settings FILE or --policy NAME");
     };
     let surroundings = Surroundings::of(&args.common).await?;

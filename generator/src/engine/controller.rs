@@ -13,7 +13,7 @@ use crate::engine::stuck_pods::StuckPods;
 use crate::model::footprint::Footprint;
 use crate::model::index::{Index, News};
 use crate::model::plan::{self, Action, NamespacePlan, Rules, SourceState};
-use crate::telemetry::events::Reporter;
+use crate::telemetry::events::EventRecorder;
 use anyhow::{Result, bail};
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
@@ -54,7 +54,7 @@ pub(crate) struct Setup {
     /// How many namespaces are written to at the same time.
     pub concurrency: usize,
     /// Where Events go.
-    pub reporter: Reporter,
+    pub recorder: EventRecorder,
     /// Evicts Pods that cannot pull, if wanted.
     pub stuck_pods: Option<StuckPods>,
     /// What there may be: of the settings, and of what they once had.
@@ -224,7 +224,7 @@ impl Controller {
         summary.failures = self.failures.values().map(|failure| failure.message.clone()).collect();
         summary.failures.extend(self.source_faults());
         self.report_settled();
-        self.setup.reporter.flush().await;
+        self.setup.recorder.flush().await;
         Ok(summary)
     }
 
@@ -247,8 +247,8 @@ impl Controller {
             }
         }
         self.finish().await;
-        self.progress.report_all(&self.setup.rules.settings, &self.setup.reporter);
-        self.setup.reporter.flush().await;
+        self.progress.report_all(&self.setup.rules.settings, &self.setup.recorder);
+        self.setup.recorder.flush().await;
     }
 
     /// Finishes what is in flight, and gives the number of writes that succeeded.
@@ -355,7 +355,11 @@ impl Controller {
                 if self.troubles.get(&watched) != Some(&trouble) {
                     tracing::warn!("{}", trouble.message);
                     if trouble.forbidden {
-                        self.setup.reporter.failed(&self.setup.rules.settings, "WatchForbidden", &trouble.message);
+                        self.setup.recorder.warning_on_every_source(
+                            &self.setup.rules.settings,
+                            "WatchForbidden",
+                            &trouble.message,
+                        );
                     }
                     self.troubles.insert(watched, trouble);
                 }
@@ -403,19 +407,19 @@ impl Controller {
                 metrics.show_source(&secret, None);
                 tracing::warn!(secret, source = label, "the source is missing: copies stay as they are");
                 let note = format!("Source {label} of {secret} is missing: copies stay as they are.");
-                self.setup.reporter.warn(&source, "SourceMissing", &note);
+                self.setup.recorder.warning(&source, "SourceMissing", &note);
             }
             SourceState::Gone => {
                 metrics.show_source(&secret, None);
                 tracing::warn!(secret, source = label, "the source is gone: its copies are deleted");
                 let note = format!("Source {label} of {secret} is gone: its copies are deleted.");
-                self.setup.reporter.warn(&source, "SourceGone", &note);
+                self.setup.recorder.warning(&source, "SourceGone", &note);
             }
             SourceState::Unusable(fault) => {
                 metrics.show_source(&secret, None);
                 tracing::warn!(secret, source = label, "the source is not propagated: {fault}");
                 let note = format!("Source {label} of {secret} is not propagated: {fault}.");
-                self.setup.reporter.warn(&source, "SourceUnusable", &note);
+                self.setup.recorder.warning(&source, "SourceUnusable", &note);
             }
             SourceState::Unread => {}
         }

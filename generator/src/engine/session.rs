@@ -11,7 +11,7 @@ use crate::model::footprint::Footprint;
 use crate::model::ownership::Extras;
 use crate::model::plan::{Removal, Rules};
 use crate::model::selection::Selection;
-use crate::telemetry::events::Reporter;
+use crate::telemetry::events::EventRecorder;
 use crate::telemetry::metrics::Metrics;
 use image_pull_secrets::settings::{Settings, Source};
 use kube::Client;
@@ -32,7 +32,7 @@ pub(crate) struct Context {
     /// The metrics.
     pub metrics: Arc<Metrics>,
     /// Where Events go.
-    pub reporter: Reporter,
+    pub recorder: EventRecorder,
     /// The selector of the command line.
     pub selector: Option<Selector>,
     /// What copies have besides their content and the generator's own marks.
@@ -46,7 +46,7 @@ pub(crate) struct Context {
 impl Context {
     /// The same, for what must not write.
     pub(crate) fn only_looking(self) -> Self {
-        Self { restart_stuck_pods: false, reporter: self.reporter.silent(), ..self }
+        Self { restart_stuck_pods: false, recorder: EventRecorder::default(), ..self }
     }
 }
 
@@ -142,7 +142,7 @@ impl Session {
             leftovers,
             sources_matter,
             concurrency: context.concurrency,
-            reporter: context.reporter.clone(),
+            recorder: context.recorder.clone(),
             sought: everything,
             standing,
         };

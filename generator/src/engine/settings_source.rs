@@ -4,7 +4,6 @@ use crate::cluster::backoff::{Backoff, waiting_after_errors};
 use crate::cluster::error::chain;
 use crate::cluster::rbac::Request;
 use crate::cluster::watch;
-use crate::commands::cli::SettingsArgs;
 use crate::engine::file;
 use crate::model::selection::checked;
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -52,15 +51,6 @@ struct PolicySpec {
 }
 
 impl SettingsSource {
-    /// Where the arguments say; `None` if they do not.
-    pub(crate) fn of(args: &SettingsArgs) -> Option<Self> {
-        match (&args.settings, &args.policy) {
-            (Some(file), _) => Some(Self::File(file.clone())),
-            (None, Some(policy)) => Some(Self::Policy(policy.clone())),
-            (None, None) => None,
-        }
-    }
-
     /// Reads the settings once.
     ///
     /// # Errors

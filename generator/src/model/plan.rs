@@ -1,5 +1,5 @@
 //! What to do: from what is, the settings and the sources to a list of writes. Pure, so that `--dry-run` can print it, `status`
-//! count it and tests assert it; only [`crate::cluster::writer`] writes.
+//! count it and tests assert it; only the writer writes.
 
 mod references;
 

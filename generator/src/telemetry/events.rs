@@ -1,13 +1,9 @@
 //! Kubernetes Events: on the source Secret what was done and what failed, on a foreign Secret that it is in the way.
 
-use crate::cluster::error::chain;
-use crate::cluster::rbac::Request;
 use crate::model::observed::Version;
-use crate::model::ownership::MANAGER;
 use image_pull_secrets::settings::{Settings, Source};
 use k8s_openapi::api::core::v1::ObjectReference;
-use kube::Client;
-use kube::runtime::events::{Event, EventType, Recorder, Reporter as Instance};
+use kube::runtime::events::{Event, EventType};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -20,69 +16,61 @@ const LONGEST_NOTE: usize = 1024;
 /// How many Events may wait to be published. Where the API server is away, the log has what they would say.
 const QUEUE: usize = 4096;
 
-/// How long the publication of one Event may take.
-const LIMIT: Duration = Duration::from_secs(10);
-
-/// Publishes Events, one after the other, without having anybody wait for it.
-#[derive(Clone)]
-pub(crate) struct Reporter {
-    /// `None` where nothing is to be published.
+/// Records Events in a queue, so that nobody waits until they are published. The default records nothing: for what only looks.
+#[derive(Clone, Default)]
+pub(crate) struct EventRecorder {
+    /// `None` where nothing is recorded.
     queue: Option<Sender<Message>>,
     /// The generator's own Pod, for what has no Secret to be told on.
     own_pod: Option<ObjectReference>,
     foreign: Arc<Mutex<BTreeMap<(String, String), Version>>>,
 }
 
-enum Message {
+/// What is in the queue.
+pub(crate) enum Message {
+    /// An Event, and the object that it is about.
     Publish(Box<(Event, ObjectReference)>),
-    /// Everything before it has been published.
+    /// Answered when everything before it has been published.
     Flush(oneshot::Sender<()>),
 }
 
-impl Reporter {
-    /// Publishes for the replica `identity`, which runs as `own_pod` (namespace and name), if it runs as a Pod.
-    pub(crate) fn new(client: Client, identity: &str, own_pod: Option<(String, String)>) -> Self {
+impl EventRecorder {
+    /// A recorder for what runs as `own_pod` (namespace and name), if it runs as a Pod, and the queue that is to be published.
+    pub(crate) fn new(own_pod: Option<(String, String)>) -> (Self, Receiver<Message>) {
         let own_pod = own_pod.map(|(namespace, name)| reference("Pod", &namespace, &name));
-        let instance = Instance { controller: MANAGER.to_owned(), instance: Some(identity.to_owned()) };
         let (queue, messages) = channel(QUEUE);
-        tokio::spawn(publish_all(client, instance, messages));
-        Self { queue: Some(queue), own_pod, foreign: Arc::default() }
-    }
-
-    /// Publishes nothing: for what only looks.
-    pub(crate) fn silent(self) -> Self {
-        Self { queue: None, ..self }
+        (Self { queue: Some(queue), own_pod, foreign: Arc::default() }, messages)
     }
 
     /// Tells what was done with a source.
-    pub(crate) fn note(&self, source: &Source, reason: &str, note: &str) {
-        self.publish(self.about(source), EventType::Normal, reason, note);
+    pub(crate) fn normal(&self, source: &Source, reason: &str, note: &str) {
+        self.record(self.about(source), EventType::Normal, reason, note);
     }
 
     /// Tells what is wrong with a source, or with its copies.
-    pub(crate) fn warn(&self, source: &Source, reason: &str, note: &str) {
-        self.publish(self.about(source), EventType::Warning, reason, note);
+    pub(crate) fn warning(&self, source: &Source, reason: &str, note: &str) {
+        self.record(self.about(source), EventType::Warning, reason, note);
     }
 
     /// Tells what is wrong with the generator, on its own Pod.
-    pub(crate) fn own(&self, reason: &str, note: &str) {
-        self.publish(self.own_pod.clone(), EventType::Warning, reason, note);
+    pub(crate) fn warning_about_itself(&self, reason: &str, note: &str) {
+        self.record(self.own_pod.clone(), EventType::Warning, reason, note);
     }
 
     /// Tells what is wrong with the generator, on every source.
-    pub(crate) fn failed(&self, settings: &Settings, reason: &str, note: &str) {
+    pub(crate) fn warning_on_every_source(&self, settings: &Settings, reason: &str, note: &str) {
         let sources = settings.secrets.iter().filter_map(|secret| secret.source.as_ref());
         let mut told = Vec::new();
         for about in sources.map(|source| self.about(source)) {
             if !told.contains(&about) {
-                self.publish(about.clone(), EventType::Warning, reason, note);
+                self.record(about.clone(), EventType::Warning, reason, note);
                 told.push(about);
             }
         }
     }
 
     /// Tells each foreign Secret, by namespace and name, that it is in the way: once, as long as it is the same object.
-    pub(crate) fn foreign(&self, secrets: BTreeMap<(String, String), Version>) {
+    pub(crate) fn foreign_secrets(&self, secrets: BTreeMap<(String, String), Version>) {
         let known = self.foreign.lock().map(|known| known.clone()).unwrap_or_default();
         for ((namespace, name), version) in &secrets {
             if known.get(&(namespace.clone(), name.clone())).is_some_and(|before| before.uid == version.uid) {
@@ -92,7 +80,7 @@ impl Reporter {
             let about = ObjectReference { uid: Some(version.uid.to_string()), ..reference("Secret", namespace, name) };
             let note = "This Secret is where a copy would be, and was not made by the generator. It is kept as it is; \
                         delete it, or set `conflicts: adopt`, to have a copy here.";
-            self.publish(Some(about), EventType::Warning, "ForeignSecret", note);
+            self.record(Some(about), EventType::Warning, "ForeignSecret", note);
         }
         if let Ok(mut known) = self.foreign.lock() {
             *known = secrets;
@@ -118,7 +106,7 @@ impl Reporter {
         }
     }
 
-    fn publish(&self, about: Option<ObjectReference>, type_: EventType, reason: &str, note: &str) {
+    fn record(&self, about: Option<ObjectReference>, type_: EventType, reason: &str, note: &str) {
         let (Some(about), Some(queue)) = (about, &self.queue) else { return };
         let event = Event {
             type_,
@@ -132,41 +120,6 @@ impl Reporter {
         }
     }
 }
-
-async fn publish_all(client: Client, instance: Instance, mut messages: Receiver<Message>) {
-    let mut was_forbidden = false;
-    while let Some(message) = messages.recv().await {
-        let (event, about) = match message {
-            Message::Publish(publication) => *publication,
-            Message::Flush(done) => {
-                let _ = done.send(());
-                continue;
-            }
-        };
-        // A recorder of its own for each: it would repeat the first note of a series instead of the present one.
-        let recorder = Recorder::new(client.clone(), instance.clone());
-        let published = tokio::time::timeout(LIMIT, recorder.publish(&event, &about)).await;
-        let why = match &published {
-            Ok(Ok(())) => continue,
-            Ok(Err(error)) => chain(error),
-            Err(_) => format!("no answer within {} s", LIMIT.as_secs()),
-        };
-        let rule = match &published {
-            Ok(Err(kube::Error::Api(status))) => CREATE.missing_rule(status),
-            _ => None,
-        };
-        match rule {
-            Some(rule) if !was_forbidden => {
-                was_forbidden = true;
-                tracing::warn!("cannot publish Events: {rule}");
-            }
-            _ => tracing::debug!("cannot publish an Event {}: {why}", event.reason),
-        }
-    }
-}
-
-const CREATE: Request<'static> =
-    Request { verb: "create", group: "events.k8s.io", resource: "events", namespace: None, name: None };
 
 fn reference(kind: &str, namespace: &str, name: &str) -> ObjectReference {
     ObjectReference {

@@ -1,7 +1,5 @@
 //! What Prometheus can see. Registered once; everything that counts is given this.
 
-use crate::cluster::rbac::Request;
-use crate::cluster::writer::Failure;
 use crate::model::plan::State;
 use crate::telemetry::process_metrics::ProcessMetrics;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -139,12 +137,12 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Counts one request.
-    pub(crate) fn count_request(&self, request: Request<'_>, failure: Option<&Failure>) {
-        let labels = |code| RequestLabels { verb: request.verb, resource: request.resource, code };
-        match failure {
-            None => self.requests.get_or_create(&labels("2xx".to_owned())).inc(),
-            Some(failure) => self.errors.get_or_create(&labels(failure.code.unwrap_or_default().to_string())).inc(),
+    /// Counts one request; one that failed with its status code, where there was an answer.
+    pub(crate) fn count_request(&self, verb: &'static str, resource: &'static str, answer: Result<(), Option<u16>>) {
+        let labels = |code| RequestLabels { verb, resource, code };
+        match answer {
+            Ok(()) => self.requests.get_or_create(&labels("2xx".to_owned())).inc(),
+            Err(code) => self.errors.get_or_create(&labels(code.unwrap_or_default().to_string())).inc(),
         };
     }
 

@@ -77,7 +77,7 @@ impl Controller {
             metrics.show_copies(&counts);
         }
         if self.counted_all {
-            self.setup.reporter.foreign(foreign);
+            self.setup.recorder.foreign_secrets(foreign);
         }
         let sees_all = self.counted_all && self.setup.leftovers.is_subset(&self.listed) && self.troubles.is_empty();
         if sees_all && nothing_to_do && self.failures.is_empty() {
@@ -90,7 +90,7 @@ impl Controller {
             *told = standing;
             is_news
         });
-        self.progress.report(&self.setup.rules.settings, &self.setup.reporter, Instant::now());
+        self.progress.report(&self.setup.rules.settings, &self.setup.recorder, Instant::now());
     }
 
     /// What there is to be, the copies that there are, and what else is still to be removed.

@@ -2,7 +2,7 @@
 
 use crate::cluster::writer::Failure;
 use crate::model::plan::Action;
-use crate::telemetry::events::Reporter;
+use crate::telemetry::events::EventRecorder;
 use image_pull_secrets::settings::Settings;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -53,22 +53,22 @@ impl Progress {
     }
 
     /// Tells what may be told `now`.
-    pub(super) fn report(&mut self, settings: &Settings, reporter: &Reporter, now: Instant) {
+    pub(super) fn report(&mut self, settings: &Settings, recorder: &EventRecorder, now: Instant) {
         for (secret, counts) in &mut self.0 {
             let configured = settings.secrets.iter().find(|configured| configured.name == *secret);
             let Some(source) = configured.and_then(|configured| configured.source.as_ref()) else { continue };
             if let Some(note) = counts.written(secret, now) {
-                reporter.note(source, "CopiesWritten", &note);
+                recorder.normal(source, "CopiesWritten", &note);
             }
             if let Some(note) = counts.failures(secret, now) {
-                reporter.warn(source, "WriteFailed", &note);
+                recorder.warning(source, "WriteFailed", &note);
             }
         }
     }
 
     /// Tells everything, since there is no later.
-    pub(super) fn report_all(&mut self, settings: &Settings, reporter: &Reporter) {
-        self.report(settings, reporter, Instant::now() + TELL_EVERY);
+    pub(super) fn report_all(&mut self, settings: &Settings, recorder: &EventRecorder) {
+        self.report(settings, recorder, Instant::now() + TELL_EVERY);
     }
 
     fn of(&mut self, secret: &str) -> &mut Counts {

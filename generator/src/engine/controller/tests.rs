@@ -53,7 +53,7 @@ async fn start(client: Client, namespaces: &[String], sought: Footprint) -> Seen
         required,
         sources_matter: true,
         concurrency: 2,
-        reporter: Reporter::new(client, "test", None).silent(),
+        recorder: EventRecorder::default(),
         stuck_pods: None,
         sought: everything.clone(),
         standing,
