@@ -110,21 +110,21 @@ impl Election {
     pub(crate) async fn run(self, role: watch::Sender<Role>, stop: CancellationToken) {
         let mut observed = None;
         let mut leads_until = None;
-        let mut last_trouble = String::new();
+        let mut last_reason = String::new();
         while !stop.is_cancelled() {
             let started = Instant::now();
             let give_up = no_later_than(leads_until, started + DURATION);
             let answer = tokio::time::timeout_at(give_up, self.try_once(&mut observed)).await;
             let asked = match answer {
                 Ok(Ok(asked)) => {
-                    last_trouble.clear();
+                    last_reason.clear();
                     Some(asked)
                 }
                 Ok(Err(error)) => {
-                    let trouble = self.explained(&error);
-                    if trouble != last_trouble {
-                        tracing::warn!("{trouble}");
-                        last_trouble = trouble;
+                    let reason = self.explained(&error);
+                    if reason != last_reason {
+                        tracing::warn!("{reason}");
+                        last_reason = reason;
                     }
                     None
                 }

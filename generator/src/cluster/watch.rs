@@ -6,7 +6,7 @@ use crate::cluster::client::retry_after;
 use crate::cluster::rbac::Request;
 use crate::model::content::Content;
 use crate::model::footprint::Footprint;
-use crate::model::index::News;
+use crate::model::index::Observation;
 use crate::model::observed::{NamespaceFacts, SecretSeen, ServiceAccountSeen, Version};
 use crate::model::ownership::Extras;
 use crate::model::plan::SourceState;
@@ -16,7 +16,7 @@ use image_pull_secrets::settings::Settings;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Secret, ServiceAccount};
 use kube::core::{PartialObjectMeta, Status};
 use kube::runtime::watcher::{self, Event, watcher};
-use kube::{Api, Client, ResourceExt as _};
+use kube::{Api, Client, ResourceExt};
 use std::collections::BTreeSet;
 use std::pin::pin;
 use std::sync::Arc;
@@ -43,7 +43,7 @@ const GRACE: Duration = Duration::from_secs(10);
 /// What a watch reports.
 pub(crate) enum Report {
     /// Something about the cluster.
-    News(News),
+    Observed(Observation),
     /// What became of the source of the secret of this name.
     Source(String, SourceState),
     /// What a Pod that may be stuck is like now.
@@ -51,9 +51,9 @@ pub(crate) enum Report {
     /// These are all the Pods that have not started yet, by namespace and name.
     Pods(BTreeSet<(String, String)>),
     /// A watch does not work, for now.
-    Trouble(Watched, Trouble),
+    WatchFailed(Watched, WatchError),
     /// A watch that did not work does.
-    Works(Watched),
+    WatchRecovered(Watched),
 }
 
 /// What is watched.
@@ -80,7 +80,7 @@ pub(crate) enum Watched {
 
 /// Why a watch does not work.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Trouble {
+pub(crate) struct WatchError {
     /// A sentence about it.
     pub message: String,
     /// Whether the API server forbids it: it will not come right by itself.
@@ -137,7 +137,8 @@ impl Watched {
         }
     }
 
-    fn trouble(&self, error: &watcher::Error) -> Option<Trouble> {
+    /// What an error of this watch means; `None` where the watch goes on by itself.
+    fn error(&self, error: &watcher::Error) -> Option<WatchError> {
         let request = self.request();
         let what = match (request.namespace, request.name) {
             (Some(namespace), Some(name)) => format!("{} {namespace}/{name}", request.resource),
@@ -154,7 +155,7 @@ impl Watched {
         });
         let forbidden = rule.is_some();
         let reason = rule.unwrap_or_else(|| status.map_or_else(|| crate::cluster::error::chain(error), told));
-        Some(Trouble { message: format!("cannot watch {what}: {reason}"), forbidden })
+        Some(WatchError { message: format!("cannot watch {what}: {reason}"), forbidden })
     }
 }
 
@@ -165,125 +166,66 @@ fn told(status: &Status) -> String {
 impl Watcher {
     /// Watches until nobody wants the reports any more.
     pub(crate) async fn watch(self, watched: Watched) {
+        let client = self.client.clone();
         // `None` then.
         let _ = match &watched {
             Watched::Namespaces => {
-                let stream = watcher(Api::<PartialObjectMeta<Namespace>>::all(self.client.clone()), config(None));
-                let mut listed = BTreeSet::new();
+                let stream = watcher(Api::<PartialObjectMeta<Namespace>>::all(client), config(None));
                 let facts = |namespace: &_| NamespaceFacts::of(namespace, &self.settings, self.keep_labels);
-                self.follow(&watched, stream, |event| match event {
-                    Event::Init => {
-                        listed.clear();
-                        None
-                    }
-                    Event::InitApply(namespace) => {
-                        listed.insert(namespace.name_any());
-                        Some(Report::News(News::Namespace(namespace.name_any(), Some(facts(&namespace)))))
-                    }
-                    Event::InitDone => Some(Report::News(News::Namespaces(std::mem::take(&mut listed)))),
-                    Event::Apply(namespace) => {
-                        Some(Report::News(News::Namespace(namespace.name_any(), Some(facts(&namespace)))))
-                    }
-                    Event::Delete(namespace) => Some(Report::News(News::Namespace(namespace.name_any(), None))),
-                })
-                .await
+                let reports = reports(
+                    |namespace: &PartialObjectMeta<Namespace>| namespace.name_any(),
+                    |name, namespace| Report::Observed(Observation::Namespace(name, Some(facts(&namespace)))),
+                    |name, _| Report::Observed(Observation::Namespace(name, None)),
+                    |names| Some(Report::Observed(Observation::Namespaces(names))),
+                );
+                self.follow(&watched, stream, reports).await
             }
             Watched::Secrets(name) => {
-                let pages = config(Some(name)).page_size(SECRETS_A_PAGE);
-                let stream = watcher(Api::<Secret>::all(self.client.clone()), pages);
-                let mut listed = BTreeSet::new();
-                let news = |secret: &Secret| {
-                    News::Secret(
-                        secret.namespace().unwrap_or_default(),
-                        name.clone(),
-                        SecretSeen::of(secret, &self.extras),
-                    )
+                let stream = watcher(Api::<Secret>::all(client), config(Some(name)).page_size(SECRETS_A_PAGE));
+                let secret = |namespace, secret: Secret| {
+                    Observation::Secret(namespace, name.clone(), SecretSeen::of(&secret, &self.extras))
                 };
-                self.follow(&watched, stream, |event| match event {
-                    Event::Init => {
-                        listed.clear();
-                        None
-                    }
-                    Event::InitApply(secret) => {
-                        listed.insert(secret.namespace().unwrap_or_default());
-                        Some(Report::News(news(&secret)))
-                    }
-                    Event::InitDone => Some(Report::News(News::Secrets(name.clone(), std::mem::take(&mut listed)))),
-                    Event::Apply(secret) => Some(Report::News(news(&secret))),
-                    Event::Delete(secret) => Some(Report::News(News::NoSecret(
-                        secret.namespace().unwrap_or_default(),
-                        name.clone(),
-                        Version::of(&secret.metadata),
-                    ))),
-                })
-                .await
+                let no_secret = |namespace, secret: Secret| {
+                    Observation::NoSecret(namespace, name.clone(), Version::of(&secret.metadata))
+                };
+                let reports = reports(
+                    |secret: &Secret| secret.namespace().unwrap_or_default(),
+                    |namespace, seen| Report::Observed(secret(namespace, seen)),
+                    |namespace, last| Report::Observed(no_secret(namespace, last)),
+                    |namespaces| Some(Report::Observed(Observation::Secrets(name.clone(), namespaces))),
+                );
+                self.follow(&watched, stream, reports).await
             }
-            Watched::ServiceAccounts(name) => {
-                let stream = watcher(Api::<ServiceAccount>::all(self.client.clone()), config(name.as_deref()));
-                let mut listed = BTreeSet::new();
-                let key = |account: &ServiceAccount| (account.namespace().unwrap_or_default(), account.name_any());
-                let news = |account: &ServiceAccount| {
-                    let (namespace, name) = key(account);
-                    News::ServiceAccount(namespace, name, ServiceAccountSeen::of(account, &self.settings))
+            Watched::ServiceAccounts(only) => {
+                let stream = watcher(Api::<ServiceAccount>::all(client), config(only.as_deref()));
+                let account = |(namespace, name), account: ServiceAccount| {
+                    Observation::ServiceAccount(namespace, name, ServiceAccountSeen::of(&account, &self.settings))
                 };
-                self.follow(&watched, stream, |event| match event {
-                    Event::Init => {
-                        listed.clear();
-                        None
-                    }
-                    Event::InitApply(account) => {
-                        listed.insert(key(&account));
-                        Some(Report::News(news(&account)))
-                    }
-                    Event::InitDone => {
-                        Some(Report::News(News::ServiceAccounts(name.clone(), std::mem::take(&mut listed))))
-                    }
-                    Event::Apply(account) => Some(Report::News(news(&account))),
-                    Event::Delete(account) => {
-                        let (namespace, name) = key(&account);
-                        Some(Report::News(News::NoServiceAccount(namespace, name, Version::of(&account.metadata))))
-                    }
-                })
-                .await
+                let no_account = |(namespace, name), account: ServiceAccount| {
+                    Observation::NoServiceAccount(namespace, name, Version::of(&account.metadata))
+                };
+                let reports = reports(
+                    namespace_and_name,
+                    |key, seen| Report::Observed(account(key, seen)),
+                    |key, last| Report::Observed(no_account(key, last)),
+                    |keys| Some(Report::Observed(Observation::ServiceAccounts(only.clone(), keys))),
+                );
+                self.follow(&watched, stream, reports).await
             }
             Watched::PendingPods => {
-                let pending = config(None).fields("status.phase=Pending");
-                let stream = watcher(Api::<Pod>::all(self.client.clone()), pending);
-                let mut listed = BTreeSet::new();
+                let stream = watcher(Api::<Pod>::all(client), config(None).fields("status.phase=Pending"));
                 let seen = |pod: &Pod| PodSeen::of(pod, &self.settings);
-                self.follow(&watched, stream, |event| match event {
-                    Event::Init => {
-                        listed.clear();
-                        None
-                    }
-                    Event::InitApply(pod) => {
-                        listed.insert((pod.namespace().unwrap_or_default(), pod.name_any()));
-                        Some(Report::Pod(seen(&pod)))
-                    }
-                    Event::InitDone => Some(Report::Pods(std::mem::take(&mut listed))),
-                    Event::Apply(pod) => Some(Report::Pod(seen(&pod))),
-                    Event::Delete(pod) => Some(Report::Pod(PodSeen { is_stuck: false, ..seen(&pod) })),
-                })
-                .await
+                let reports = reports(
+                    namespace_and_name,
+                    |_, pod| Report::Pod(seen(&pod)),
+                    |_, pod| Report::Pod(PodSeen { is_stuck: false, ..seen(&pod) }),
+                    |keys| Some(Report::Pods(keys)),
+                );
+                self.follow(&watched, stream, reports).await
             }
             Watched::Source { of, namespace, name } => {
-                let stream = watcher(Api::<Secret>::namespaced(self.client.clone(), namespace), config(Some(name)));
-                let mut found = false;
-                let report = |state| Some(Report::Source(of.clone(), state));
-                self.follow(&watched, stream, |event| match event {
-                    Event::Init => {
-                        found = false;
-                        None
-                    }
-                    Event::InitApply(secret) => {
-                        found = true;
-                        report(source_state(secret))
-                    }
-                    Event::InitDone if found => None,
-                    Event::InitDone | Event::Delete(_) => report(SourceState::Missing),
-                    Event::Apply(secret) => report(source_state(secret)),
-                })
-                .await
+                let stream = watcher(Api::<Secret>::namespaced(client, namespace), config(Some(name)));
+                self.follow(&watched, stream, source_reports(of)).await
             }
         };
     }
@@ -298,7 +240,7 @@ impl Watcher {
         // After an outage, the longest wait is also how long it takes to notice that it is over.
         let waits = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
         let mut events = pin!(waiting_after_errors(stream, waits.clone()));
-        let (mut has_trouble, mut lapse) = (false, LAPSE);
+        let (mut is_failing, mut lapse) = (false, LAPSE);
         // When to ask again for a missing source by name.
         let (mut ask_at, mut asks) = (None, waits.clone());
         // Since when the API server says that there is none.
@@ -308,24 +250,24 @@ impl Watcher {
                 event = events.next() => match event? {
                     Ok(event) => {
                         let is_part_of_a_list = matches!(event, Event::Init | Event::InitApply(_));
-                        if !is_part_of_a_list && std::mem::take(&mut has_trouble) {
-                            self.reports.send(Report::Works(watched.clone())).await.ok()?;
+                        if !is_part_of_a_list && std::mem::take(&mut is_failing) {
+                            self.reports.send(Report::WatchRecovered(watched.clone())).await.ok()?;
                         }
                         report_of(event)
                     }
                     Err(error) => {
                         lapse = LAPSE + status_of(&error).and_then(retry_after).unwrap_or_default();
-                        let trouble = watched.trouble(&error);
-                        has_trouble |= trouble.is_some();
-                        trouble.map(|trouble| Report::Trouble(watched.clone(), trouble))
+                        let error = watched.error(&error);
+                        is_failing |= error.is_some();
+                        error.map(|error| Report::WatchFailed(watched.clone(), error))
                     }
                 },
                 () = tokio::time::sleep_until(ask_at.unwrap_or_else(Instant::now)), if ask_at.is_some() => {
                     watched.missing()
                 }
-                () = tokio::time::sleep(lapse), if has_trouble => {
-                    has_trouble = false;
-                    Some(Report::Works(watched.clone()))
+                () = tokio::time::sleep(lapse), if is_failing => {
+                    is_failing = false;
+                    Some(Report::WatchRecovered(watched.clone()))
                 }
             };
             let report = match (watched, report) {
@@ -342,12 +284,12 @@ impl Watcher {
                             (ask_at, asks, gone_since) = (None, waits.clone(), None);
                             Some(Report::Source(of.clone(), state))
                         }
-                        Err(trouble) => {
+                        Err(error) => {
                             ask_at = asks.next().map(|wait| Instant::now() + wait);
                             self.reports.send(Report::Source(of.clone(), SourceState::Missing)).await.ok()?;
-                            // Beside one of the watch itself it would be no news.
-                            let is_first = !std::mem::replace(&mut has_trouble, true);
-                            is_first.then(|| Report::Trouble(watched.clone(), trouble))
+                            // Beside one of the watch itself it would tell nothing new.
+                            let is_first = !std::mem::replace(&mut is_failing, true);
+                            is_first.then(|| Report::WatchFailed(watched.clone(), error))
                         }
                     }
                 }
@@ -365,7 +307,7 @@ impl Watcher {
     }
 
     /// What a source is that a watch does not show, asked for by name.
-    async fn ask_for(&self, namespace: &str, name: &str) -> Result<SourceState, Trouble> {
+    async fn ask_for(&self, namespace: &str, name: &str) -> Result<SourceState, WatchError> {
         let error = match Api::<Secret>::namespaced(self.client.clone(), namespace).get(name).await {
             Ok(secret) => return Ok(source_state(secret)),
             Err(error) => error,
@@ -382,8 +324,48 @@ impl Watcher {
         let forbidden = rule.is_some();
         let reason = rule.unwrap_or_else(|| status.map_or_else(|| crate::cluster::error::chain(&error), told));
         let message = format!("cannot tell whether the source {namespace}/{name} was deleted: {reason}");
-        Err(Trouble { message, forbidden })
+        Err(WatchError { message, forbidden })
     }
+}
+
+/// What the events of a watch mean: that an object is so (`seen`), that it is gone (`gone`), and, at the end of a list, that
+/// these are all there are (`listed`). Each object goes by a key.
+fn reports<K, Key: Ord + Clone>(
+    key: impl Fn(&K) -> Key,
+    seen: impl Fn(Key, K) -> Report,
+    gone: impl Fn(Key, K) -> Report,
+    listed: impl Fn(BTreeSet<Key>) -> Option<Report>,
+) -> impl FnMut(Event<K>) -> Option<Report> {
+    let mut keys = BTreeSet::new();
+    move |event| match event {
+        Event::Init => {
+            keys.clear();
+            None
+        }
+        Event::InitApply(object) => {
+            let key = key(&object);
+            keys.insert(key.clone());
+            Some(seen(key, object))
+        }
+        Event::InitDone => listed(std::mem::take(&mut keys)),
+        Event::Apply(object) => Some(seen(key(&object), object)),
+        Event::Delete(object) => Some(gone(key(&object), object)),
+    }
+}
+
+/// What the events of the watch of a source mean: it is the only object of that watch.
+fn source_reports(of: &str) -> impl FnMut(Event<Secret>) -> Option<Report> {
+    let missing = move || Report::Source(of.to_owned(), SourceState::Missing);
+    reports(
+        |_| (),
+        move |(), secret| Report::Source(of.to_owned(), source_state(secret)),
+        move |(), _| missing(),
+        move |found| found.is_empty().then(missing),
+    )
+}
+
+fn namespace_and_name(object: &impl ResourceExt) -> (String, String) {
+    (object.namespace().unwrap_or_default(), object.name_any())
 }
 
 /// Watches everything, or what has this name.

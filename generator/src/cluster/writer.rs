@@ -5,7 +5,7 @@ mod failure;
 
 use crate::cluster::rbac::Request;
 use crate::model::content::Content;
-use crate::model::index::News;
+use crate::model::index::Observation;
 use crate::model::observed::{SecretSeen, ServiceAccountSeen, Version};
 use crate::model::ownership::{Extras, MANAGED_BY_LABEL, MANAGER, REFERENCES_ANNOTATION, SOURCE_ANNOTATION};
 use crate::model::plan::{Action, ReferenceChange, Rules, SourceState, Target, source_label};
@@ -43,7 +43,7 @@ pub(crate) struct Writer {
 /// What came of an action: what is known now, and why it did not succeed, if it did not.
 pub(crate) struct Outcome {
     /// For the index.
-    pub news: Vec<News>,
+    pub observed: Vec<Observation>,
     /// Why it did not succeed.
     pub failure: Option<Failure>,
 }
@@ -55,35 +55,37 @@ impl Writer {
     }
 
     /// Writes nothing: the API server says what it would answer, after quotas, webhooks and rights were asked.
-    pub(crate) fn trying(self) -> Self {
+    pub(crate) fn dry_run(self) -> Self {
         Self { dry_run: true, ..self }
     }
 
     /// Carries out one action.
     pub(crate) async fn apply(&self, action: &Action, rules: &Rules) -> Outcome {
-        let mut news = Vec::new();
+        let mut observed = Vec::new();
         let mut result = match action {
-            Action::Create(target) => self.create(target, rules, &mut news).await,
-            Action::Update(target, seen) => self.update(target, seen, rules, &mut news).await,
-            Action::Recreate(target, version) => match self.delete(target, version, &mut news).await {
+            Action::Create(target) => self.create(target, rules, &mut observed).await,
+            Action::Update(target, seen) => self.update(target, seen, rules, &mut observed).await,
+            Action::Recreate(target, version) => match self.delete(target, version, &mut observed).await {
                 // What is still there cannot be made.
                 Ok(()) if self.dry_run => Ok(()),
-                Ok(()) => self.create(target, rules, &mut news).await,
+                Ok(()) => self.create(target, rules, &mut observed).await,
                 Err(failure) => Err(failure),
             },
-            Action::Delete(target, version) => self.delete(target, version, &mut news).await,
-            Action::Refer(change) => self.refer(change, rules, &mut news).await,
+            Action::Delete(target, version) => self.delete(target, version, &mut observed).await,
+            Action::Refer(change) => self.refer(change, rules, &mut observed).await,
         };
         if let Err(Failure { reason: Reason::Outdated, .. }) = &result {
             // What the plan saw is no longer so, and the watch may be late: look, so that the next plan is right.
-            if let Err(refused @ Failure { reason: Reason::Refused, .. }) = self.look(action, rules, &mut news).await {
+            if let Err(refused @ Failure { reason: Reason::Refused, .. }) =
+                self.read_again(action, rules, &mut observed).await
+            {
                 result = Err(refused);
             }
         }
-        Outcome { news, failure: result.err() }
+        Outcome { observed, failure: result.err() }
     }
 
-    async fn create(&self, target: &Target, rules: &Rules, news: &mut Vec<News>) -> Result<(), Failure> {
+    async fn create(&self, target: &Target, rules: &Rules, observed: &mut Vec<Observation>) -> Result<(), Failure> {
         let (content, source) = content_of(target, rules)?;
         let _room = self.room_for(content).await;
         let Extras { mut labels, mut annotations } = rules.extras.as_ref().clone();
@@ -102,8 +104,8 @@ impl Writer {
         };
         let params = PostParams { field_manager: Some(MANAGER.to_owned()), dry_run: self.dry_run };
         let api = self.secrets(target);
-        let written = self.write(secrets("create", target), api.create(&params, &secret)).await?;
-        took_copy(target, &written, content, rules, news)
+        let written = self.send(secrets("create", target), api.create(&params, &secret)).await?;
+        observe_copy(target, &written, content, rules, observed)
     }
 
     async fn update(
@@ -111,7 +113,7 @@ impl Writer {
         target: &Target,
         seen: &SecretSeen,
         rules: &Rules,
-        news: &mut Vec<News>,
+        observed: &mut Vec<Observation>,
     ) -> Result<(), Failure> {
         let (content, source) = content_of(target, rules)?;
         let _room = self.room_for(content).await;
@@ -129,11 +131,11 @@ impl Writer {
         operations.extend(extras.annotations.iter().map(|(key, value)| put_in_map("annotations", key, value, true)));
         let api = self.secrets(target);
         let patch = json_patch(operations)?;
-        let written = self.write(secrets("patch", target), api.patch(&target.secret, &self.by_us(), &patch)).await?;
-        took_copy(target, &written, content, rules, news)
+        let written = self.send(secrets("patch", target), api.patch(&target.secret, &self.by_us(), &patch)).await?;
+        observe_copy(target, &written, content, rules, observed)
     }
 
-    async fn delete(&self, target: &Target, version: &Version, news: &mut Vec<News>) -> Result<(), Failure> {
+    async fn delete(&self, target: &Target, version: &Version, observed: &mut Vec<Observation>) -> Result<(), Failure> {
         let params = DeleteParams {
             preconditions: Some(Preconditions {
                 uid: Some(version.uid.to_string()),
@@ -143,20 +145,25 @@ impl Writer {
             ..DeleteParams::default()
         };
         let api = self.secrets(target);
-        match self.write(secrets("delete", target), api.delete(&target.secret, &params)).await {
+        match self.send(secrets("delete", target), api.delete(&target.secret, &params)).await {
             Ok(_) => {}
             Err(Failure { reason: Reason::NotFound, .. }) => {}
             Err(failure) => return Err(failure),
         }
-        news.push(News::NoSecret(target.namespace.clone(), target.secret.clone(), version.clone()));
+        observed.push(Observation::NoSecret(target.namespace.clone(), target.secret.clone(), version.clone()));
         Ok(())
     }
 
-    async fn refer(&self, change: &ReferenceChange, rules: &Rules, news: &mut Vec<News>) -> Result<(), Failure> {
+    async fn refer(
+        &self,
+        change: &ReferenceChange,
+        rules: &Rules,
+        observed: &mut Vec<Observation>,
+    ) -> Result<(), Failure> {
         let api = Api::<ServiceAccount>::namespaced(self.client.clone(), &change.namespace);
         let patch = json_patch(reference_operations(change))?;
         let request = service_accounts("patch", change);
-        let written = self.write(request, api.patch(&change.service_account, &self.by_us(), &patch)).await?;
+        let written = self.send(request, api.patch(&change.service_account, &self.by_us(), &patch)).await?;
         let seen = ServiceAccountSeen::of(&written, &rules.settings);
         let put_back: Vec<&str> = change.removed().into_iter().filter(|name| seen.refers_to(name)).collect();
         let taken_out = change.add.iter().find(|name| !seen.refers_to(name));
@@ -166,7 +173,7 @@ impl Writer {
             (None, None) => None,
         };
         let seen = if put_back.is_empty() { seen } else { self.record_again(change, &put_back, seen, rules).await };
-        news.push(News::ServiceAccount(change.namespace.clone(), change.service_account.clone(), seen));
+        observed.push(Observation::ServiceAccount(change.namespace.clone(), change.service_account.clone(), seen));
         failure.map_or(Ok(()), Err)
     }
 
@@ -187,7 +194,7 @@ impl Writer {
         let Ok(patch) = json_patch(operations) else { return seen };
         let api = Api::<ServiceAccount>::namespaced(self.client.clone(), &change.namespace);
         let request = service_accounts("patch", change);
-        match self.write(request, api.patch(&change.service_account, &self.by_us(), &patch)).await {
+        match self.send(request, api.patch(&change.service_account, &self.by_us(), &patch)).await {
             Ok(written) => ServiceAccountSeen::of(&written, &rules.settings),
             Err(failure) => {
                 tracing::warn!("{failure}: a reference that was put back is no longer known as the generator's");
@@ -197,7 +204,7 @@ impl Writer {
     }
 
     /// Reads what an action was about, for the index. Where that fails, the watch will tell.
-    async fn look(&self, action: &Action, rules: &Rules, news: &mut Vec<News>) -> Result<(), Failure> {
+    async fn read_again(&self, action: &Action, rules: &Rules, observed: &mut Vec<Observation>) -> Result<(), Failure> {
         match action {
             Action::Create(target)
             | Action::Update(target, _)
@@ -205,14 +212,16 @@ impl Writer {
             | Action::Delete(target, _) => {
                 let api = self.secrets(target);
                 let (namespace, name) = (target.namespace.clone(), target.secret.clone());
-                match self.write(secrets("get", target), api.get(&target.secret)).await {
-                    Ok(secret) => news.push(News::Secret(namespace, name, SecretSeen::of(&secret, &rules.extras))),
+                match self.send(secrets("get", target), api.get(&target.secret)).await {
+                    Ok(secret) => {
+                        observed.push(Observation::Secret(namespace, name, SecretSeen::of(&secret, &rules.extras)))
+                    }
                     Err(Failure { reason: Reason::NotFound, .. }) => {
                         if let Action::Update(_, SecretSeen { version, .. })
                         | Action::Recreate(_, version)
                         | Action::Delete(_, version) = action
                         {
-                            news.push(News::NoSecret(namespace, name, version.clone()));
+                            observed.push(Observation::NoSecret(namespace, name, version.clone()));
                         }
                     }
                     Err(failure) => return Err(failure),
@@ -221,13 +230,13 @@ impl Writer {
             Action::Refer(change) => {
                 let api = Api::<ServiceAccount>::namespaced(self.client.clone(), &change.namespace);
                 let (namespace, name) = (change.namespace.clone(), change.service_account.clone());
-                match self.write(service_accounts("get", change), api.get(&change.service_account)).await {
+                match self.send(service_accounts("get", change), api.get(&change.service_account)).await {
                     Ok(account) => {
                         let seen = ServiceAccountSeen::of(&account, &rules.settings);
-                        news.push(News::ServiceAccount(namespace, name, seen));
+                        observed.push(Observation::ServiceAccount(namespace, name, seen));
                     }
                     Err(Failure { reason: Reason::NotFound, .. }) => {
-                        news.push(News::NoServiceAccount(namespace, name, change.version.clone()));
+                        observed.push(Observation::NoServiceAccount(namespace, name, change.version.clone()));
                     }
                     Err(failure) => return Err(failure),
                 }
@@ -251,11 +260,7 @@ impl Writer {
         Api::namespaced(self.client.clone(), &target.namespace)
     }
 
-    async fn write<T>(
-        &self,
-        request: Request<'_>,
-        answer: impl Future<Output = kube::Result<T>>,
-    ) -> Result<T, Failure> {
+    async fn send<T>(&self, request: Request<'_>, answer: impl Future<Output = kube::Result<T>>) -> Result<T, Failure> {
         let answer = tokio::time::timeout(WRITE_TIMEOUT, answer).await;
         let result = match answer {
             Ok(Ok(written)) => Ok(written),
@@ -287,16 +292,16 @@ fn content_of<'a>(target: &Target, rules: &'a Rules) -> Result<(&'a Content, Str
 }
 
 /// Takes in the answer to the write of a copy, which is not the source's where something changed it on its way.
-fn took_copy(
+fn observe_copy(
     target: &Target,
     written: &Secret,
     content: &Content,
     rules: &Rules,
-    news: &mut Vec<News>,
+    observed: &mut Vec<Observation>,
 ) -> Result<(), Failure> {
     let seen = SecretSeen::of(written, &rules.extras);
     let is_a_copy = seen.digest == content.digest && seen.copied_from.is_some() && seen.has_extras;
-    news.push(News::Secret(target.namespace.clone(), target.secret.clone(), seen));
+    observed.push(Observation::Secret(target.namespace.clone(), target.secret.clone(), seen));
     if is_a_copy { Ok(()) } else { Err(Failure::changed(&target.to_string())) }
 }
 

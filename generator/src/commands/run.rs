@@ -5,7 +5,7 @@ use crate::cluster::election::{Election, Role};
 use crate::cluster::events;
 use crate::cluster::record::Record;
 use crate::commands::cli::{CommonArgs, RunArgs};
-use crate::engine::controller::{Standing, Summary};
+use crate::engine::controller::{Summary, SyncStatus};
 use crate::engine::session::{Context, Session};
 use crate::engine::settings_source::{Configuration, SettingsSource};
 use crate::model::footprint::Footprint;
@@ -132,10 +132,10 @@ async fn once(
 ) -> Result<ExitCode> {
     let begun = stop.run_until_cancelled(begin(&surroundings.record, configuration, &Footprint::default())).await;
     let Some(sought) = begun else { return Ok(interrupted()) };
-    let (sender, standing) = watch::channel(Standing::default());
+    let (sender, sync_status) = watch::channel(SyncStatus::default());
     let mut session = Session::start(&surroundings.context, configuration, &sought, sender);
     let summary = session.controller.run_once(stop).await?;
-    let left = standing.borrow().left.clone();
+    let left = sync_status.borrow().left.clone();
     let last_full_sync = surroundings.context.metrics.last_full_sync.get();
     stop.run_until_cancelled(tell_last_full_sync(&surroundings.record, last_full_sync, &mut 0)).await;
     if let Some(left) = left {
@@ -248,11 +248,11 @@ async fn work(
     let begun = stop.run_until_cancelled(begin(record, configuration, remembered)).await;
     let Some(sought) = begun else { return };
     *remembered = sought.clone();
-    let (sender, mut standing) = watch::channel(Standing::default());
+    let (sender, mut sync_status) = watch::channel(SyncStatus::default());
     let mut session = Session::start(&surroundings.context, configuration, &sought, sender);
-    let mut tried = standing.clone();
+    let mut tried = sync_status.clone();
     let getting_ready = async {
-        if tried.wait_for(|standing| standing.has_tried_all).await.is_ok() {
+        if tried.wait_for(|sync_status| sync_status.has_tried_all).await.is_ok() {
             surroundings.health.set_ready();
         }
     };
@@ -261,11 +261,11 @@ async fn work(
         loop {
             tell_last_full_sync(record, surroundings.health.metrics.last_full_sync.get(), &mut told).await;
             tokio::select! {
-                changed = standing.changed() => {
+                changed = sync_status.changed() => {
                     if changed.is_err() {
                         return;
                     }
-                    let left = standing.borrow_and_update().left.clone();
+                    let left = sync_status.borrow_and_update().left.clone();
                     let Some(left) = left else { continue };
                     if let Some(recorded) = end(record, &sought, left).await {
                         *remembered = recorded;

@@ -6,7 +6,7 @@ use crate::commands::cli::{Output, StatusArgs};
 use crate::commands::run::Surroundings;
 use crate::engine::session::Session;
 use crate::model::ownership::LAST_FULL_SYNC_ANNOTATION;
-use crate::model::plan::{self, Action, NamespacePlan, ReferenceChange, Rules, State};
+use crate::model::plan::{self, Action, CopyState, NamespacePlan, ReferenceChange, Rules};
 use anyhow::{Result, bail};
 use futures::{StreamExt as _, stream};
 use image_pull_secrets::glob;
@@ -42,8 +42,8 @@ pub(crate) async fn status(args: StatusArgs) -> Result<ExitCode> {
     let actions: Vec<Action> = plans.iter().flat_map(|(_, plan)| plan.actions.iter().cloned()).collect();
     let mut status = Status::of(plans);
     status.show_only(&args.namespace, &args.secret);
-    status.ask_why(&actions, &Writer::new(context.client.clone(), context.metrics.clone()).trying(), rules).await;
-    for row in status.rows.iter_mut().filter(|row| row.state == State::Waiting) {
+    status.ask_why(&actions, &Writer::new(context.client.clone(), context.metrics.clone()).dry_run(), rules).await;
+    for row in status.rows.iter_mut().filter(|row| row.state == CopyState::Waiting) {
         row.why = session.controller.source_fault(&row.secret);
     }
     status.unseen = session.controller.unseen();
@@ -55,7 +55,7 @@ pub(crate) async fn status(args: StatusArgs) -> Result<ExitCode> {
         Output::Table => print!("{}", status.table()),
         Output::Json => println!("{:#}", status.json()),
     }
-    Ok(if status.is_settled() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if status.is_as_wanted() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// The plan, as rows.
@@ -71,7 +71,7 @@ struct Status {
 struct Row {
     namespace: String,
     secret: String,
-    state: State,
+    state: CopyState,
     /// The ServiceAccounts that do not refer to the secret, and should; or do, and should not.
     service_accounts: Vec<String>,
     /// What is in the way of that, as far as the API server says.
@@ -98,8 +98,8 @@ impl Leader {
 }
 
 impl Row {
-    fn is_settled(&self) -> bool {
-        self.state.is_settled() && self.service_accounts.is_empty()
+    fn is_as_wanted(&self) -> bool {
+        self.state.is_as_wanted() && self.service_accounts.is_empty()
     }
 
     fn is_about(&self, action: &Action) -> bool {
@@ -126,7 +126,7 @@ impl Status {
             // References may outlive the copy.
             for name in changes.clone().flat_map(ReferenceChange::names) {
                 if !plan.states.iter().any(|(secret, _)| secret == name) {
-                    plan.states.push((name.to_owned(), State::Leftover));
+                    plan.states.push((name.to_owned(), CopyState::Leftover));
                 }
             }
             for (secret, state) in plan.states {
@@ -161,7 +161,7 @@ impl Status {
         }
     }
 
-    fn totals(&self) -> BTreeMap<(&str, State), usize> {
+    fn totals(&self) -> BTreeMap<(&str, CopyState), usize> {
         let mut totals = BTreeMap::new();
         for row in &self.rows {
             *totals.entry((row.secret.as_str(), row.state)).or_default() += 1;
@@ -169,8 +169,8 @@ impl Status {
         totals
     }
 
-    fn is_settled(&self) -> bool {
-        self.unseen.is_empty() && self.rows.iter().all(Row::is_settled)
+    fn is_as_wanted(&self) -> bool {
+        self.unseen.is_empty() && self.rows.iter().all(Row::is_as_wanted)
     }
 
     fn table(&self) -> String {
@@ -228,7 +228,7 @@ impl Status {
         let rows: Vec<_> = rows.collect();
         let leader = self.leader.as_ref();
         json!({
-            "inSync": self.is_settled(), "secrets": rows, "totals": totals, "unseen": self.unseen,
+            "inSync": self.is_as_wanted(), "secrets": rows, "totals": totals, "unseen": self.unseen,
             "leader": leader.map(|leader| json!({"holder": leader.holder, "renewed": leader.renewed})),
             "lastFullSync": leader.and_then(|leader| leader.last_full_sync.clone()),
         })
@@ -246,15 +246,18 @@ mod tests {
     use rstest::rstest;
     use std::sync::{Arc, Mutex};
 
-    fn plans<'a>(states: &[(&'a str, State)]) -> Vec<(&'a str, NamespacePlan)> {
+    fn plans<'a>(states: &[(&'a str, CopyState)]) -> Vec<(&'a str, NamespacePlan)> {
         let plan = |state| NamespacePlan { states: vec![("creds".to_owned(), state)], actions: vec![] };
         states.iter().map(|&(namespace, state)| (namespace, plan(state))).collect()
     }
 
     #[test]
     fn a_table_lines_up_and_counts() {
-        let status =
-            Status::of(plans(&[("a", State::InSync), ("a-longer-name", State::InSync), ("b", State::Foreign)]));
+        let status = Status::of(plans(&[
+            ("a", CopyState::InSync),
+            ("a-longer-name", CopyState::InSync),
+            ("b", CopyState::Foreign),
+        ]));
         assert_eq!(
             status.table(),
             "NAMESPACE      SECRET  STATE       SERVICE ACCOUNTS TO CHANGE\n\
@@ -265,12 +268,12 @@ mod tests {
              creds: 2 in-sync\n\
              creds: 1 foreign\n"
         );
-        assert!(!status.is_settled());
+        assert!(!status.is_as_wanted());
     }
 
     fn refers(change: ReferenceChange) -> Vec<(&'static str, NamespacePlan)> {
         let change = ReferenceChange { service_account: "default".to_owned(), ..change };
-        let states = vec![("creds".to_owned(), State::InSync)];
+        let states = vec![("creds".to_owned(), CopyState::InSync)];
         vec![("a", NamespacePlan { states, actions: vec![Action::Refer(change)] })]
     }
 
@@ -288,21 +291,21 @@ mod tests {
              creds: 1 in-sync\n\
              former: 1 leftover\n"
         );
-        assert!(!status.is_settled());
+        assert!(!status.is_as_wanted());
     }
 
     #[test]
     fn a_missing_reference_shows_with_its_secret() {
         let status = Status::of(refers(ReferenceChange { add: vec!["creds".to_owned()], ..Default::default() }));
         assert_eq!(status.json()["secrets"][0]["serviceAccountsToChange"], json!(["default"]));
-        assert!(!status.is_settled() && status.rows.len() == 1);
+        assert!(!status.is_as_wanted() && status.rows.len() == 1);
     }
 
     #[test]
     fn what_may_be_left_over_and_cannot_be_seen_is_told() {
-        let mut status = Status::of(plans(&[("a", State::InSync)]));
+        let mut status = Status::of(plans(&[("a", CopyState::InSync)]));
         status.unseen.push("cannot watch secrets named former: forbidden".to_owned());
-        assert!(!status.is_settled());
+        assert!(!status.is_as_wanted());
         let told = "something may be left over: cannot watch secrets named former: forbidden\n";
         assert!(status.table().ends_with(told), "{}", status.table());
         assert_eq!(status.json()["unseen"], json!(["cannot watch secrets named former: forbidden"]));
@@ -320,11 +323,12 @@ mod tests {
         #[case] expected: &[&str],
     ) {
         let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
-        let mut status = Status::of(plans(&[("a", State::InSync), ("b", State::Missing), ("team-a", State::InSync)]));
+        let mut status =
+            Status::of(plans(&[("a", CopyState::InSync), ("b", CopyState::Missing), ("team-a", CopyState::InSync)]));
         status.show_only(&owned(namespaces), &owned(secrets));
         assert_eq!(status.rows.iter().map(|row| &*row.namespace).collect::<Vec<_>>(), expected);
         // What is not shown has no say in the exit code.
-        assert_eq!(status.is_settled(), !expected.contains(&"b"));
+        assert_eq!(status.is_as_wanted(), !expected.contains(&"b"));
     }
 
     #[rstest]
@@ -354,8 +358,8 @@ mod tests {
             extras: Arc::default(),
             own_sources: Default::default(),
         };
-        let mut status = Status::of(plans(&[("a", State::Leftover), ("b", State::Leftover)]));
-        status.ask_why(&actions, &Writer::new(client, Arc::default()).trying(), &rules).await;
+        let mut status = Status::of(plans(&[("a", CopyState::Leftover), ("b", CopyState::Leftover)]));
+        status.ask_why(&actions, &Writer::new(client, Arc::default()).dry_run(), &rules).await;
         assert_eq!(queries.lock().unwrap()[0], "DELETE /api/v1/namespaces/a/secrets/creds dryRun=[\"All\"]");
         let why = expected.map(|why| format!("cannot delete secrets a/creds: {why}"));
         assert_eq!(status.rows.iter().map(|row| row.why.clone()).collect::<Vec<_>>(), [why.clone(), None]);
@@ -370,7 +374,7 @@ mod tests {
             "spec": {"holderIdentity": "generator-0_1a2b3c4d", "renewTime": "2026-01-02T03:04:06.000000Z"},
         });
         let leader = Leader::of(&serde_json::from_value(lease).unwrap());
-        let status = Status { leader: Some(leader), ..Status::of(plans(&[("a", State::InSync)])) };
+        let status = Status { leader: Some(leader), ..Status::of(plans(&[("a", CopyState::InSync)])) };
         let told = "leader: generator-0_1a2b3c4d, renewed 2026-01-02T03:04:06Z\nlast full sync: 2026-01-02T03:04:05Z\n";
         assert!(status.table().ends_with(told), "{}", status.table());
         assert_eq!(status.json()["leader"]["holder"], "generator-0_1a2b3c4d");
@@ -382,8 +386,9 @@ mod tests {
 
     #[test]
     fn what_is_left_alone_on_purpose_is_settled() {
-        let status = Status::of(plans(&[("a", State::InSync), ("b", State::Excluded), ("c", State::Source)]));
-        assert!(status.is_settled());
+        let status =
+            Status::of(plans(&[("a", CopyState::InSync), ("b", CopyState::Excluded), ("c", CopyState::Source)]));
+        assert!(status.is_as_wanted());
         assert_eq!(status.json()["totals"], json!({"creds": {"in-sync": 1, "excluded": 1, "source": 1}}));
     }
 }

@@ -3,15 +3,15 @@
 //! One task owns the index. Namespaces are carried out concurrently, each by one task at a time, so that one that fails or
 //! hangs holds up no other. An object whose write failed, or which somebody else keeps changing, waits alone.
 
+mod event_aggregator;
 mod overview;
-mod pace;
-mod progress;
+mod write_backoff;
 
-use crate::cluster::watch::{Report, Trouble, Watched};
+use crate::cluster::watch::{Report, WatchError, Watched};
 use crate::cluster::writer::{Failure, Outcome, Reason, Writer};
 use crate::engine::stuck_pods::StuckPods;
 use crate::model::footprint::Footprint;
-use crate::model::index::{Index, News};
+use crate::model::index::{Index, Observation};
 use crate::model::plan::{self, Action, NamespacePlan, Rules, SourceState};
 use crate::telemetry::events::EventRecorder;
 use anyhow::{Result, bail};
@@ -24,8 +24,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use pace::Paces;
-use progress::Progress;
+use event_aggregator::EventAggregator;
+use write_backoff::WriteBackoff;
 
 /// How often everything is looked over and told while it changes: it takes some milliseconds for thousands of namespaces.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
@@ -60,12 +60,12 @@ pub(crate) struct Setup {
     /// What there may be: of the settings, and of what they once had.
     pub sought: Footprint,
     /// Told whenever it is another.
-    pub standing: watch::Sender<Standing>,
+    pub sync_status: watch::Sender<SyncStatus>,
 }
 
 /// How far a controller has come.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Standing {
+pub(crate) struct SyncStatus {
     /// Whether everything was listed, and what there was to do in each namespace has been tried once.
     pub has_tried_all: bool,
     /// What is left of what was sought, and all that there is to be; `None` while not all of it can be seen.
@@ -81,14 +81,14 @@ pub(crate) struct Controller {
     queue: VecDeque<String>,
     queued: HashSet<String>,
     busy: HashSet<String>,
-    paces: Paces,
+    write_backoff: WriteBackoff,
     failures: BTreeMap<String, Failure>,
-    troubles: BTreeMap<Watched, Trouble>,
+    watch_errors: BTreeMap<Watched, WatchError>,
     tasks: JoinSet<Done>,
-    progress: Progress,
+    events: EventAggregator,
     /// The namespaces in which something may not have been tried yet, once everything is known.
     untried: Option<HashSet<String>>,
-    settled: bool,
+    overview_is_current: bool,
     began: Instant,
     /// When the namespaces were last counted; at first, when it began.
     last_count: Instant,
@@ -111,17 +111,17 @@ fn log(action: &Action) {
     }
 }
 
-/// The watch that has now listed everything, if this is that news.
-fn listed_by(news: &News) -> Option<Watched> {
-    match news {
-        News::Namespaces(_) => Some(Watched::Namespaces),
-        News::Secrets(name, _) => Some(Watched::Secrets(name.clone())),
-        News::ServiceAccounts(only, _) => Some(Watched::ServiceAccounts(only.clone())),
-        News::Namespace(..)
-        | News::Secret(..)
-        | News::NoSecret(..)
-        | News::ServiceAccount(..)
-        | News::NoServiceAccount(..) => None,
+/// The watch that has now listed everything, if this is the end of its list.
+fn listed_by(observation: &Observation) -> Option<Watched> {
+    match observation {
+        Observation::Namespaces(_) => Some(Watched::Namespaces),
+        Observation::Secrets(name, _) => Some(Watched::Secrets(name.clone())),
+        Observation::ServiceAccounts(only, _) => Some(Watched::ServiceAccounts(only.clone())),
+        Observation::Namespace(..)
+        | Observation::Secret(..)
+        | Observation::NoSecret(..)
+        | Observation::ServiceAccount(..)
+        | Observation::NoServiceAccount(..) => None,
     }
 }
 
@@ -155,13 +155,13 @@ impl Controller {
             queue: VecDeque::new(),
             queued: HashSet::new(),
             busy: HashSet::new(),
-            paces: Paces::default(),
+            write_backoff: WriteBackoff::default(),
             failures: BTreeMap::new(),
-            troubles: BTreeMap::new(),
+            watch_errors: BTreeMap::new(),
             tasks: JoinSet::new(),
-            progress: Progress::default(),
+            events: EventAggregator::default(),
             untried: None,
-            settled: false,
+            overview_is_current: false,
             began: Instant::now(),
             last_count: Instant::now(),
             counted_all: false,
@@ -178,13 +178,13 @@ impl Controller {
         while !self.is_complete() || !self.has_asked_for_leftovers() {
             tokio::select! {
                 report = self.reports.recv() => match report {
-                    Some(report) => self.take_in(report),
+                    Some(report) => self.observe(report),
                     None => bail!("the watches ended"),
                 },
                 () = &mut deadline => bail!("{}", self.why_incomplete()),
             }
-            if let Some(trouble) = self.required_trouble() {
-                bail!("{trouble}");
+            if let Some(error) = self.required_watch_error() {
+                bail!("{error}");
             }
         }
         Ok((&self.index, &self.setup.rules))
@@ -208,7 +208,7 @@ impl Controller {
                 break;
             }
             self.dispatch(stop);
-            if self.is_idle() && self.paces.next_wake().is_none() {
+            if self.is_idle() && self.write_backoff.next_wake().is_none() {
                 break;
             }
             let only_refused = self.failures.values().all(|f| matches!(f.reason, Reason::Refused | Reason::PutBack));
@@ -223,7 +223,7 @@ impl Controller {
         }
         summary.failures = self.failures.values().map(|failure| failure.message.clone()).collect();
         summary.failures.extend(self.source_faults());
-        self.report_settled();
+        self.publish_overview();
         self.setup.recorder.flush().await;
         Ok(summary)
     }
@@ -236,18 +236,18 @@ impl Controller {
             if let Some(stuck) = &mut self.setup.stuck_pods {
                 stuck.evict(&self.index, &self.setup.rules);
             }
-            let report_at = self.report_at();
-            if report_at <= Instant::now() {
-                self.report_settled();
+            let overview_due = self.overview_due();
+            if overview_due <= Instant::now() {
+                self.publish_overview();
                 continue;
             }
             tokio::select! {
-                _ = self.step(Some(report_at)) => {}
+                _ = self.step(Some(overview_due)) => {}
                 () = stop.cancelled() => {}
             }
         }
         self.finish().await;
-        self.progress.report_all(&self.setup.rules.settings, &self.setup.recorder);
+        self.events.report_all(&self.setup.rules.settings, &self.setup.recorder);
         self.setup.recorder.flush().await;
     }
 
@@ -256,7 +256,7 @@ impl Controller {
         let mut successes = 0;
         let last_writes = async {
             while let Some(done) = self.tasks.join_next().await {
-                successes += done.map_or(0, |done| self.take_in_done(done));
+                successes += done.map_or(0, |done| self.observe_done(done));
             }
             if let Some(stuck) = &mut self.setup.stuck_pods {
                 stuck.finish().await;
@@ -270,7 +270,7 @@ impl Controller {
 
     /// Waits for the next thing to happen, until `wake_at` if that is given, and takes it in. Gives the number of writes that succeeded meanwhile.
     async fn step(&mut self, wake_at: Option<Instant>) -> usize {
-        let wake = self.paces.next_wake().into_iter().chain(wake_at).min();
+        let wake = self.write_backoff.next_wake().into_iter().chain(wake_at).min();
         let sleep = tokio::time::sleep_until(wake.unwrap_or_else(|| Instant::now() + PATIENCE));
         let stuck_pods = async {
             match &mut self.setup.stuck_pods {
@@ -279,18 +279,18 @@ impl Controller {
             }
         };
         tokio::select! {
-            Some(done) = self.tasks.join_next() => done.map_or(0, |done| self.take_in_done(done)),
+            Some(done) = self.tasks.join_next() => done.map_or(0, |done| self.observe_done(done)),
             Some(report) = self.reports.recv() => {
-                self.take_in(report);
+                self.observe(report);
                 // What else is there already may concern the same namespaces.
                 while let Ok(report) = self.reports.try_recv() {
-                    self.take_in(report);
+                    self.observe(report);
                 }
                 0
             }
             () = stuck_pods => 0,
             () = sleep => {
-                for namespace in self.paces.due(Instant::now()) {
+                for namespace in self.write_backoff.due(Instant::now()) {
                     self.enqueue(namespace);
                 }
                 0
@@ -318,7 +318,7 @@ impl Controller {
     }
 
     fn enqueue(&mut self, namespace: String) {
-        self.settled = false;
+        self.overview_is_current = false;
         if self.queued.insert(namespace.clone()) {
             self.queue.push_back(namespace);
         }
@@ -326,24 +326,24 @@ impl Controller {
 
     fn enqueue_all(&mut self) {
         // A new source, or a new fact about all of them: what failed before may succeed now.
-        self.paces.clear();
+        self.write_backoff.clear();
         let all: Vec<_> = self.index.namespaces.keys().cloned().collect();
         all.into_iter().for_each(|namespace| self.enqueue(namespace));
     }
 
-    fn take_in(&mut self, report: Report) {
+    fn observe(&mut self, report: Report) {
         match report {
-            Report::News(news) => {
-                let listed = listed_by(&news);
-                self.index.take_in(news).into_iter().for_each(|namespace| self.enqueue(namespace));
+            Report::Observed(observation) => {
+                let listed = listed_by(&observation);
+                self.index.observe(observation).into_iter().for_each(|namespace| self.enqueue(namespace));
                 if let Some(watched) = listed {
-                    self.take_in_listed(watched);
+                    self.observe_listed(watched);
                 }
             }
-            Report::Source(secret, state) => self.take_in_source(secret, state),
+            Report::Source(secret, state) => self.observe_source(secret, state),
             Report::Pod(pod) => {
                 if let Some(stuck) = &mut self.setup.stuck_pods {
-                    stuck.take_in(pod);
+                    stuck.observe(pod);
                 }
             }
             Report::Pods(listed) => {
@@ -351,30 +351,30 @@ impl Controller {
                     stuck.retain(&listed);
                 }
             }
-            Report::Trouble(watched, trouble) => {
-                if self.troubles.get(&watched) != Some(&trouble) {
-                    tracing::warn!("{}", trouble.message);
-                    if trouble.forbidden {
+            Report::WatchFailed(watched, error) => {
+                if self.watch_errors.get(&watched) != Some(&error) {
+                    tracing::warn!("{}", error.message);
+                    if error.forbidden {
                         self.setup.recorder.warning_on_every_source(
                             &self.setup.rules.settings,
                             "WatchForbidden",
-                            &trouble.message,
+                            &error.message,
                         );
                     }
-                    self.troubles.insert(watched, trouble);
+                    self.watch_errors.insert(watched, error);
                 }
             }
-            Report::Works(watched) => {
-                self.troubles.remove(&watched);
-                self.settled = false;
+            Report::WatchRecovered(watched) => {
+                self.watch_errors.remove(&watched);
+                self.overview_is_current = false;
             }
         }
     }
 
-    fn take_in_listed(&mut self, watched: Watched) {
+    fn observe_listed(&mut self, watched: Watched) {
         if self.listed.insert(watched) {
             // Also where nothing changed: there may be nothing.
-            self.settled = false;
+            self.overview_is_current = false;
         }
         let is_accounts = |watched: &&Watched| matches!(watched, Watched::ServiceAccounts(_));
         if self.setup.required.iter().filter(is_accounts).all(|watched| self.listed.contains(watched)) {
@@ -384,7 +384,7 @@ impl Controller {
         }
     }
 
-    fn take_in_source(&mut self, secret: String, state: SourceState) {
+    fn observe_source(&mut self, secret: String, state: SourceState) {
         let Some(configured) = self.setup.rules.settings.secrets.iter().find(|configured| configured.name == secret)
         else {
             return;
@@ -425,7 +425,7 @@ impl Controller {
         }
         Arc::make_mut(&mut self.setup.rules).sources.insert(secret, state);
         // Also where there is no namespace to look at.
-        self.settled = false;
+        self.overview_is_current = false;
         self.enqueue_all();
     }
 
@@ -437,7 +437,7 @@ impl Controller {
             self.forget_failures(&namespace, &plan);
             let now = Instant::now();
             let actions: Vec<Action> =
-                plan.actions.into_iter().filter(|action| self.paces.may_go(action, &namespace, now)).collect();
+                plan.actions.into_iter().filter(|action| self.write_backoff.may_go(action, &namespace, now)).collect();
             if actions.is_empty() {
                 self.has_tried(&namespace);
                 continue;
@@ -473,39 +473,39 @@ impl Controller {
         Some(namespace)
     }
 
-    fn take_in_done(&mut self, done: Done) -> usize {
+    fn observe_done(&mut self, done: Done) -> usize {
         let mut successes = 0;
         self.busy.remove(&done.namespace);
         if done.tried_all {
             self.has_tried(&done.namespace);
         }
         for (action, outcome) in done.outcomes {
-            outcome.news.into_iter().for_each(|news| drop(self.index.take_in(news)));
-            let key = pace::key(&action);
+            outcome.observed.into_iter().for_each(|observation| drop(self.index.observe(observation)));
+            let key = write_backoff::key(&action);
             match outcome.failure {
                 None => {
                     successes += 1;
                     log(&action);
                     self.failures.remove(&key);
-                    self.paces.succeeded(&action, Instant::now());
-                    self.progress.succeeded(&action);
+                    self.write_backoff.succeeded(&action, Instant::now());
+                    self.events.succeeded(&action);
                 }
-                Some(failure) => self.take_in_failure(&action, key, failure),
+                Some(failure) => self.observe_failure(&action, key, failure),
             }
         }
         self.enqueue(done.namespace);
         successes
     }
 
-    fn take_in_failure(&mut self, action: &Action, key: String, failure: Failure) {
-        self.paces.failed(action, &failure, Instant::now());
+    fn observe_failure(&mut self, action: &Action, key: String, failure: Failure) {
+        self.write_backoff.failed(action, &failure, Instant::now());
         match failure.reason {
             Reason::Outdated | Reason::NamespaceGoes | Reason::NotFound => tracing::debug!("{}", failure.message),
             Reason::Refused | Reason::Unavailable | Reason::PutBack => {
                 // Once for each new reason: a retry that fails alike is no news.
                 if self.failures.get(&key).is_none_or(|before| before.message != failure.message) {
                     tracing::warn!("{}", failure.message);
-                    self.progress.failed(action, &failure);
+                    self.events.failed(action, &failure);
                 }
             }
         }
@@ -517,7 +517,7 @@ impl Controller {
         if self.failures.is_empty() {
             return;
         }
-        let planned: HashSet<String> = plan.actions.iter().map(pace::key).collect();
+        let planned: HashSet<String> = plan.actions.iter().map(write_backoff::key).collect();
         let of_namespace = format!("{namespace}/");
         self.failures.retain(|key, _| !key.starts_with(&of_namespace) || planned.contains(key));
     }

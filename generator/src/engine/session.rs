@@ -3,7 +3,7 @@
 
 use crate::cluster::watch::{Report, Watched, Watcher};
 use crate::cluster::writer::Writer;
-use crate::engine::controller::{Controller, Setup, Standing};
+use crate::engine::controller::{Controller, Setup, SyncStatus};
 use crate::engine::settings_source::Configuration;
 use crate::engine::source;
 use crate::engine::stuck_pods::StuckPods;
@@ -59,12 +59,12 @@ pub(crate) struct Session {
 
 impl Session {
     /// Begins to make everything as `configuration` wants it, and to remove what else `footprint` says there may be. How far
-    /// that has come is told in `standing`.
+    /// that has come is told in `sync_status`.
     pub(crate) fn start(
         context: &Context,
         configuration: &Configuration,
         footprint: &Footprint,
-        standing: watch::Sender<Standing>,
+        sync_status: watch::Sender<SyncStatus>,
     ) -> Self {
         let selectors = context.selector.iter().chain(&configuration.selector).cloned().collect();
         Self::new(
@@ -73,7 +73,7 @@ impl Session {
             Selection::Matching(selectors),
             Removal::Recorded,
             footprint,
-            standing,
+            sync_status,
         )
     }
 
@@ -95,7 +95,7 @@ impl Session {
         selection: Selection,
         removal: Removal,
         footprint: &Footprint,
-        standing: watch::Sender<Standing>,
+        sync_status: watch::Sender<SyncStatus>,
     ) -> Self {
         // What has to be seen before it can be said that all is well. What is only left over may be forbidden to watch.
         let sources_matter = !selection.selects_nothing();
@@ -144,7 +144,7 @@ impl Session {
             concurrency: context.concurrency,
             recorder: context.recorder.clone(),
             sought: everything,
-            standing,
+            sync_status,
         };
         Self { controller: Controller::new(setup, reports), _watches: watches }
     }

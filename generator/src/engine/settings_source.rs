@@ -108,11 +108,11 @@ impl SettingsSource {
 async fn follow_policy(client: Client, name: &str, set: impl Fn(Result<Option<Configuration>>)) {
     let waits = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
     let mut events = pin!(waiting_after_errors(watcher(policies(client), watch::config(Some(name))), waits));
-    let (mut found, mut last_trouble) = (false, String::new());
+    let (mut found, mut last_reason) = (false, String::new());
     let absent = || tracing::warn!("ClusterAdmissionPolicy {name} is not there: nothing is done until it is");
     while let Some(event) = events.next().await {
         if matches!(event, Ok(Event::InitDone | Event::Apply(_) | Event::Delete(_))) {
-            last_trouble.clear();
+            last_reason.clear();
         }
         match event {
             Ok(Event::Init) => found = false,
@@ -126,15 +126,15 @@ async fn follow_policy(client: Client, name: &str, set: impl Fn(Result<Option<Co
                 set(Ok(None));
             }
             Err(error) => {
-                let trouble = match &error {
+                let reason = match &error {
                     watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error) => {
                         reason(policy_request(name), error)
                     }
                     other => chain(other),
                 };
-                if trouble != last_trouble {
-                    tracing::warn!("cannot watch ClusterAdmissionPolicy {name}: {trouble}");
-                    last_trouble = trouble;
+                if reason != last_reason {
+                    tracing::warn!("cannot watch ClusterAdmissionPolicy {name}: {reason}");
+                    last_reason = reason;
                 }
             }
         }

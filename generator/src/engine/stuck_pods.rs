@@ -46,11 +46,11 @@ pub(crate) struct StuckPods {
 struct Stuck {
     pod: PodSeen,
     waits: Backoff,
-    state: State,
+    state: EvictionState,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum EvictionState {
     /// It is evicted once that helps.
     Ready,
     /// It is left alone until then.
@@ -76,7 +76,7 @@ impl StuckPods {
     }
 
     /// Takes in what a Pod is like now.
-    pub(crate) fn take_in(&mut self, pod: PodSeen) {
+    pub(crate) fn observe(&mut self, pod: PodSeen) {
         let key = (pod.namespace.clone(), pod.name.clone());
         if !pod.is_stuck {
             self.stuck.remove(&key);
@@ -84,14 +84,14 @@ impl StuckPods {
         }
         match self.stuck.get_mut(&key).filter(|known| known.pod.uid == pod.uid) {
             Some(known) => {
-                if known.state == State::Outdated && known.pod.resource_version != pod.resource_version {
-                    known.state = State::Waits(Instant::now() + known.waits.next().unwrap_or(LONGEST_WAIT));
+                if known.state == EvictionState::Outdated && known.pod.resource_version != pod.resource_version {
+                    known.state = EvictionState::Waits(Instant::now() + known.waits.next().unwrap_or(LONGEST_WAIT));
                 }
                 known.pod = pod;
             }
             None => {
                 let waits = Backoff::new(Duration::from_secs(2), LONGEST_WAIT);
-                self.stuck.insert(key, Stuck { pod, waits, state: State::Ready });
+                self.stuck.insert(key, Stuck { pod, waits, state: EvictionState::Ready });
             }
         }
     }
@@ -104,14 +104,14 @@ impl StuckPods {
     /// Waits until it may be time to evict something: an eviction was answered, or another try is due.
     pub(crate) async fn changed(&mut self) {
         let waits = self.stuck.values().filter_map(|stuck| match stuck.state {
-            State::Waits(until) => Some(until),
-            State::Ready | State::UnderWay | State::Outdated | State::Evicted => None,
+            EvictionState::Waits(until) => Some(until),
+            EvictionState::Ready | EvictionState::UnderWay | EvictionState::Outdated | EvictionState::Evicted => None,
         });
         let due = waits.min();
         tokio::select! {
             Some(answer) = self.evictions.join_next() => {
                 if let Ok(answer) = answer {
-                    self.take_in_answer(answer);
+                    self.observe_answer(answer);
                 }
             }
             () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
@@ -123,12 +123,12 @@ impl StuckPods {
     pub(crate) fn evict(&mut self, index: &Index, rules: &Rules) {
         let now = Instant::now();
         for stuck in self.stuck.values_mut() {
-            if matches!(stuck.state, State::Waits(until) if until <= now) {
-                stuck.state = State::Ready;
+            if matches!(stuck.state, EvictionState::Waits(until) if until <= now) {
+                stuck.state = EvictionState::Ready;
             }
-            let may_go = stuck.state == State::Ready && self.evictions.len() < AT_ONCE;
+            let may_go = stuck.state == EvictionState::Ready && self.evictions.len() < AT_ONCE;
             if may_go && is_helped(&stuck.pod, index, rules) {
-                stuck.state = State::UnderWay;
+                stuck.state = EvictionState::UnderWay;
                 self.evictions.spawn(evict(self.client.clone(), stuck.pod.clone()));
             }
         }
@@ -138,12 +138,12 @@ impl StuckPods {
     pub(crate) async fn finish(&mut self) {
         while let Some(answer) = self.evictions.join_next().await {
             if let Ok(answer) = answer {
-                self.take_in_answer(answer);
+                self.observe_answer(answer);
             }
         }
     }
 
-    fn take_in_answer(&mut self, Answer { pod, result }: Answer) {
+    fn observe_answer(&mut self, Answer { pod, result }: Answer) {
         if result.is_ok() {
             self.metrics.evictions.inc();
             self.told.clear();
@@ -153,8 +153,10 @@ impl StuckPods {
         let key = (pod.namespace.clone(), pod.name.clone());
         let Some(known) = self.stuck.get_mut(&key).filter(|known| known.pod.uid == pod.uid) else { return };
         known.state = match &result {
-            Ok(_) => State::Evicted,
-            Err(error) if is_outdated(error) && known.pod.resource_version == pod.resource_version => State::Outdated,
+            Ok(_) => EvictionState::Evicted,
+            Err(error) if is_outdated(error) && known.pod.resource_version == pod.resource_version => {
+                EvictionState::Outdated
+            }
             Err(error) => {
                 let why = why(error);
                 if is_outdated(error) || known.waits.tries() > 0 || self.told == why {
@@ -163,7 +165,7 @@ impl StuckPods {
                     tracing::warn!("cannot evict Pod {}/{}, and will try again: {why}", pod.namespace, pod.name);
                     self.told = why;
                 }
-                State::Waits(Instant::now() + known.waits.next().unwrap_or(LONGEST_WAIT))
+                EvictionState::Waits(Instant::now() + known.waits.next().unwrap_or(LONGEST_WAIT))
             }
         };
     }

@@ -6,9 +6,9 @@
 use crate::model::observed::{NamespaceFacts, SecretSeen, ServiceAccountSeen, Version};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A piece of news about the cluster, from a watch or from the answer to a write.
+/// What was seen of the cluster, by a watch or in the answer to a write.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum News {
+pub(crate) enum Observation {
     /// A Namespace is like this; `None` where it is gone.
     Namespace(String, Option<NamespaceFacts>),
     /// These are all the Namespaces there are.
@@ -57,27 +57,27 @@ pub(crate) struct NamespaceSeen {
 }
 
 impl Index {
-    /// Takes in a piece of news, and gives the namespaces in which it changed anything.
-    pub(crate) fn take_in(&mut self, news: News) -> Vec<String> {
+    /// Puts an observation into the index, and gives the namespaces in which it changed anything.
+    pub(crate) fn observe(&mut self, observation: Observation) -> Vec<String> {
         let changed = |changed: bool, namespace: String| changed.then_some(namespace).into_iter().collect();
-        match news {
-            News::Namespace(name, facts) => changed(self.put_namespace(&name, facts), name),
-            News::Namespaces(listed) => self.retain_namespaces(&listed),
-            News::Secret(namespace, name, seen) => changed(self.put_secret(&namespace, &name, seen), namespace),
-            News::NoSecret(namespace, name, version) => {
+        match observation {
+            Observation::Namespace(name, facts) => changed(self.put_namespace(&name, facts), name),
+            Observation::Namespaces(listed) => self.retain_namespaces(&listed),
+            Observation::Secret(namespace, name, seen) => changed(self.put_secret(&namespace, &name, seen), namespace),
+            Observation::NoSecret(namespace, name, version) => {
                 changed(self.remove_secret(&namespace, &name, &version), namespace)
             }
-            News::Secrets(name, listed) => {
+            Observation::Secrets(name, listed) => {
                 let changed = self.retain_secrets(&name, &listed);
                 if self.listed.secrets.insert(name) { self.namespaces.keys().cloned().collect() } else { changed }
             }
-            News::ServiceAccount(namespace, name, seen) => {
+            Observation::ServiceAccount(namespace, name, seen) => {
                 changed(self.put_service_account(&namespace, &name, seen), namespace)
             }
-            News::NoServiceAccount(namespace, name, version) => {
+            Observation::NoServiceAccount(namespace, name, version) => {
                 changed(self.remove_service_account(&namespace, &name, &version), namespace)
             }
-            News::ServiceAccounts(only, listed) => self.retain_service_accounts(only.as_deref(), &listed),
+            Observation::ServiceAccounts(only, listed) => self.retain_service_accounts(only.as_deref(), &listed),
         }
     }
 
@@ -193,7 +193,7 @@ fn put<T: PartialEq>(seen: &mut BTreeMap<String, T>, name: &str, new: T, version
 }
 
 fn remove<T>(seen: &mut BTreeMap<String, T>, name: &str, gone: &Version, version: impl Fn(&T) -> &Version) -> bool {
-    // The news of a deletion may be overtaken by the answer to the creation that followed it.
+    // The event of a deletion may be overtaken by the answer to the creation that followed it.
     let known = seen.get(name).is_some_and(|old| version(old).uid == gone.uid);
     known && seen.remove(name).is_some()
 }

@@ -74,7 +74,7 @@ impl SourceState {
 
 /// How a secret fares in one namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum State {
+pub(crate) enum CopyState {
     /// The copy equals its source.
     InSync,
     /// The copy differs from its source.
@@ -99,7 +99,7 @@ pub(crate) enum State {
     Unknown,
 }
 
-impl State {
+impl CopyState {
     /// Every state, in the order in which a table lists them.
     pub(crate) const ALL: [Self; 11] = [
         Self::InSync,
@@ -133,7 +133,7 @@ impl State {
     }
 
     /// Whether this is as the settings want it.
-    pub(crate) fn is_settled(self) -> bool {
+    pub(crate) fn is_as_wanted(self) -> bool {
         match self {
             Self::InSync | Self::Excluded | Self::Source | Self::Unmanaged | Self::Terminating => true,
             Self::Drifted | Self::Missing | Self::Foreign | Self::Waiting | Self::Leftover | Self::Unknown => false,
@@ -141,7 +141,7 @@ impl State {
     }
 }
 
-impl fmt::Display for State {
+impl fmt::Display for CopyState {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.pad(self.name())
     }
@@ -204,7 +204,7 @@ impl fmt::Display for Action {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct NamespacePlan {
     /// How each secret fares: the configured ones in their order, then leftovers.
-    pub states: Vec<(String, State)>,
+    pub states: Vec<(String, CopyState)>,
     /// What to do, in this order.
     pub actions: Vec<Action>,
 }
@@ -246,7 +246,7 @@ pub(crate) fn plan_namespace(index: &Index, name: &str, rules: &Rules) -> Namesp
     let mut plan = NamespacePlan::default();
     if facts.terminating {
         let names = rules.settings.secrets.iter().map(|secret| secret.name.clone());
-        plan.states = names.map(|name| (name, State::Terminating)).collect();
+        plan.states = names.map(|name| (name, CopyState::Terminating)).collect();
         return plan;
     }
     if !rules.selection.concerns(&facts.labels) {
@@ -258,14 +258,14 @@ pub(crate) fn plan_namespace(index: &Index, name: &str, rules: &Rules) -> Namesp
         let found = seen.secrets.get(&configured.name);
         let source = configured.source.as_ref();
         let (state, action) = if !index.listed.secrets.contains(&configured.name) {
-            (State::Unknown, None)
+            (CopyState::Unknown, None)
         } else if rules.is_source(&target) {
-            (State::Source, None)
+            (CopyState::Source, None)
         } else if !selected {
-            remove(target, found, rules, State::Excluded)
+            remove(target, found, rules, CopyState::Excluded)
         } else {
             match source {
-                None => (State::Unmanaged, None),
+                None => (CopyState::Unmanaged, None),
                 Some(source) => copy(target, found, source, rules),
             }
         };
@@ -275,8 +275,8 @@ pub(crate) fn plan_namespace(index: &Index, name: &str, rules: &Rules) -> Namesp
     for (former, found) in seen.secrets.iter().filter(|(secret, _)| !rules.is_configured(secret)) {
         let target = Target { namespace: name.to_owned(), secret: former.clone() };
         if index.listed.secrets.contains(former) && !rules.is_source(&target) {
-            let (state, action) = remove(target, Some(found), rules, State::Excluded);
-            if state == State::Leftover {
+            let (state, action) = remove(target, Some(found), rules, CopyState::Excluded);
+            if state == CopyState::Leftover {
                 plan.states.push((former.clone(), state));
             }
             plan.actions.extend(action);
@@ -302,38 +302,43 @@ pub(crate) fn own_copies<'a>(index: &'a Index, rules: &'a Rules) -> impl Iterato
 }
 
 /// What a selected namespace wants of a secret that has a source.
-fn copy(target: Target, found: Option<&SecretSeen>, source: &Source, rules: &Rules) -> (State, Option<Action>) {
+fn copy(target: Target, found: Option<&SecretSeen>, source: &Source, rules: &Rules) -> (CopyState, Option<Action>) {
     let may_write = |found: &SecretSeen| found.copied_from.is_some() || rules.settings.conflicts == Conflicts::Adopt;
     let content = match rules.sources.get(&target.secret) {
         Some(SourceState::Ready(content)) => content,
-        Some(SourceState::Gone) if rules.delete_with_source => return remove(target, found, rules, State::Waiting),
-        _ if found.is_some_and(|found| !may_write(found)) => return (State::Foreign, None),
-        _ => return (State::Waiting, None),
+        Some(SourceState::Gone) if rules.delete_with_source => return remove(target, found, rules, CopyState::Waiting),
+        _ if found.is_some_and(|found| !may_write(found)) => return (CopyState::Foreign, None),
+        _ => return (CopyState::Waiting, None),
     };
-    let Some(found) = found else { return (State::Missing, Some(Action::Create(target))) };
+    let Some(found) = found else { return (CopyState::Missing, Some(Action::Create(target))) };
     if found.deleting {
-        return (State::Missing, None);
+        return (CopyState::Missing, None);
     }
     if !may_write(found) {
-        return (State::Foreign, None);
+        return (CopyState::Foreign, None);
     }
     let same_type = *found.secret_type == *content.secret_type;
     let same_data = found.digest == content.digest;
     let same_source = found.copied_from.as_deref() == Some(source_label(source).as_str());
     match (same_type, same_data) {
-        (true, true) if same_source && found.has_extras => (State::InSync, None),
+        (true, true) if same_source && found.has_extras => (CopyState::InSync, None),
         (true, same_data) if same_data || !found.immutable => {
-            (State::Drifted, Some(Action::Update(target, found.clone())))
+            (CopyState::Drifted, Some(Action::Update(target, found.clone())))
         }
-        _ => (State::Drifted, Some(Action::Recreate(target, found.version.clone()))),
+        _ => (CopyState::Drifted, Some(Action::Recreate(target, found.version.clone()))),
     }
 }
 
 /// What a namespace that is to have no copy wants.
-fn remove(target: Target, found: Option<&SecretSeen>, rules: &Rules, otherwise: State) -> (State, Option<Action>) {
+fn remove(
+    target: Target,
+    found: Option<&SecretSeen>,
+    rules: &Rules,
+    otherwise: CopyState,
+) -> (CopyState, Option<Action>) {
     match found {
         Some(found) if rules.is_own_copy(found) && !found.deleting => {
-            (State::Leftover, Some(Action::Delete(target, found.version.clone())))
+            (CopyState::Leftover, Some(Action::Delete(target, found.version.clone())))
         }
         _ => (otherwise, None),
     }

@@ -1,6 +1,6 @@
 //! What Prometheus can see. Registered once; everything that counts is given this.
 
-use crate::model::plan::State;
+use crate::model::plan::CopyState;
 use crate::telemetry::process_metrics::ProcessMetrics;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -34,7 +34,7 @@ pub(crate) struct Metrics {
     /// Objects that wait for their next write.
     pub waiting_objects: Gauge,
     /// Watches that do not work for now.
-    pub troubled_watches: Gauge,
+    pub failing_watches: Gauge,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -116,8 +116,8 @@ impl Default for Metrics {
             "Secrets and ServiceAccounts that wait for their next write, because one failed or somebody keeps changing them back",
             waiting_objects.clone(),
         );
-        let troubled_watches = Gauge::default();
-        registry.register("watches_in_trouble", "Watches that do not work", troubled_watches.clone());
+        let failing_watches = Gauge::default();
+        registry.register("watches_in_trouble", "Watches that do not work", failing_watches.clone());
         Self {
             registry: root,
             copies,
@@ -131,7 +131,7 @@ impl Default for Metrics {
             settings_valid,
             failing_objects,
             waiting_objects,
-            troubled_watches,
+            failing_watches,
         }
     }
 }
@@ -147,7 +147,7 @@ impl Metrics {
     }
 
     /// Shows how many namespaces each secret has in each state.
-    pub(crate) fn show_copies(&self, counts: &BTreeMap<(String, State), i64>) {
+    pub(crate) fn show_copies(&self, counts: &BTreeMap<(String, CopyState), i64>) {
         self.copies.clear();
         for ((secret, state), count) in counts {
             self.copies.get_or_create(&CopyLabels { secret: secret.clone(), state: state.name() }).set(*count);
@@ -158,7 +158,7 @@ impl Metrics {
     pub(crate) fn forget(&self) {
         self.copies.clear();
         self.source_versions.clear();
-        for gauge in [&self.failing_objects, &self.waiting_objects, &self.troubled_watches] {
+        for gauge in [&self.failing_objects, &self.waiting_objects, &self.failing_watches] {
             gauge.set(0);
         }
     }

@@ -4,7 +4,7 @@ use futures::stream;
 use rstest::rstest;
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use tokio::sync::mpsc::channel;
+use tokio::sync::mpsc::{Receiver, channel};
 
 const NAME: &str = "creds";
 
@@ -20,38 +20,32 @@ fn secret() -> Secret {
     .unwrap()
 }
 
+/// A watcher that asks `client` for a source by name where a watch misses it, and what it reports.
+fn watcher_of(client: Client, confirm_missing: bool) -> (Watcher, Receiver<Report>) {
+    let (reports, received) = channel(512);
+    let settings = Arc::new(Settings::from_value(&json!({"secrets": [{"name": NAME}]})).unwrap());
+    (Watcher { client, settings, keep_labels: false, extras: Arc::default(), confirm_missing, reports }, received)
+}
+
 /// What is reported about the source within ten minutes of these events, which nothing follows, by an API server that gives
 /// these answers when it is asked by name; and how often it was asked.
 async fn reported(events: Vec<watcher::Result<Event<Secret>>>, answers: &[Value]) -> (Vec<(u64, String)>, usize) {
     let (asked, client) = fake_api::answering(answers);
-    let (sender, mut reports) = channel(512);
-    let settings = Arc::new(Settings::from_value(&json!({"secrets": [{"name": NAME}]})).unwrap());
-    let watcher = Watcher {
-        client,
-        settings,
-        keep_labels: false,
-        extras: Arc::default(),
-        confirm_missing: true,
-        reports: sender,
-    };
+    let (watcher, mut reports) = watcher_of(client, true);
     let watched = Watched::Source { of: NAME.to_owned(), namespace: "source".to_owned(), name: "registry".to_owned() };
     let stream = stream::iter(events).chain(stream::pending());
-    let following = watcher.follow(&watched, stream, |event| match event {
-        Event::Init => None,
-        Event::InitApply(_) | Event::Apply(_) => Some(Report::Source(NAME.to_owned(), source_state(secret()))),
-        Event::InitDone | Event::Delete(_) => watched.missing(),
-    });
+    let following = watcher.follow(&watched, stream, source_reports(NAME));
     let start = Instant::now();
     let mut told = Vec::new();
     let receiving = async {
         while let Some(report) = reports.recv().await {
             let what = match report {
-                Report::Trouble(_, trouble) => trouble.message,
-                Report::Works(_) => "works".to_owned(),
+                Report::WatchFailed(_, error) => error.message,
+                Report::WatchRecovered(_) => "works".to_owned(),
                 Report::Source(_, SourceState::Missing) => "missing".to_owned(),
                 Report::Source(_, SourceState::Gone) => "gone".to_owned(),
                 Report::Source(..) => "there".to_owned(),
-                Report::News(_) | Report::Pod(_) | Report::Pods(_) => "other news".to_owned(),
+                Report::Observed(_) | Report::Pod(_) | Report::Pods(_) => "something else".to_owned(),
             };
             told.push((start.elapsed().as_secs(), what));
         }
@@ -65,10 +59,10 @@ fn without_times(told: &[(u64, String)]) -> Vec<&str> {
     told.iter().map(|(_, what)| what.as_str()).collect()
 }
 
-const TROUBLE: &str = "cannot watch secrets source/registry: ";
+const ERROR: &str = "cannot watch secrets source/registry: ";
 
 #[tokio::test(start_paused = true)]
-async fn a_trouble_that_is_not_repeated_lapses() {
+async fn an_error_that_is_not_repeated_lapses() {
     let (told, _) = reported(vec![failed(), failed()], &[json!({})]).await;
     let (seconds, last) = told.last().unwrap();
     assert_eq!(last, "works");
@@ -77,7 +71,7 @@ async fn a_trouble_that_is_not_repeated_lapses() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_trouble_does_not_lapse_while_the_api_server_is_given_the_time_that_it_asked_for() {
+async fn an_error_does_not_lapse_while_the_api_server_is_given_the_time_that_it_asked_for() {
     let status = json!({"code": 429, "message": "busy", "details": {"retryAfterSeconds": 60}});
     let status: Status = serde_json::from_value(status).unwrap();
     let busy = watcher::Error::InitialListFailed(kube::Error::Api(status.boxed()));
@@ -95,13 +89,13 @@ async fn a_trouble_does_not_lapse_while_the_api_server_is_given_the_time_that_it
 )]
 #[case::not_the_beginning_of_a_list(
     vec![failed(), Ok(Event::Init), Ok(Event::InitApply(secret())), failed()],
-    &["there", TROUBLE, "works"]
+    &["there", ERROR, "works"]
 )]
 #[tokio::test(start_paused = true)]
-async fn a_trouble_is_over_with(#[case] events: Vec<watcher::Result<Event<Secret>>>, #[case] expected: &[&str]) {
+async fn an_error_is_over_with(#[case] events: Vec<watcher::Result<Event<Secret>>>, #[case] expected: &[&str]) {
     let (told, _) = reported(events, &[json!({})]).await;
     let told = without_times(&told);
-    assert!(told[0].starts_with(TROUBLE), "{told:?}");
+    assert!(told[0].starts_with(ERROR), "{told:?}");
     let is_as_expected = |(told, expected): (&&str, &&str)| told.starts_with(expected);
     assert!(told[1..].iter().zip(expected).all(is_as_expected) && told.len() > expected.len(), "{told:?}");
 }
@@ -122,8 +116,8 @@ async fn a_source_that_is_missing_is_gone_once_the_api_server_says_so() {
     let answers = [broken, page_of_something_in_between, forbidden(), not_found("other"), not_found("registry")];
     let (told, asked) = reported(vec![Ok(Event::Init), Ok(Event::InitDone)], &answers).await;
     let told = without_times(&told);
-    let trouble = "cannot tell whether the source source/registry was deleted: broken (500)";
-    assert_eq!(told[..5], ["missing", trouble, "missing", "missing", "missing"]);
+    let error = "cannot tell whether the source source/registry was deleted: broken (500)";
+    assert_eq!(told[..5], ["missing", error, "missing", "missing", "missing"]);
     assert_eq!(told[5..], ["gone", "works"]);
     assert_eq!(asked, 6, "the last answer is asked for twice");
 }
@@ -145,11 +139,11 @@ async fn a_source_that_is_deleted_and_made_anew_is_never_gone() {
 #[tokio::test(start_paused = true)]
 async fn a_missing_right_to_ask_for_it_is_told_with_its_rule() {
     let (told, asked) = reported(vec![Ok(Event::Delete(secret()))], &[forbidden()]).await;
-    let troubles: Vec<_> = told.iter().filter(|(_, what)| what != "missing").collect();
+    let watch_errors: Vec<_> = told.iter().filter(|(_, what)| what != "missing").collect();
     let rule = "cannot tell whether the source source/registry was deleted: the RBAC rule is missing: \
                 {apiGroups: [\"\"], resources: [\"secrets\"], verbs: [\"get\"], resourceNames: [\"registry\"]} \
                 in a ClusterRole, or in a Role of namespace source";
-    assert_eq!(troubles, [&(0, rule.to_owned())], "once, in ten minutes");
+    assert_eq!(watch_errors, [&(0, rule.to_owned())], "once, in ten minutes");
     assert!((60..200).contains(&asked), "{asked} times");
 }
 
@@ -183,16 +177,7 @@ async fn requests_in_ten_minutes(answers: &'static [fn() -> Value]) -> usize {
         let code = u16::try_from(answer["code"].as_u64().unwrap_or(200)).unwrap();
         std::future::ready((code, answer))
     });
-    let (sender, mut reports) = channel(512);
-    let settings = Arc::new(Settings::from_value(&json!({"secrets": [{"name": NAME}]})).unwrap());
-    let watcher = Watcher {
-        client,
-        settings,
-        keep_labels: false,
-        extras: Arc::default(),
-        confirm_missing: false,
-        reports: sender,
-    };
+    let (watcher, mut reports) = watcher_of(client, false);
     let reading = async { while reports.recv().await.is_some() {} };
     let both = async { tokio::join!(watcher.watch(Watched::Namespaces), reading) };
     let _ = tokio::time::timeout(Duration::from_secs(600), both).await;

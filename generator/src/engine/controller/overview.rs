@@ -1,9 +1,9 @@
 //! What can be said of everything together: whether all of it is known, as it should be, and if not, why.
 
-use super::{COUNT_EVERY, Controller, PATIENCE, QUIET, Standing};
+use super::{COUNT_EVERY, Controller, PATIENCE, QUIET, SyncStatus};
 use crate::cluster::watch::Watched;
 use crate::model::footprint::Footprint;
-use crate::model::plan::{self, Action, SourceState, State};
+use crate::model::plan::{self, Action, CopyState, SourceState};
 use prometheus_client::metrics::gauge::Gauge;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::SystemTime;
@@ -21,12 +21,13 @@ impl Controller {
 
     /// Why something may be left over that has not been seen, in sentences.
     pub(crate) fn unseen(&self) -> Vec<String> {
-        let troubles = self.setup.leftovers.difference(&self.listed).filter_map(|watched| self.troubles.get(watched));
-        troubles.map(|trouble| trouble.message.clone()).collect()
+        let watch_errors =
+            self.setup.leftovers.difference(&self.listed).filter_map(|watched| self.watch_errors.get(watched));
+        watch_errors.map(|error| error.message.clone()).collect()
     }
 
     pub(super) fn has_asked_for_leftovers(&self) -> bool {
-        let is_forbidden = |watched| self.troubles.get(watched).is_some_and(|trouble| trouble.forbidden);
+        let is_forbidden = |watched| self.watch_errors.get(watched).is_some_and(|error| error.forbidden);
         self.setup.leftovers.iter().all(|watched| self.listed.contains(watched) || is_forbidden(watched))
     }
 
@@ -37,21 +38,21 @@ impl Controller {
 
     /// When everything is to be looked over next, whatever is in flight then: at once when all of it is known, or has been
     /// tried, for the first time; then every while, also where nothing happens.
-    pub(super) fn report_at(&self) -> Instant {
+    pub(super) fn overview_due(&self) -> Instant {
         let has_news = self.is_complete() && !self.counted_all
-            || self.has_tried_all() && !self.setup.standing.borrow().has_tried_all;
-        match self.settled {
+            || self.has_tried_all() && !self.setup.sync_status.borrow().has_tried_all;
+        match self.overview_is_current {
             _ if has_news => Instant::now(),
             true => self.last_count + QUIET,
             false => self.last_count + COUNT_EVERY,
         }
     }
 
-    pub(super) fn report_settled(&mut self) {
-        self.settled = true;
+    pub(super) fn publish_overview(&mut self) {
+        self.overview_is_current = true;
         self.last_count = Instant::now();
         self.counted_all = self.is_complete();
-        self.paces.forget_old(Instant::now());
+        self.write_backoff.forget_old(Instant::now());
         let mut counts = BTreeMap::new();
         let mut foreign = BTreeMap::new();
         let mut nothing_to_do = true;
@@ -60,7 +61,7 @@ impl Controller {
             nothing_to_do &= plan.actions.is_empty();
             plan.actions.iter().for_each(|action| left.note(action));
             for (secret, state) in plan.states {
-                if state == State::Foreign {
+                if state == CopyState::Foreign {
                     let seen = self.index.namespaces.get(namespace).and_then(|seen| seen.secrets.get(&secret));
                     seen.map(|seen| foreign.insert((namespace.to_owned(), secret.clone()), seen.version.clone()));
                 }
@@ -70,8 +71,8 @@ impl Controller {
         let metrics = &self.setup.writer.metrics;
         let show = |gauge: &Gauge, count: usize| gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
         show(&metrics.failing_objects, self.failures.len());
-        show(&metrics.waiting_objects, self.paces.waiting(Instant::now()));
-        show(&metrics.troubled_watches, self.troubles.len());
+        show(&metrics.waiting_objects, self.write_backoff.waiting(Instant::now()));
+        show(&metrics.failing_watches, self.watch_errors.len());
         // Before that, most of it would be unknown: what an earlier session showed is nearer to the truth.
         if self.counted_all || self.began.elapsed() >= PATIENCE {
             metrics.show_copies(&counts);
@@ -79,18 +80,18 @@ impl Controller {
         if self.counted_all {
             self.setup.recorder.foreign_secrets(foreign);
         }
-        let sees_all = self.counted_all && self.setup.leftovers.is_subset(&self.listed) && self.troubles.is_empty();
+        let sees_all = self.counted_all && self.setup.leftovers.is_subset(&self.listed) && self.watch_errors.is_empty();
         if sees_all && nothing_to_do && self.failures.is_empty() {
             let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
             metrics.last_full_sync.set(i64::try_from(now.as_secs()).unwrap_or_default());
         }
-        let standing = Standing { has_tried_all: self.has_tried_all(), left: sees_all.then(|| self.all_of(left)) };
-        self.setup.standing.send_if_modified(|told| {
-            let is_news = *told != standing;
-            *told = standing;
+        let sync_status = SyncStatus { has_tried_all: self.has_tried_all(), left: sees_all.then(|| self.all_of(left)) };
+        self.setup.sync_status.send_if_modified(|told| {
+            let is_news = *told != sync_status;
+            *told = sync_status;
             is_news
         });
-        self.progress.report(&self.setup.rules.settings, &self.setup.recorder, Instant::now());
+        self.events.report(&self.setup.rules.settings, &self.setup.recorder, Instant::now());
     }
 
     /// What there is to be, the copies that there are, and what else is still to be removed.
@@ -105,16 +106,16 @@ impl Controller {
         all
     }
 
-    pub(super) fn required_trouble(&self) -> Option<&str> {
+    pub(super) fn required_watch_error(&self) -> Option<&str> {
         let is_required =
             |watched: &Watched| self.setup.required.contains(watched) || matches!(watched, Watched::Source { .. });
-        let mut troubles = self.troubles.iter();
-        troubles.find(|(watched, trouble)| trouble.forbidden && is_required(watched)).map(|(_, t)| t.message.as_str())
+        let mut watch_errors = self.watch_errors.iter();
+        watch_errors.find(|(watched, error)| error.forbidden && is_required(watched)).map(|(_, t)| t.message.as_str())
     }
 
     pub(super) fn why_incomplete(&self) -> String {
-        let troubles: Vec<_> = self.troubles.values().map(|trouble| trouble.message.as_str()).collect();
-        format!("not everything could be read within {} s: {}", PATIENCE.as_secs(), troubles.join("; "))
+        let watch_errors: Vec<_> = self.watch_errors.values().map(|error| error.message.as_str()).collect();
+        format!("not everything could be read within {} s: {}", PATIENCE.as_secs(), watch_errors.join("; "))
     }
 
     /// What keeps sources from being copied, in sentences.

@@ -16,7 +16,7 @@ const SECRET: &str = "creds";
 /// What a test sees of a controller that runs.
 struct Seen {
     metrics: Arc<crate::telemetry::metrics::Metrics>,
-    standing: watch::Receiver<Standing>,
+    sync_status: watch::Receiver<SyncStatus>,
     /// What is reported to the controller.
     reports: Sender<Report>,
 }
@@ -45,7 +45,7 @@ async fn start(client: Client, namespaces: &[String], sought: Footprint) -> Seen
         extras: Arc::default(),
         own_sources: everything.sources.clone(),
     };
-    let (standing, seen) = watch::channel(Standing::default());
+    let (sync_status, seen) = watch::channel(SyncStatus::default());
     let setup = Setup {
         writer: Writer::new(client.clone(), metrics.clone()),
         rules: Arc::new(rules),
@@ -56,25 +56,25 @@ async fn start(client: Client, namespaces: &[String], sought: Footprint) -> Seen
         recorder: EventRecorder::default(),
         stuck_pods: None,
         sought: everything.clone(),
-        standing,
+        sync_status,
     };
     let (reports, received) = channel(512);
     let mut controller = Controller::new(setup, received);
     tokio::spawn(async move { controller.run(CancellationToken::new()).await });
-    let tell = async |news| reports.send(Report::News(news)).await.ok().unwrap();
+    let tell = async |observation| reports.send(Report::Observed(observation)).await.ok().unwrap();
     for secret in everything.secrets {
-        tell(News::Secrets(secret, BTreeSet::new())).await;
+        tell(Observation::Secrets(secret, BTreeSet::new())).await;
     }
     let document = br#"{"auths": {"ghcr.io": {"username": "acme", "password": "hunter2"}}}"#;
     let content = Content::of_docker_config(document.to_vec()).ok().unwrap();
     let source = SourceState::Ready(Arc::new(content));
     reports.send(Report::Source(SECRET.to_owned(), source)).await.ok().unwrap();
     for namespace in namespaces {
-        tell(News::Namespace(namespace.clone(), Some(NamespaceFacts::default()))).await;
+        tell(Observation::Namespace(namespace.clone(), Some(NamespaceFacts::default()))).await;
     }
     // The last thing that is to be known.
-    tell(News::Namespaces(namespaces.iter().cloned().collect())).await;
-    Seen { metrics, standing: seen, reports }
+    tell(Observation::Namespaces(namespaces.iter().cloned().collect())).await;
+    Seen { metrics, sync_status: seen, reports }
 }
 
 fn namespaces(count: usize) -> Vec<String> {
@@ -99,10 +99,10 @@ async fn what_is_seen_from_outside_is_up_to_date_while_namespaces_fail_slowly() 
     let seen = start(client, &namespaces(100), Footprint::default()).await;
     pass(2).await;
     assert_eq!(seen.copies("missing"), Some(100));
-    assert!(seen.standing.borrow().left.is_some(), "what there is can be recorded");
-    assert!(!seen.standing.borrow().has_tried_all);
+    assert!(seen.sync_status.borrow().left.is_some(), "what there is can be recorded");
+    assert!(!seen.sync_status.borrow().has_tried_all);
     let facts = NamespaceFacts { terminating: true, ..NamespaceFacts::default() };
-    seen.reports.send(Report::News(News::Namespace("n099".to_owned(), Some(facts)))).await.ok().unwrap();
+    seen.reports.send(Report::Observed(Observation::Namespace("n099".to_owned(), Some(facts)))).await.ok().unwrap();
     pass(2).await;
     assert_eq!((seen.copies("missing"), seen.copies("terminating")), (Some(99), Some(1)));
 }
@@ -114,7 +114,7 @@ async fn it_is_ready_once_everything_has_been_tried_also_where_a_quota_is_full()
         if path.contains("/n000/") { refusal(403) } else { created(secret) }
     });
     let mut seen = start(client, &namespaces(5), Footprint::default()).await;
-    let ready = seen.standing.wait_for(|standing| standing.has_tried_all);
+    let ready = seen.sync_status.wait_for(|sync_status| sync_status.has_tried_all);
     tokio::time::timeout(Duration::from_secs(1), ready).await.unwrap().unwrap();
     assert_eq!(seen.copies("missing"), Some(1));
     assert_eq!(seen.copies("in-sync"), Some(4), "what is told then is counted already");
@@ -126,13 +126,13 @@ async fn it_is_ready_once_everything_has_been_tried_also_where_a_quota_is_full()
 async fn a_watch_in_trouble_is_counted_until_it_works_again() {
     let client = fake_api::client(|_, secret| std::future::ready(created(secret)));
     let seen = start(client, &namespaces(1), Footprint::default()).await;
-    let trouble = Trouble { message: "cannot watch namespaces: no".to_owned(), forbidden: false };
-    seen.reports.send(Report::Trouble(Watched::Namespaces, trouble)).await.ok().unwrap();
+    let error = WatchError { message: "cannot watch namespaces: no".to_owned(), forbidden: false };
+    seen.reports.send(Report::WatchFailed(Watched::Namespaces, error)).await.ok().unwrap();
     pass(20).await;
-    assert_eq!(seen.metrics.troubled_watches.get(), 1);
-    seen.reports.send(Report::Works(Watched::Namespaces)).await.ok().unwrap();
+    assert_eq!(seen.metrics.failing_watches.get(), 1);
+    seen.reports.send(Report::WatchRecovered(Watched::Namespaces)).await.ok().unwrap();
     pass(20).await;
-    assert_eq!(seen.metrics.troubled_watches.get(), 0);
+    assert_eq!(seen.metrics.failing_watches.get(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -143,9 +143,9 @@ async fn it_is_not_ready_before_a_write_that_hangs_has_been_given_up() {
     let seen = start(client, &namespaces(5), Footprint::default()).await;
     pass(25).await;
     assert_eq!(seen.copies("in-sync"), Some(4));
-    assert!(!seen.standing.borrow().has_tried_all);
+    assert!(!seen.sync_status.borrow().has_tried_all);
     pass(10).await;
-    assert!(seen.standing.borrow().has_tried_all);
+    assert!(seen.sync_status.borrow().has_tried_all);
 }
 
 /// A copy of a former secret was gone when it was looked for, and one namespace takes no copy of the present one.
@@ -159,7 +159,7 @@ async fn what_is_gone_leaves_the_record_also_where_something_else_fails() {
     };
     let seen = start(client, &namespaces(2), former).await;
     pass(2).await;
-    let left = seen.standing.borrow().left.clone().unwrap();
+    let left = seen.sync_status.borrow().left.clone().unwrap();
     assert_eq!(left.secrets, BTreeSet::from([SECRET.to_owned()]));
     assert_eq!(left.sources, BTreeSet::from([format!("source/{SECRET}")]));
 }

@@ -128,10 +128,10 @@ async fn go_on(stuck: &mut StuckPods, seconds: u64) {
 #[tokio::test(start_paused = true)]
 async fn a_pod_is_evicted_once_and_only_as_it_was_seen() {
     let (asked, mut stuck) = api_server(&[201]);
-    stuck.take_in(seen("u1", "7", true));
+    stuck.observe(seen("u1", "7", true));
     go_on(&mut stuck, 1).await;
     // Between the answer and its end it is still seen.
-    stuck.take_in(seen("u1", "8", true));
+    stuck.observe(seen("u1", "8", true));
     go_on(&mut stuck, 3).await;
     let expected = json!({
         "apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "web-1"},
@@ -144,9 +144,9 @@ async fn a_pod_is_evicted_once_and_only_as_it_was_seen() {
 #[tokio::test(start_paused = true)]
 async fn after_an_error_of_the_api_server_it_is_tried_again_as_it_is_then() {
     let (asked, mut stuck) = api_server(&[500, 201]);
-    stuck.take_in(seen("u1", "7", true));
+    stuck.observe(seen("u1", "7", true));
     go_on(&mut stuck, 0).await;
-    stuck.take_in(seen("u1", "8", true));
+    stuck.observe(seen("u1", "8", true));
     go_on(&mut stuck, 3).await;
     let asked = asked.lock().unwrap();
     assert_eq!(asked[1]["deleteOptions"]["preconditions"]["resourceVersion"], "8");
@@ -158,9 +158,9 @@ async fn after_an_error_of_the_api_server_it_is_tried_again_as_it_is_then() {
 #[tokio::test(start_paused = true)]
 async fn after_an_error_of_the_api_server_it_is_left_alone_if(#[case] news: &[PodSeen]) {
     let (asked, mut stuck) = api_server(&[500]);
-    stuck.take_in(seen("u1", "7", true));
+    stuck.observe(seen("u1", "7", true));
     go_on(&mut stuck, 1).await;
-    news.iter().for_each(|pod| stuck.take_in(pod.clone()));
+    news.iter().for_each(|pod| stuck.observe(pod.clone()));
     go_on(&mut stuck, 3).await;
     assert_eq!(asked.lock().unwrap().len(), 1);
 }
@@ -168,7 +168,7 @@ async fn after_an_error_of_the_api_server_it_is_left_alone_if(#[case] news: &[Po
 #[tokio::test(start_paused = true)]
 async fn one_that_a_complete_list_does_not_have_is_left_alone() {
     let (asked, mut stuck) = api_server(&[500]);
-    stuck.take_in(seen("u1", "7", true));
+    stuck.observe(seen("u1", "7", true));
     go_on(&mut stuck, 1).await;
     stuck.retain(&BTreeSet::new());
     go_on(&mut stuck, 3).await;
@@ -181,10 +181,10 @@ async fn one_that_a_complete_list_does_not_have_is_left_alone() {
 #[tokio::test(start_paused = true)]
 async fn one_that_is_not_what_was_seen_is_tried_again_only_once_it_is_seen_anew(#[case] code: u16) {
     let (asked, mut stuck) = api_server(&[code, 201]);
-    stuck.take_in(seen("u1", "7", true));
+    stuck.observe(seen("u1", "7", true));
     go_on(&mut stuck, 4).await;
     assert_eq!(asked.lock().unwrap().len(), 1);
-    stuck.take_in(seen("u1", "8", true));
+    stuck.observe(seen("u1", "8", true));
     go_on(&mut stuck, 3).await;
     assert_eq!(asked.lock().unwrap()[1]["deleteOptions"]["preconditions"]["resourceVersion"], "8");
 }

@@ -106,10 +106,10 @@ fn index(secret: Option<SecretSeen>, default: Option<ServiceAccountSeen>) -> Ind
     index
 }
 
-fn state_and_actions(index: &Index, rules: &Rules) -> (State, Vec<String>) {
+fn state_and_actions(index: &Index, rules: &Rules) -> (CopyState, Vec<String>) {
     let plan = plan_namespace(index, "team-a", rules);
     let actions = plan.actions.iter().map(ToString::to_string).collect();
-    (plan.states.first().map_or(State::Unknown, |(_, state)| *state), actions)
+    (plan.states.first().map_or(CopyState::Unknown, |(_, state)| *state), actions)
 }
 
 const CREATE: &[&str] = &["create Secret team-a/registry-credentials"];
@@ -119,22 +119,22 @@ const DELETE: &[&str] = &["delete Secret team-a/registry-credentials"];
 const NOTHING: &[&str] = &[];
 
 #[rstest]
-#[case::no_secret_gets_a_copy(None, State::Missing, CREATE)]
-#[case::an_equal_copy_is_left_alone(Some(in_sync()), State::InSync, NOTHING)]
-#[case::an_outdated_copy_is_updated_in_place(Some(outdated()), State::Drifted, UPDATE)]
-#[case::a_copy_of_another_type_is_recreated(Some(opaque(outdated())), State::Drifted, RECREATE)]
-#[case::an_outdated_immutable_copy_is_recreated(Some(immutable(outdated())), State::Drifted, RECREATE)]
-#[case::an_equal_immutable_copy_is_left_alone(Some(immutable(in_sync())), State::InSync, NOTHING)]
+#[case::no_secret_gets_a_copy(None, CopyState::Missing, CREATE)]
+#[case::an_equal_copy_is_left_alone(Some(in_sync()), CopyState::InSync, NOTHING)]
+#[case::an_outdated_copy_is_updated_in_place(Some(outdated()), CopyState::Drifted, UPDATE)]
+#[case::a_copy_of_another_type_is_recreated(Some(opaque(outdated())), CopyState::Drifted, RECREATE)]
+#[case::an_outdated_immutable_copy_is_recreated(Some(immutable(outdated())), CopyState::Drifted, RECREATE)]
+#[case::an_equal_immutable_copy_is_left_alone(Some(immutable(in_sync())), CopyState::InSync, NOTHING)]
 #[case::a_copy_that_names_another_source_is_marked_anew(
-    Some(SecretSeen { copied_from: Some("elsewhere/registry-credentials".into()), ..in_sync() }), State::Drifted, UPDATE)]
+    Some(SecretSeen { copied_from: Some("elsewhere/registry-credentials".into()), ..in_sync() }), CopyState::Drifted, UPDATE)]
 #[case::a_copy_that_is_being_deleted_is_waited_for(
-    Some(SecretSeen { deleting: true, ..in_sync() }), State::Missing, NOTHING)]
-#[case::a_foreign_secret_is_kept(Some(foreign()), State::Foreign, NOTHING)]
+    Some(SecretSeen { deleting: true, ..in_sync() }), CopyState::Missing, NOTHING)]
+#[case::a_foreign_secret_is_kept(Some(foreign()), CopyState::Foreign, NOTHING)]
 #[case::a_foreign_secret_with_the_same_data_is_kept(
-    Some(SecretSeen { copied_from: None, ..in_sync() }), State::Foreign, NOTHING)]
-#[case::a_foreign_secret_of_another_type_is_kept(Some(opaque(foreign())), State::Foreign, NOTHING)]
-#[case::a_foreign_immutable_secret_is_kept(Some(immutable(foreign())), State::Foreign, NOTHING)]
-fn a_selected_namespace(#[case] secret: Option<SecretSeen>, #[case] state: State, #[case] actions: &[&str]) {
+    Some(SecretSeen { copied_from: None, ..in_sync() }), CopyState::Foreign, NOTHING)]
+#[case::a_foreign_secret_of_another_type_is_kept(Some(opaque(foreign())), CopyState::Foreign, NOTHING)]
+#[case::a_foreign_immutable_secret_is_kept(Some(immutable(foreign())), CopyState::Foreign, NOTHING)]
+fn a_selected_namespace(#[case] secret: Option<SecretSeen>, #[case] state: CopyState, #[case] actions: &[&str]) {
     let found = state_and_actions(&index(secret, None), &rules(one_secret()));
     assert_eq!(found, (state, actions.iter().map(|&a| a.to_owned()).collect()));
 }
@@ -147,16 +147,16 @@ fn a_selected_namespace(#[case] secret: Option<SecretSeen>, #[case] state: State
 fn under_adopt(#[case] secret: SecretSeen, #[case] actions: &[&str]) {
     let rules = rules(with(one_secret(), "conflicts", json!("adopt")));
     let found = state_and_actions(&index(Some(secret), None), &rules);
-    assert_eq!(found, (State::Drifted, actions.iter().map(|&a| a.to_owned()).collect()));
+    assert_eq!(found, (CopyState::Drifted, actions.iter().map(|&a| a.to_owned()).collect()));
 }
 
 #[rstest]
-#[case::its_copy_goes(Some(in_sync()), State::Leftover, DELETE)]
-#[case::a_foreign_secret_stays(Some(foreign()), State::Excluded, NOTHING)]
-#[case::nothing_is_made_there(None, State::Excluded, NOTHING)]
+#[case::its_copy_goes(Some(in_sync()), CopyState::Leftover, DELETE)]
+#[case::a_foreign_secret_stays(Some(foreign()), CopyState::Excluded, NOTHING)]
+#[case::nothing_is_made_there(None, CopyState::Excluded, NOTHING)]
 fn an_excluded_namespace(
     #[case] secret: Option<SecretSeen>,
-    #[case] state: State,
+    #[case] state: CopyState,
     #[case] actions: &[&str],
     #[values("name", "annotation", "selector")] by: &str,
 ) {
@@ -180,8 +180,8 @@ fn an_excluded_namespace(
 fn copies_stay_while_the_source_is(#[case] source: SourceState, #[case] delete_with_source: bool) {
     let mut rules = Rules { delete_with_source, ..rules(one_secret()) };
     rules.sources.insert(SECRET.to_owned(), source);
-    assert_eq!(state_and_actions(&index(Some(outdated()), None), &rules), (State::Waiting, vec![]));
-    assert_eq!(state_and_actions(&index(None, None), &rules), (State::Waiting, vec![]));
+    assert_eq!(state_and_actions(&index(Some(outdated()), None), &rules), (CopyState::Waiting, vec![]));
+    assert_eq!(state_and_actions(&index(None, None), &rules), (CopyState::Waiting, vec![]));
 }
 
 #[test]
@@ -200,17 +200,17 @@ fn copies_go_with_their_source_when_told_to_and_foreign_secrets_stay() {
 fn a_terminating_namespace_is_left_alone() {
     let mut index = index(Some(outdated()), Some(account(&[], &[])));
     index.put_namespace("team-a", Some(NamespaceFacts { terminating: true, ..NamespaceFacts::default() }));
-    assert_eq!(state_and_actions(&index, &rules(one_secret())), (State::Terminating, vec![]));
+    assert_eq!(state_and_actions(&index, &rules(one_secret())), (CopyState::Terminating, vec![]));
 }
 
 #[test]
 fn what_was_not_listed_completely_is_not_acted_on() {
     let mut index = index(None, Some(account(&[SECRET], &[SECRET])));
     index.listed.secrets.clear();
-    assert_eq!(state_and_actions(&index, &rules(one_secret())), (State::Unknown, vec![]));
+    assert_eq!(state_and_actions(&index, &rules(one_secret())), (CopyState::Unknown, vec![]));
     index.listed.service_accounts = false;
     let excluded = rules(with(one_secret(), "exclude", json!({"namespaces": ["*"]})));
-    assert_eq!(state_and_actions(&index, &excluded), (State::Unknown, vec![]));
+    assert_eq!(state_and_actions(&index, &excluded), (CopyState::Unknown, vec![]));
 }
 
 #[test]
@@ -232,7 +232,7 @@ fn a_source_is_never_written(#[case] secret: Option<SecretSeen>, #[values("keep"
     });
     for selection in [Selection::Matching(vec![]), Selection::Nothing] {
         let rules = Rules { selection, ..rules(document.clone()) };
-        assert_eq!(state_and_actions(&index(secret.clone(), None), &rules), (State::Source, vec![]));
+        assert_eq!(state_and_actions(&index(secret.clone(), None), &rules), (CopyState::Source, vec![]));
     }
 }
 
@@ -245,7 +245,7 @@ fn a_secret_that_another_entry_is_copied_from_is_never_written() {
         ],
         "conflicts": "adopt",
     });
-    assert_eq!(state_and_actions(&index(Some(foreign()), None), &rules(document)), (State::Source, vec![]));
+    assert_eq!(state_and_actions(&index(Some(foreign()), None), &rules(document)), (CopyState::Source, vec![]));
 }
 
 #[test]
@@ -253,7 +253,7 @@ fn the_copy_of_a_secret_that_left_the_settings_goes() {
     let mut index = index(Some(in_sync()), Some(account(&["former", SECRET], &["former", SECRET])));
     index.put_secret("team-a", "former", outdated());
     let plan = plan_namespace(&index, "team-a", &rules(one_secret()));
-    assert_eq!(plan.states, [(SECRET.to_owned(), State::InSync), ("former".to_owned(), State::Leftover)]);
+    assert_eq!(plan.states, [(SECRET.to_owned(), CopyState::InSync), ("former".to_owned(), CopyState::Leftover)]);
     let actions: Vec<_> = plan.actions.iter().map(ToString::to_string).collect();
     assert_eq!(actions, ["delete Secret team-a/former", "update ServiceAccount team-a/default: -former"]);
 }
@@ -279,10 +279,10 @@ fn a_copy_that_stays_is_told_with_the_source_that_it_names(#[case] source: serde
 }
 
 #[rstest]
-#[case::of_a_copy(SecretSeen { has_extras: false, ..in_sync() }, State::Drifted, UPDATE)]
-#[case::of_an_immutable_copy(immutable(SecretSeen { has_extras: false, ..in_sync() }), State::Drifted, UPDATE)]
-#[case::of_a_foreign_secret(SecretSeen { has_extras: false, ..foreign() }, State::Foreign, NOTHING)]
-fn a_missing_label(#[case] secret: SecretSeen, #[case] state: State, #[case] actions: &[&str]) {
+#[case::of_a_copy(SecretSeen { has_extras: false, ..in_sync() }, CopyState::Drifted, UPDATE)]
+#[case::of_an_immutable_copy(immutable(SecretSeen { has_extras: false, ..in_sync() }), CopyState::Drifted, UPDATE)]
+#[case::of_a_foreign_secret(SecretSeen { has_extras: false, ..foreign() }, CopyState::Foreign, NOTHING)]
+fn a_missing_label(#[case] secret: SecretSeen, #[case] state: CopyState, #[case] actions: &[&str]) {
     let actions = actions.iter().map(|&action| action.to_owned()).collect();
     assert_eq!(state_and_actions(&index(Some(secret), None), &rules(one_secret())), (state, actions));
 }
@@ -309,26 +309,26 @@ fn the_copy_of_another_generator_and_the_reference_to_it_stay_where_this_one_has
     let theirs = SecretSeen { copied_from: Some("their-source/registry-credentials".into()), ..outdated() };
     let index = index(Some(theirs), Some(account(&[SECRET], &[SECRET])));
     let excluded = rules(with(one_secret(), "exclude", json!({"namespaces": ["*"]})));
-    assert_eq!(state_and_actions(&index, &excluded), (State::Excluded, vec![]));
+    assert_eq!(state_and_actions(&index, &excluded), (CopyState::Excluded, vec![]));
     let everything_goes = Rules { selection: Selection::Nothing, removal: Removal::All, ..rules(one_secret()) };
-    assert_eq!(state_and_actions(&index, &everything_goes), (State::Excluded, vec![]));
+    assert_eq!(state_and_actions(&index, &everything_goes), (CopyState::Excluded, vec![]));
     let gone = Rules {
         delete_with_source: true,
         sources: BTreeMap::from([(SECRET.to_owned(), SourceState::Gone)]),
         ..rules(one_secret())
     };
-    assert_eq!(state_and_actions(&index, &gone).0, State::Waiting);
+    assert_eq!(state_and_actions(&index, &gone).0, CopyState::Waiting);
     // Where it is to have a copy, this one takes it over.
     assert_eq!(state_and_actions(&index, &rules(one_secret())).1, ["update Secret team-a/registry-credentials"]);
     // One that copies nothing has no copies.
     let copies_nothing = Rules { own_sources: BTreeSet::new(), ..everything_goes };
-    assert_eq!(state_and_actions(&index, &copies_nothing), (State::Excluded, vec![]));
+    assert_eq!(state_and_actions(&index, &copies_nothing), (CopyState::Excluded, vec![]));
 }
 
 #[test]
 fn a_secret_without_a_source_is_not_copied_and_is_referred_to() {
     let rules = rules(json!({"secrets": [{"name": SECRET}]}));
-    for (secret, expected) in [(None, State::Unmanaged), (Some(foreign()), State::Unmanaged)] {
+    for (secret, expected) in [(None, CopyState::Unmanaged), (Some(foreign()), CopyState::Unmanaged)] {
         let found = state_and_actions(&index(secret, Some(account(&[], &[]))), &rules);
         assert_eq!(found, (expected, vec![format!("update ServiceAccount team-a/default: +{SECRET}")]));
     }
@@ -341,7 +341,7 @@ fn a_secret_for_some_pods_is_copied_and_not_referred_to(#[case] mut secret: serd
     secret["name"] = json!(SECRET);
     secret["source"] = json!({"namespace": "source"});
     let found = state_and_actions(&index(None, Some(account(&[], &[]))), &rules(json!({"secrets": [secret]})));
-    assert_eq!(found, (State::Missing, CREATE.iter().map(|&a| a.to_owned()).collect()));
+    assert_eq!(found, (CopyState::Missing, CREATE.iter().map(|&a| a.to_owned()).collect()));
 }
 
 #[rstest]

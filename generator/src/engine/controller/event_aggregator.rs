@@ -13,7 +13,7 @@ const TELL_EVERY: Duration = Duration::from_secs(60);
 
 /// What has not been told yet, by secret.
 #[derive(Default)]
-pub(super) struct Progress(BTreeMap<String, Counts>);
+pub(super) struct EventAggregator(BTreeMap<String, Counts>);
 
 #[derive(Default)]
 struct Counts {
@@ -26,7 +26,7 @@ struct Counts {
     failed_told: Option<Instant>,
 }
 
-impl Progress {
+impl EventAggregator {
     pub(super) fn succeeded(&mut self, action: &Action) {
         match action {
             Action::Create(target) => self.of(&target.secret).created += 1,

@@ -17,13 +17,13 @@ const LONGEST: Duration = Duration::from_secs(60);
 
 /// The waits of all objects that have any.
 #[derive(Default)]
-pub(super) struct Paces {
-    objects: HashMap<String, Pace>,
+pub(super) struct WriteBackoff {
+    objects: HashMap<String, ObjectBackoff>,
     /// Until when the API server wants no writes of a kind: it is overloaded, and each would only be one more.
     kinds: HashMap<&'static str, Instant>,
 }
 
-struct Pace {
+struct ObjectBackoff {
     namespace: String,
     /// After somebody else was faster, and after a write that had to be repeated.
     quick: Backoff,
@@ -55,17 +55,17 @@ fn kind(action: &Action) -> &'static str {
     }
 }
 
-impl Paces {
+impl WriteBackoff {
     /// Whether an action may go now; if not, it is remembered that its namespace has something to do.
     pub(super) fn may_go(&mut self, action: &Action, namespace: &str, now: Instant) -> bool {
         if let Some(&until) = self.kinds.get(kind(action)).filter(|&&until| until > now) {
-            let pace = self.objects.entry(key(action)).or_insert_with(|| Pace::new(now));
-            pace.not_before = pace.not_before.max(until);
+            let backoff = self.objects.entry(key(action)).or_insert_with(|| ObjectBackoff::new(now));
+            backoff.not_before = backoff.not_before.max(until);
         }
         match self.objects.get_mut(&key(action)) {
-            Some(pace) if pace.not_before > now => {
-                pace.waits = true;
-                namespace.clone_into(&mut pace.namespace);
+            Some(backoff) if backoff.not_before > now => {
+                backoff.waits = true;
+                namespace.clone_into(&mut backoff.namespace);
                 false
             }
             _ => true,
@@ -74,28 +74,28 @@ impl Paces {
 
     /// Takes note of a write that succeeded.
     pub(super) fn succeeded(&mut self, action: &Action, now: Instant) {
-        let pace = self.objects.entry(key(action)).or_insert_with(|| Pace::new(now));
-        let quarrels = pace.may_quarrel(now);
-        pace.last_write = Some(now);
-        pace.slow = slow();
+        let backoff = self.objects.entry(key(action)).or_insert_with(|| ObjectBackoff::new(now));
+        let quarrels = backoff.may_quarrel(now);
+        backoff.last_write = Some(now);
+        backoff.slow = slow();
         if quarrels {
-            pace.not_before = now + pace.quick.next().unwrap_or(LONGEST);
+            backoff.not_before = now + backoff.quick.next().unwrap_or(LONGEST);
         } else {
-            pace.quick = quick();
+            backoff.quick = quick();
         }
     }
 
     /// Takes note of a write that failed.
     pub(super) fn failed(&mut self, action: &Action, failure: &Failure, now: Instant) {
-        let pace = self.objects.entry(key(action)).or_insert_with(|| Pace::new(now));
+        let backoff = self.objects.entry(key(action)).or_insert_with(|| ObjectBackoff::new(now));
         let wait = match failure.reason {
-            Reason::Outdated => pace.quick.next(),
+            Reason::Outdated => backoff.quick.next(),
             // A namespace goes within seconds, or stays in this state for long.
             Reason::NotFound | Reason::NamespaceGoes | Reason::Refused | Reason::Unavailable | Reason::PutBack => {
-                pace.slow.next()
+                backoff.slow.next()
             }
         };
-        pace.not_before = now + wait.unwrap_or(LONGEST).max(failure.retry_after.unwrap_or_default());
+        backoff.not_before = now + wait.unwrap_or(LONGEST).max(failure.retry_after.unwrap_or_default());
         if let (Some(429), Some(pause)) = (failure.code, failure.retry_after) {
             self.kinds.insert(kind(action), now + pause);
         }
@@ -103,20 +103,20 @@ impl Paces {
 
     /// How many objects wait for their next write.
     pub(super) fn waiting(&self, now: Instant) -> usize {
-        self.objects.values().filter(|pace| pace.waits && pace.not_before > now).count()
+        self.objects.values().filter(|backoff| backoff.waits && backoff.not_before > now).count()
     }
 
     /// When the next wait of something that is to be done is over.
     pub(super) fn next_wake(&self) -> Option<Instant> {
-        self.objects.values().filter(|pace| pace.waits).map(|pace| pace.not_before).min()
+        self.objects.values().filter(|backoff| backoff.waits).map(|backoff| backoff.not_before).min()
     }
 
     /// The namespaces whose waits are over.
     pub(super) fn due(&mut self, now: Instant) -> Vec<String> {
-        let over = self.objects.values_mut().filter(|pace| pace.waits && pace.not_before <= now);
-        over.map(|pace| {
-            pace.waits = false;
-            pace.namespace.clone()
+        let over = self.objects.values_mut().filter(|backoff| backoff.waits && backoff.not_before <= now);
+        over.map(|backoff| {
+            backoff.waits = false;
+            backoff.namespace.clone()
         })
         .collect()
     }
@@ -131,12 +131,12 @@ impl Paces {
     pub(super) fn forget_old(&mut self, now: Instant) {
         self.kinds.retain(|_, until| *until > now);
         // What waits is not forgotten when its time has just come: nobody else would look at it again.
-        self.objects.retain(|_, pace| pace.waits || pace.not_before > now || pace.may_quarrel(now));
+        self.objects.retain(|_, backoff| backoff.waits || backoff.not_before > now || backoff.may_quarrel(now));
         self.objects.shrink_to_fit();
     }
 }
 
-impl Pace {
+impl ObjectBackoff {
     fn new(now: Instant) -> Self {
         Self { namespace: String::new(), quick: quick(), slow: slow(), not_before: now, last_write: None, waits: false }
     }
@@ -172,89 +172,89 @@ mod tests {
 
     #[test]
     fn what_failed_waits_alone_and_longer_each_time() {
-        let (mut paces, mut now) = (Paces::default(), Instant::now());
+        let (mut write_backoff, mut now) = (WriteBackoff::default(), Instant::now());
         let mut last = Duration::ZERO;
         for _ in 0..3 {
-            paces.failed(&action("bad"), &failure(Reason::Refused, None), now);
-            assert!(!paces.may_go(&action("bad"), "bad", now));
-            assert!(paces.may_go(&action("good"), "good", now));
-            let wake = paces.next_wake().unwrap();
+            write_backoff.failed(&action("bad"), &failure(Reason::Refused, None), now);
+            assert!(!write_backoff.may_go(&action("bad"), "bad", now));
+            assert!(write_backoff.may_go(&action("good"), "good", now));
+            let wake = write_backoff.next_wake().unwrap();
             assert!(wake - now >= last, "{:?} after {last:?}", wake - now);
             (last, now) = (wake - now, wake);
-            assert_eq!(paces.due(now), ["bad"]);
-            assert!(paces.may_go(&action("bad"), "bad", now));
+            assert_eq!(write_backoff.due(now), ["bad"]);
+            assert!(write_backoff.may_go(&action("bad"), "bad", now));
         }
     }
 
     #[test]
     fn the_api_servers_wait_is_kept() {
-        let (mut paces, now) = (Paces::default(), Instant::now());
-        paces.failed(&action("a"), &failure(Reason::Unavailable, Some(30)), now);
-        assert!(!paces.may_go(&action("a"), "a", now + Duration::from_secs(29)));
-        assert!(paces.may_go(&action("a"), "a", now + Duration::from_secs(30)));
+        let (mut write_backoff, now) = (WriteBackoff::default(), Instant::now());
+        write_backoff.failed(&action("a"), &failure(Reason::Unavailable, Some(30)), now);
+        assert!(!write_backoff.may_go(&action("a"), "a", now + Duration::from_secs(29)));
+        assert!(write_backoff.may_go(&action("a"), "a", now + Duration::from_secs(30)));
     }
 
     #[test]
     fn an_overloaded_api_server_is_asked_nothing_of_that_kind_meanwhile() {
-        let (mut paces, now) = (Paces::default(), Instant::now());
+        let (mut write_backoff, now) = (WriteBackoff::default(), Instant::now());
         let failure = Failure { code: Some(429), ..failure(Reason::Unavailable, Some(3)) };
-        paces.failed(&action("a"), &failure, now);
-        assert!(!paces.may_go(&action("b"), "b", now + Duration::from_secs(2)), "another object");
-        assert_eq!(paces.next_wake(), Some(now + Duration::from_secs(3)), "which is not forgotten");
-        assert_eq!(paces.due(now + Duration::from_secs(3)), ["b"]);
-        assert!(paces.may_go(&action("b"), "b", now + Duration::from_secs(3)));
+        write_backoff.failed(&action("a"), &failure, now);
+        assert!(!write_backoff.may_go(&action("b"), "b", now + Duration::from_secs(2)), "another object");
+        assert_eq!(write_backoff.next_wake(), Some(now + Duration::from_secs(3)), "which is not forgotten");
+        assert_eq!(write_backoff.due(now + Duration::from_secs(3)), ["b"]);
+        assert!(write_backoff.may_go(&action("b"), "b", now + Duration::from_secs(3)));
         let refer = Action::Refer(crate::model::plan::ReferenceChange::default());
-        assert!(paces.may_go(&refer, "a", now), "another kind");
+        assert!(write_backoff.may_go(&refer, "a", now), "another kind");
     }
 
     #[test]
     fn a_new_source_does_not_end_the_time_that_an_overloaded_api_server_asked_for() {
-        let (mut paces, now) = (Paces::default(), Instant::now());
-        paces.failed(&action("a"), &Failure { code: Some(429), ..failure(Reason::Unavailable, Some(3)) }, now);
-        paces.clear();
-        assert!(!paces.may_go(&action("a"), "a", now + Duration::from_secs(2)));
-        assert_eq!(paces.next_wake(), Some(now + Duration::from_secs(3)), "it is tried then");
-        assert!(paces.may_go(&action("a"), "a", now + Duration::from_secs(3)));
+        let (mut write_backoff, now) = (WriteBackoff::default(), Instant::now());
+        write_backoff.failed(&action("a"), &Failure { code: Some(429), ..failure(Reason::Unavailable, Some(3)) }, now);
+        write_backoff.clear();
+        assert!(!write_backoff.may_go(&action("a"), "a", now + Duration::from_secs(2)));
+        assert_eq!(write_backoff.next_wake(), Some(now + Duration::from_secs(3)), "it is tried then");
+        assert!(write_backoff.may_go(&action("a"), "a", now + Duration::from_secs(3)));
     }
 
     #[test]
     fn what_waits_is_not_forgotten_when_its_time_has_come() {
-        let (mut paces, now) = (Paces::default(), Instant::now());
-        paces.failed(&action("a"), &failure(Reason::Outdated, None), now);
-        assert!(!paces.may_go(&action("a"), "a", now));
+        let (mut write_backoff, now) = (WriteBackoff::default(), Instant::now());
+        write_backoff.failed(&action("a"), &failure(Reason::Outdated, None), now);
+        assert!(!write_backoff.may_go(&action("a"), "a", now));
         let later = now + Duration::from_secs(1);
-        paces.forget_old(later);
-        assert_eq!(paces.due(later), ["a"]);
-        paces.forget_old(later);
-        assert!(paces.objects.is_empty());
+        write_backoff.forget_old(later);
+        assert_eq!(write_backoff.due(later), ["a"]);
+        write_backoff.forget_old(later);
+        assert!(write_backoff.objects.is_empty());
     }
 
     #[test]
     fn a_first_repair_is_immediate_and_a_quarrel_slows_down() {
-        let (mut paces, mut now) = (Paces::default(), Instant::now());
-        paces.succeeded(&action("a"), now);
-        assert!(paces.may_go(&action("a"), "a", now));
+        let (mut write_backoff, mut now) = (WriteBackoff::default(), Instant::now());
+        write_backoff.succeeded(&action("a"), now);
+        assert!(write_backoff.may_go(&action("a"), "a", now));
         for _ in 0..8 {
-            paces.succeeded(&action("a"), now);
-            now = if paces.may_go(&action("a"), "a", now) { now } else { paces.next_wake().unwrap() };
+            write_backoff.succeeded(&action("a"), now);
+            now = if write_backoff.may_go(&action("a"), "a", now) { now } else { write_backoff.next_wake().unwrap() };
         }
-        paces.succeeded(&action("a"), now);
-        assert!(!paces.may_go(&action("a"), "a", now + Duration::from_millis(500)));
+        write_backoff.succeeded(&action("a"), now);
+        assert!(!write_backoff.may_go(&action("a"), "a", now + Duration::from_millis(500)));
     }
 
     /// How often something is written within an hour that somebody changes back so long after each write.
     fn writes_in_an_hour(changes_back_after: Duration) -> usize {
-        let (mut paces, start) = (Paces::default(), Instant::now());
+        let (mut write_backoff, start) = (WriteBackoff::default(), Instant::now());
         let (mut now, mut writes) = (start, 0);
         while now - start < Duration::from_secs(3600) {
-            paces.forget_old(now);
-            if paces.may_go(&action("a"), "a", now) {
-                paces.succeeded(&action("a"), now);
+            write_backoff.forget_old(now);
+            if write_backoff.may_go(&action("a"), "a", now) {
+                write_backoff.succeeded(&action("a"), now);
                 writes += 1;
                 now += changes_back_after;
             } else {
-                now = paces.next_wake().unwrap();
-                paces.due(now);
+                now = write_backoff.next_wake().unwrap();
+                write_backoff.due(now);
             }
         }
         writes
@@ -274,21 +274,21 @@ mod tests {
 
     #[test]
     fn a_quarrel_is_over_after_a_minute_without_a_change() {
-        let (mut paces, mut now) = (Paces::default(), Instant::now());
+        let (mut write_backoff, mut now) = (WriteBackoff::default(), Instant::now());
         for _ in 0..20 {
-            paces.succeeded(&action("a"), now);
-            now = if paces.may_go(&action("a"), "a", now) { now } else { paces.next_wake().unwrap() };
+            write_backoff.succeeded(&action("a"), now);
+            now = if write_backoff.may_go(&action("a"), "a", now) { now } else { write_backoff.next_wake().unwrap() };
         }
         now += Duration::from_secs(61);
-        paces.succeeded(&action("a"), now);
-        assert!(paces.may_go(&action("a"), "a", now), "repaired at once");
+        write_backoff.succeeded(&action("a"), now);
+        assert!(write_backoff.may_go(&action("a"), "a", now), "repaired at once");
     }
 
     #[test]
     fn what_has_no_wait_is_forgotten() {
-        let (mut paces, now) = (Paces::default(), Instant::now());
-        paces.succeeded(&action("a"), now);
-        paces.forget_old(now + Duration::from_secs(61));
-        assert!(paces.objects.is_empty());
+        let (mut write_backoff, now) = (WriteBackoff::default(), Instant::now());
+        write_backoff.succeeded(&action("a"), now);
+        write_backoff.forget_old(now + Duration::from_secs(61));
+        assert!(write_backoff.objects.is_empty());
     }
 }
