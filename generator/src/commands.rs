@@ -2,6 +2,7 @@
 
 pub(crate) mod cleanup;
 pub(crate) mod cli;
+pub(crate) mod connect;
 pub(crate) mod process;
 pub(crate) mod run;
 pub(crate) mod status;

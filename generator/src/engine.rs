@@ -1,7 +1,10 @@
 //! When: the reconcile loop, its waits, what it follows.
 
+pub(crate) mod context;
 pub(crate) mod controller;
 pub(crate) mod file;
+pub(crate) mod leadership;
+pub(crate) mod recording;
 pub(crate) mod session;
 pub(crate) mod settings_source;
 pub(crate) mod source;

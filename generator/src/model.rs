@@ -3,6 +3,7 @@
 pub(crate) mod content;
 pub(crate) mod footprint;
 pub(crate) mod index;
+pub(crate) mod label_selector;
 pub(crate) mod observed;
 pub(crate) mod ownership;
 pub(crate) mod plan;

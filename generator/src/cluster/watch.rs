@@ -3,6 +3,7 @@
 
 use crate::cluster::backoff::{Backoff, waiting_after_errors};
 use crate::cluster::client::retry_after;
+use crate::cluster::error::chain;
 use crate::cluster::rbac::Request;
 use crate::model::content::Content;
 use crate::model::footprint::Footprint;
@@ -18,6 +19,7 @@ use kube::core::{PartialObjectMeta, Status};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, ResourceExt};
 use std::collections::BTreeSet;
+use std::fmt;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -130,6 +132,11 @@ impl Watched {
         }
     }
 
+    /// Whether it is the source of the secret of this name.
+    pub(crate) fn is_source_of(&self, secret: &str) -> bool {
+        matches!(self, Self::Source { of, .. } if of == secret)
+    }
+
     fn missing(&self) -> Option<Report> {
         match self {
             Self::Source { of, .. } => Some(Report::Source(of.clone(), SourceState::Missing)),
@@ -140,11 +147,6 @@ impl Watched {
     /// What an error of this watch means; `None` where the watch goes on by itself.
     fn error(&self, error: &watcher::Error) -> Option<WatchError> {
         let request = self.request();
-        let what = match (request.namespace, request.name) {
-            (Some(namespace), Some(name)) => format!("{} {namespace}/{name}", request.resource),
-            (_, Some(name)) => format!("{} named {name}", request.resource),
-            _ => request.resource.to_owned(),
-        };
         let status = status_of(error);
         // 410: the version to go on from is no longer kept; the watcher lists anew by itself.
         if status.is_some_and(|status| status.code == 410) {
@@ -154,8 +156,20 @@ impl Watched {
             request.missing_rule(status).or_else(|| Request { verb: "watch", ..request }.missing_rule(status))
         });
         let forbidden = rule.is_some();
-        let reason = rule.unwrap_or_else(|| status.map_or_else(|| crate::cluster::error::chain(error), told));
-        Some(WatchError { message: format!("cannot watch {what}: {reason}"), forbidden })
+        let reason = rule.unwrap_or_else(|| status.map_or_else(|| chain(error), told));
+        Some(WatchError { message: format!("cannot watch {self}: {reason}"), forbidden })
+    }
+}
+
+impl fmt::Display for Watched {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let request = self.request();
+        f.write_str(request.resource)?;
+        match (request.namespace, request.name) {
+            (Some(namespace), Some(name)) => write!(f, " {namespace}/{name}"),
+            (_, Some(name)) => write!(f, " named {name}"),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -322,7 +336,7 @@ impl Watcher {
             Request { verb: "get", group: "", resource: "secrets", namespace: Some(namespace), name: Some(name) };
         let rule = status.and_then(|status| request.missing_rule(status));
         let forbidden = rule.is_some();
-        let reason = rule.unwrap_or_else(|| status.map_or_else(|| crate::cluster::error::chain(&error), told));
+        let reason = rule.unwrap_or_else(|| status.map_or_else(|| chain(&error), told));
         let message = format!("cannot tell whether the source {namespace}/{name} was deleted: {reason}");
         Err(WatchError { message, forbidden })
     }

@@ -4,8 +4,11 @@
 //! the Lease first, so that a generator that still runs does not put everything back meanwhile.
 
 use crate::commands::cli::CleanupArgs;
-use crate::commands::run::{Surroundings, interrupted, stop_on_signal};
-use crate::engine::session::{Context, Session};
+use crate::commands::connect::connect;
+use crate::commands::process::{interrupted, stop_on_signal};
+use crate::engine::context::Context;
+use crate::engine::controller::Controller;
+use crate::engine::session;
 use crate::model::footprint::Footprint;
 use crate::model::plan::{self, Removal};
 use anyhow::{Result, bail};
@@ -34,10 +37,10 @@ pub(crate) async fn cleanup(args: CleanupArgs) -> Result<ExitCode> {
         bail!("standard input is no terminal to ask at: give --yes to remove everything, or --dry-run to see it");
     }
     let stop = stop_on_signal()?;
-    let surroundings = Surroundings::of(&args.common).await?;
-    let prepared = stop.run_until_cancelled(prepare(&args, &surroundings)).await;
+    let context = connect(&args.common).await?;
+    let prepared = stop.run_until_cancelled(prepare(&args, &context)).await;
     match prepared.transpose()? {
-        Some(ControlFlow::Continue(job)) => remove(&surroundings, &job, &stop).await,
+        Some(ControlFlow::Continue(job)) => remove(&context, &job, &stop).await,
         Some(ControlFlow::Break(code)) => Ok(code),
         None => Ok(interrupted()),
     }
@@ -45,10 +48,10 @@ pub(crate) async fn cleanup(args: CleanupArgs) -> Result<ExitCode> {
 
 /// Finds out what is to be removed, shows it, and asks; breaks off with an exit code where nothing is to be removed. Writes
 /// nothing.
-async fn prepare(args: &CleanupArgs, surroundings: &Surroundings) -> Result<ControlFlow<ExitCode, Job>> {
-    let recorded = surroundings.record.read().await;
+async fn prepare(args: &CleanupArgs, context: &Context) -> Result<ControlFlow<ExitCode, Job>> {
+    let recorded = context.record.read().await;
     let settings = match args.common.settings.source() {
-        Some(source) => match source.read(&surroundings.context.client).await {
+        Some(source) => match source.read(&context.client).await {
             Ok(configuration) => Some(configuration.settings),
             Err(error) if recorded.as_ref().is_ok_and(|recorded| !recorded.secrets.is_empty()) => {
                 tracing::warn!("only what the Lease records is removed: {error:#}");
@@ -68,16 +71,16 @@ async fn prepare(args: &CleanupArgs, surroundings: &Surroundings) -> Result<Cont
         (Err(error), None) => return Err(error),
     };
     let Some(settings) = settings.or_else(|| settings_of(&footprint)) else {
-        let lease = format!("{}/{}", surroundings.record.namespace, surroundings.record.lease);
+        let lease = format!("{}/{}", context.record.namespace, context.record.lease);
         println!("There is nothing to remove: no settings were given, and no Lease {lease} records any.");
         return Ok(ControlFlow::Break(ExitCode::SUCCESS));
     };
     let removal = if args.all_references { Removal::All } else { Removal::Recorded };
     let job = Job { settings, removal, footprint };
     if args.dry_run || !args.yes {
-        let looking = surroundings.context.clone().only_looking();
-        let mut session = job.session(&looking);
-        let (index, rules) = session.controller.snapshot().await?;
+        let looking = context.only_looking();
+        let mut controller = job.start(&looking);
+        let (index, rules) = controller.snapshot().await?;
         let actions: Vec<_> = plan::plan(index, rules).flat_map(|(_, plan)| plan.actions).collect();
         actions.iter().for_each(|action| println!("{action}"));
         if actions.is_empty() {
@@ -94,8 +97,8 @@ async fn prepare(args: &CleanupArgs, surroundings: &Surroundings) -> Result<Cont
     Ok(ControlFlow::Continue(job))
 }
 
-async fn remove(surroundings: &Surroundings, job: &Job, stop: &CancellationToken) -> Result<ExitCode> {
-    let taken_over = match stop.run_until_cancelled(surroundings.election().take_over()).await {
+async fn remove(context: &Context, job: &Job, stop: &CancellationToken) -> Result<ExitCode> {
+    let taken_over = match stop.run_until_cancelled(context.election().take_over()).await {
         Some(Ok(taken_over)) => taken_over,
         Some(Err(error)) => {
             tracing::warn!("a generator that still runs would put everything back: {error:#}");
@@ -103,7 +106,7 @@ async fn remove(surroundings: &Surroundings, job: &Job, stop: &CancellationToken
         }
         None => return Ok(interrupted()),
     };
-    let summary = job.session(&surroundings.context).controller.run_once(stop).await?;
+    let summary = job.start(context).run_once(stop).await?;
     for failure in &summary.failures {
         tracing::error!("{failure}");
     }
@@ -117,12 +120,12 @@ async fn remove(surroundings: &Surroundings, job: &Job, stop: &CancellationToken
     if taken_over {
         println!("A generator holds no Lease for the next minutes: remove its Deployment now, or it will begin again.");
     }
-    if surroundings.context.selector.is_some() {
+    if context.selector.is_some() {
         println!(
             "Only namespaces that the selector matches were looked at: the Lease still records what others may have."
         );
     } else if !taken_over {
-        match stop.run_until_cancelled(surroundings.record.delete_unless_held()).await {
+        match stop.run_until_cancelled(context.record.delete_unless_held()).await {
             Some(Ok(false)) => {
                 tracing::error!(
                     "a generator took the Lease meanwhile, and makes everything anew: remove its Deployment, and run cleanup again"
@@ -137,8 +140,8 @@ async fn remove(surroundings: &Surroundings, job: &Job, stop: &CancellationToken
 }
 
 impl Job {
-    fn session(&self, context: &Context) -> Session {
-        Session::removing(context, &self.settings, self.removal, &self.footprint)
+    fn start(&self, context: &Context) -> Controller {
+        session::start_removal(context, &self.settings, self.removal, &self.footprint)
     }
 }
 

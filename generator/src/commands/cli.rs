@@ -1,8 +1,8 @@
 //! The command line.
 
 use crate::engine::settings_source::SettingsSource;
+use crate::model::label_selector::{is_label_value, parse_selector};
 use crate::model::ownership::{MANAGED_BY_LABEL, SOURCE_ANNOTATION};
-use crate::model::selection::{is_label_value, parse_selector};
 use clap::builder::StyledStr;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use image_pull_secrets::glob;

@@ -1,7 +1,9 @@
-//! The process: it runs one future to its end, and ends with the first panic.
+//! The process: it runs one future to its end, ends with the first panic, and can be told to stop.
 
 use anyhow::{Context as _, Result};
 use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 /// What the process ends with where it panicked: the code that Rust gives to a panic of its main thread.
 pub(crate) const PANICKED: i32 = 101;
@@ -21,6 +23,31 @@ pub(crate) fn run(work: impl Future<Output = Result<ExitCode>>) -> Result<ExitCo
     }));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.context("cannot start the runtime")?.block_on(work)
+}
+
+/// Says that not everything was done because of a signal, and gives the exit code for that.
+pub(crate) fn interrupted() -> ExitCode {
+    tracing::error!("interrupted by a signal: not everything was done");
+    ExitCode::from(3)
+}
+
+/// A token that SIGTERM and SIGINT cancel, which from now on have no other effect. (They have none on process 1 anyway.)
+///
+/// # Errors
+/// The process cannot listen for signals.
+pub(crate) fn stop_on_signal() -> Result<CancellationToken> {
+    let stop = CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let token = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        token.cancel();
+    });
+    Ok(stop)
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 use crate::cluster::record::recorded_on;
 use crate::cluster::writer::Writer;
 use crate::commands::cli::{Output, StatusArgs};
-use crate::commands::run::Surroundings;
-use crate::engine::session::Session;
+use crate::commands::connect::connect;
+use crate::engine::session;
 use crate::model::ownership::LAST_FULL_SYNC_ANNOTATION;
 use crate::model::plan::{self, Action, CopyState, NamespacePlan, ReferenceChange, Rules};
 use anyhow::{Result, bail};
@@ -31,22 +31,23 @@ pub(crate) async fn status(args: StatusArgs) -> Result<ExitCode> {
     let Some(source) = args.common.settings.source() else {
         bail!("there are no settings: give --settings FILE or --policy NAME");
     };
-    let surroundings = Surroundings::of(&args.common).await?;
-    let configuration = source.read(&surroundings.context.client).await?;
-    let lease = surroundings.record.lease().await;
-    let context = surroundings.context.only_looking();
+    let context = connect(&args.common).await?.only_looking();
+    let configuration = source.read(&context.client).await?;
+    let lease = context.record.lease().await;
     let footprint = lease.as_ref().ok().and_then(Option::as_ref).map(recorded_on).unwrap_or_default();
-    let mut session = Session::start(&context, &configuration, &footprint, watch::Sender::default());
-    let (index, rules) = session.controller.snapshot().await?;
+    let mut controller = session::start(&context, &configuration, &footprint, watch::Sender::default());
+    let (index, rules) = controller.snapshot().await?;
     let plans: Vec<_> = plan::plan(index, rules).collect();
     let actions: Vec<Action> = plans.iter().flat_map(|(_, plan)| plan.actions.iter().cloned()).collect();
     let mut status = Status::of(plans);
     status.show_only(&args.namespace, &args.secret);
-    status.ask_why(&actions, &Writer::new(context.client.clone(), context.metrics.clone()).dry_run(), rules).await;
+    status
+        .ask_why(&actions, &Writer::new(context.client.clone(), context.health.metrics.clone()).dry_run(), rules)
+        .await;
     for row in status.rows.iter_mut().filter(|row| row.state == CopyState::Waiting) {
-        row.why = session.controller.source_fault(&row.secret);
+        row.why = controller.source_fault(&row.secret);
     }
-    status.unseen = session.controller.unseen();
+    status.unseen = controller.unseen();
     match lease {
         Ok(lease) => status.leader = lease.as_ref().map(Leader::of),
         Err(error) => status.unseen.push(format!("{error:#}")),

@@ -9,6 +9,7 @@ mod write_backoff;
 
 use crate::cluster::watch::{Report, WatchError, Watched};
 use crate::cluster::writer::{Failure, Outcome, Reason, Writer};
+use crate::engine::context::Context;
 use crate::engine::stuck_pods::StuckPods;
 use crate::model::footprint::Footprint;
 use crate::model::index::{Index, Observation};
@@ -27,8 +28,8 @@ use tokio_util::sync::CancellationToken;
 use event_aggregator::EventAggregator;
 use write_backoff::WriteBackoff;
 
-/// How often everything is looked over and told while it changes: it takes some milliseconds for thousands of namespaces.
-const COUNT_EVERY: Duration = Duration::from_secs(1);
+/// How often the overview is taken while something changes: it takes some milliseconds for thousands of namespaces.
+const OVERVIEW_EVERY: Duration = Duration::from_secs(1);
 
 /// How often it is said that everything still is as it should be.
 const QUIET: Duration = Duration::from_secs(15);
@@ -39,43 +40,38 @@ const LAST_WRITES: Duration = Duration::from_secs(10);
 /// How long `--once` waits for something to succeed before it gives up.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What a controller works with.
-pub(crate) struct Setup {
-    /// Carries out actions.
-    pub writer: Writer,
-    /// What the plan follows from; its sources come with the reports.
-    pub rules: Arc<Rules>,
-    /// What has to be listed before everything is known.
-    pub required: BTreeSet<Watched>,
-    /// What has to be listed as well before it can be said that nothing is left over. It may be forbidden.
-    pub leftovers: BTreeSet<Watched>,
-    /// Whether sources have to be read as well.
-    pub sources_matter: bool,
-    /// How many namespaces are written to at the same time.
-    pub concurrency: usize,
-    /// Where Events go.
-    pub recorder: EventRecorder,
-    /// Evicts Pods that cannot pull, if wanted.
-    pub stuck_pods: Option<StuckPods>,
-    /// What there may be: of the settings, and of what they once had.
-    pub sought: Footprint,
-    /// Told whenever it is another.
-    pub sync_status: watch::Sender<SyncStatus>,
-}
-
 /// How far a controller has come.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct SyncStatus {
     /// Whether everything was listed, and what there was to do in each namespace has been tried once.
     pub has_tried_all: bool,
-    /// What is left of what was sought, and all that there is to be; `None` while not all of it can be seen.
-    pub left: Option<Footprint>,
+    /// What remains of the footprint, and all that there is to be; `None` while not all of it can be seen.
+    pub remaining: Option<Footprint>,
 }
 
 /// Keeps the cluster as the rules want it.
 pub(crate) struct Controller {
-    setup: Setup,
+    /// Carries out actions.
+    writer: Writer,
+    /// What the plan follows from; its sources come with the reports.
+    rules: Arc<Rules>,
+    /// What there may be: of the settings, and of what they once had.
+    footprint: Footprint,
+    /// What has to be listed before everything is known.
+    required: BTreeSet<Watched>,
+    /// What has to be listed as well before it can be said that there are no orphans. It may be forbidden.
+    orphan_watches: BTreeSet<Watched>,
+    /// How many namespaces are written to at the same time.
+    concurrency: usize,
+    /// Where Events go.
+    recorder: EventRecorder,
+    /// Evicts Pods that cannot pull, if wanted.
+    stuck_pods: Option<StuckPods>,
+    /// Told whenever it is another.
+    sync_status: watch::Sender<SyncStatus>,
     reports: Receiver<Report>,
+    /// What reports, as long as there is somebody to report to.
+    _watches: JoinSet<()>,
     index: Index,
     listed: BTreeSet<Watched>,
     queue: VecDeque<String>,
@@ -88,12 +84,13 @@ pub(crate) struct Controller {
     events: EventAggregator,
     /// The namespaces in which something may not have been tried yet, once everything is known.
     untried: Option<HashSet<String>>,
+    /// Whether nothing has changed since the last overview.
     overview_is_current: bool,
     began: Instant,
-    /// When the namespaces were last counted; at first, when it began.
-    last_count: Instant,
-    /// Whether everything was known when they were.
-    counted_all: bool,
+    /// When the last overview was taken; at first, when it began.
+    last_overview: Instant,
+    /// Whether everything was known then.
+    overview_is_complete: bool,
 }
 
 fn log(action: &Action) {
@@ -146,10 +143,33 @@ pub(crate) struct Summary {
 
 impl Controller {
     /// A controller that knows nothing yet.
-    pub(crate) fn new(setup: Setup, reports: Receiver<Report>) -> Self {
+    pub(crate) fn new(
+        context: &Context,
+        rules: Rules,
+        footprint: Footprint,
+        reports: Receiver<Report>,
+        sync_status: watch::Sender<SyncStatus>,
+    ) -> Self {
+        let all = Watched::all_of(&footprint);
+        // What has to be seen before it can be said that all is well. What is only left over may be forbidden to watch.
+        let required = if rules.selection.selects_nothing() {
+            all.clone()
+        } else {
+            Watched::all_of(&Footprint::of(&rules.settings))
+        };
+        let (client, metrics) = (&context.client, &context.health.metrics);
         Self {
-            setup,
+            writer: Writer::new(client.clone(), metrics.clone()),
+            orphan_watches: all.difference(&required).cloned().collect(),
+            required,
+            concurrency: context.concurrency,
+            recorder: context.recorder.clone(),
+            stuck_pods: context.restart_stuck_pods.then(|| StuckPods::new(client.clone(), metrics.clone())),
+            rules: Arc::new(rules),
+            footprint,
+            sync_status,
             reports,
+            _watches: JoinSet::new(),
             index: Index::default(),
             listed: BTreeSet::new(),
             queue: VecDeque::new(),
@@ -163,9 +183,28 @@ impl Controller {
             untried: None,
             overview_is_current: false,
             began: Instant::now(),
-            last_count: Instant::now(),
-            counted_all: false,
+            last_overview: Instant::now(),
+            overview_is_complete: false,
         }
+    }
+
+    /// The same, with the watches that report to it, which end with it.
+    pub(crate) fn fed_by(self, watches: JoinSet<()>) -> Self {
+        Self { _watches: watches, ..self }
+    }
+
+    /// What it wants to be told of, besides sources.
+    pub(crate) fn watches(&self) -> BTreeSet<Watched> {
+        let mut watches = &self.required | &self.orphan_watches;
+        if self.stuck_pods.is_some() {
+            watches.insert(Watched::PendingPods);
+        }
+        watches
+    }
+
+    /// Whether it wants to be told of sources as well.
+    pub(crate) fn needs_sources(&self) -> bool {
+        !self.rules.selection.selects_nothing()
     }
 
     /// What is, once everything has been listed and every source read.
@@ -175,7 +214,7 @@ impl Controller {
     pub(crate) async fn snapshot(&mut self) -> Result<(&Index, &Rules)> {
         let deadline = tokio::time::sleep(PATIENCE);
         tokio::pin!(deadline);
-        while !self.is_complete() || !self.has_asked_for_leftovers() {
+        while !self.is_complete() || !self.has_looked_for_orphans() {
             tokio::select! {
                 report = self.reports.recv() => match report {
                     Some(report) => self.observe(report),
@@ -187,7 +226,7 @@ impl Controller {
                 bail!("{error}");
             }
         }
-        Ok((&self.index, &self.setup.rules))
+        Ok((&self.index, &self.rules))
     }
 
     /// Makes everything as it should be, once, or until `stop`; then finishes what is in flight.
@@ -224,7 +263,7 @@ impl Controller {
         summary.failures = self.failures.values().map(|failure| failure.message.clone()).collect();
         summary.failures.extend(self.source_faults());
         self.publish_overview();
-        self.setup.recorder.flush().await;
+        self.recorder.flush().await;
         Ok(summary)
     }
 
@@ -233,8 +272,8 @@ impl Controller {
         while !stop.is_cancelled() {
             self.begin_to_try_all();
             self.dispatch(&stop);
-            if let Some(stuck) = &mut self.setup.stuck_pods {
-                stuck.evict(&self.index, &self.setup.rules);
+            if let Some(stuck) = &mut self.stuck_pods {
+                stuck.evict(&self.index, &self.rules);
             }
             let overview_due = self.overview_due();
             if overview_due <= Instant::now() {
@@ -247,8 +286,8 @@ impl Controller {
             }
         }
         self.finish().await;
-        self.events.report_all(&self.setup.rules.settings, &self.setup.recorder);
-        self.setup.recorder.flush().await;
+        self.events.report_all(&self.rules.settings, &self.recorder);
+        self.recorder.flush().await;
     }
 
     /// Finishes what is in flight, and gives the number of writes that succeeded.
@@ -258,7 +297,7 @@ impl Controller {
             while let Some(done) = self.tasks.join_next().await {
                 successes += done.map_or(0, |done| self.observe_done(done));
             }
-            if let Some(stuck) = &mut self.setup.stuck_pods {
+            if let Some(stuck) = &mut self.stuck_pods {
                 stuck.finish().await;
             }
         };
@@ -273,7 +312,7 @@ impl Controller {
         let wake = self.write_backoff.next_wake().into_iter().chain(wake_at).min();
         let sleep = tokio::time::sleep_until(wake.unwrap_or_else(|| Instant::now() + PATIENCE));
         let stuck_pods = async {
-            match &mut self.setup.stuck_pods {
+            match &mut self.stuck_pods {
                 Some(stuck) => stuck.changed().await,
                 None => std::future::pending().await,
             }
@@ -342,12 +381,12 @@ impl Controller {
             }
             Report::Source(secret, state) => self.observe_source(secret, state),
             Report::Pod(pod) => {
-                if let Some(stuck) = &mut self.setup.stuck_pods {
+                if let Some(stuck) = &mut self.stuck_pods {
                     stuck.observe(pod);
                 }
             }
             Report::Pods(listed) => {
-                if let Some(stuck) = &mut self.setup.stuck_pods {
+                if let Some(stuck) = &mut self.stuck_pods {
                     stuck.retain(&listed);
                 }
             }
@@ -355,11 +394,7 @@ impl Controller {
                 if self.watch_errors.get(&watched) != Some(&error) {
                     tracing::warn!("{}", error.message);
                     if error.forbidden {
-                        self.setup.recorder.warning_on_every_source(
-                            &self.setup.rules.settings,
-                            "WatchForbidden",
-                            &error.message,
-                        );
+                        self.recorder.warning_on_every_source(&self.rules.settings, "WatchForbidden", &error.message);
                     }
                     self.watch_errors.insert(watched, error);
                 }
@@ -377,7 +412,7 @@ impl Controller {
             self.overview_is_current = false;
         }
         let is_accounts = |watched: &&Watched| matches!(watched, Watched::ServiceAccounts(_));
-        if self.setup.required.iter().filter(is_accounts).all(|watched| self.listed.contains(watched)) {
+        if self.required.iter().filter(is_accounts).all(|watched| self.listed.contains(watched)) {
             for namespace in self.index.service_accounts_are_listed() {
                 self.enqueue(namespace);
             }
@@ -385,20 +420,19 @@ impl Controller {
     }
 
     fn observe_source(&mut self, secret: String, state: SourceState) {
-        let Some(configured) = self.setup.rules.settings.secrets.iter().find(|configured| configured.name == secret)
-        else {
+        let Some(configured) = self.rules.settings.secrets.iter().find(|configured| configured.name == secret) else {
             return;
         };
         let Some(source) = configured.source.clone() else { return };
-        let before = self.setup.rules.sources.get(&secret);
+        let before = self.rules.sources.get(&secret);
         if let SourceState::Ready(content) = &state {
-            self.setup.writer.metrics.show_source(&secret, content.resource_version);
+            self.writer.metrics.show_source(&secret, content.resource_version);
         }
         if before.is_some_and(|before| before.equals(&state)) {
             return;
         }
         let label = plan::source_label(&source);
-        let metrics = &self.setup.writer.metrics;
+        let metrics = &self.writer.metrics;
         match &state {
             // At the start, and at every resync: no news.
             SourceState::Ready(_) if before.is_none() => tracing::debug!(secret, source = label, "source read"),
@@ -407,23 +441,23 @@ impl Controller {
                 metrics.show_source(&secret, None);
                 tracing::warn!(secret, source = label, "the source is missing: copies stay as they are");
                 let note = format!("Source {label} of {secret} is missing: copies stay as they are.");
-                self.setup.recorder.warning(&source, "SourceMissing", &note);
+                self.recorder.warning(&source, "SourceMissing", &note);
             }
             SourceState::Gone => {
                 metrics.show_source(&secret, None);
                 tracing::warn!(secret, source = label, "the source is gone: its copies are deleted");
                 let note = format!("Source {label} of {secret} is gone: its copies are deleted.");
-                self.setup.recorder.warning(&source, "SourceGone", &note);
+                self.recorder.warning(&source, "SourceGone", &note);
             }
             SourceState::Unusable(fault) => {
                 metrics.show_source(&secret, None);
                 tracing::warn!(secret, source = label, "the source is not propagated: {fault}");
                 let note = format!("Source {label} of {secret} is not propagated: {fault}.");
-                self.setup.recorder.warning(&source, "SourceUnusable", &note);
+                self.recorder.warning(&source, "SourceUnusable", &note);
             }
             SourceState::Unread => {}
         }
-        Arc::make_mut(&mut self.setup.rules).sources.insert(secret, state);
+        Arc::make_mut(&mut self.rules).sources.insert(secret, state);
         // Also where there is no namespace to look at.
         self.overview_is_current = false;
         self.enqueue_all();
@@ -431,9 +465,9 @@ impl Controller {
 
     /// Starts on as many namespaces as may be in flight. After `stop` a namespace gets no further write.
     fn dispatch(&mut self, stop: &CancellationToken) {
-        while self.busy.len() < self.setup.concurrency {
+        while self.busy.len() < self.concurrency {
             let Some(namespace) = self.next_in_queue() else { return };
-            let plan = plan::plan_namespace(&self.index, &namespace, &self.setup.rules);
+            let plan = plan::plan_namespace(&self.index, &namespace, &self.rules);
             self.forget_failures(&namespace, &plan);
             let now = Instant::now();
             let actions: Vec<Action> =
@@ -443,8 +477,8 @@ impl Controller {
                 continue;
             }
             self.busy.insert(namespace.clone());
-            let writer = self.setup.writer.clone();
-            let rules = self.setup.rules.clone();
+            let writer = self.writer.clone();
+            let rules = self.rules.clone();
             let stop = stop.clone();
             let tried_all = self.untried.is_some();
             self.tasks.spawn(async move {

@@ -5,7 +5,7 @@ use crate::cluster::error::chain;
 use crate::cluster::rbac::Request;
 use crate::cluster::watch;
 use crate::engine::file;
-use crate::model::selection::checked;
+use crate::model::label_selector::checked;
 use anyhow::{Context as _, Result, anyhow, bail};
 use futures::StreamExt as _;
 use image_pull_secrets::settings::Settings;

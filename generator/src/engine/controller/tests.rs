@@ -1,12 +1,15 @@
 use super::*;
 use crate::cluster::fake_api::{self, refusal};
+use crate::cluster::record::Record;
 use crate::model::content::Content;
 use crate::model::observed::NamespaceFacts;
 use crate::model::plan::Removal;
 use crate::model::selection::Selection;
+use crate::telemetry::server::Health;
 use hyper::Method;
 use image_pull_secrets::settings::Settings;
 use kube::Client;
+use rstest::rstest;
 use serde_json::{Value, json};
 use std::future::pending;
 use tokio::sync::mpsc::{Sender, channel};
@@ -29,13 +32,15 @@ impl Seen {
     }
 }
 
-/// A controller that runs for one secret whose source is there, and sees these namespaces.
-async fn start(client: Client, namespaces: &[String], sought: Footprint) -> Seen {
+/// A controller for one secret, which knows nothing yet, and where it is told what there is.
+fn controller(
+    client: Client,
+    former: Footprint,
+    sync_status: watch::Sender<SyncStatus>,
+) -> (Controller, Sender<Report>) {
     let document = json!({"secrets": [{"name": SECRET, "source": {"namespace": "source"}}], "serviceAccounts": []});
     let settings = Arc::new(Settings::from_value(&document).unwrap());
-    let metrics = Arc::<crate::telemetry::metrics::Metrics>::default();
-    let everything = Footprint::of(&settings).and(sought);
-    let required = Watched::all_of(&Footprint::of(&settings));
+    let footprint = Footprint::of(&settings).and(former);
     let rules = Rules {
         settings,
         selection: Selection::Matching(vec![]),
@@ -43,26 +48,32 @@ async fn start(client: Client, namespaces: &[String], sought: Footprint) -> Seen
         delete_with_source: false,
         sources: BTreeMap::new(),
         extras: Arc::default(),
-        own_sources: everything.sources.clone(),
+        own_sources: footprint.sources.clone(),
     };
-    let (sync_status, seen) = watch::channel(SyncStatus::default());
-    let setup = Setup {
-        writer: Writer::new(client.clone(), metrics.clone()),
-        rules: Arc::new(rules),
-        leftovers: Watched::all_of(&everything).difference(&required).cloned().collect(),
-        required,
-        sources_matter: true,
-        concurrency: 2,
+    let context = Context {
+        record: Record { client: client.clone(), namespace: "default".to_owned(), lease: "lease".to_owned() },
+        client,
+        identity: "test".to_owned(),
+        health: Health::default(),
         recorder: EventRecorder::default(),
-        stuck_pods: None,
-        sought: everything.clone(),
-        sync_status,
+        selector: None,
+        extras: Arc::default(),
+        delete_with_source: false,
+        restart_stuck_pods: false,
+        concurrency: 2,
     };
     let (reports, received) = channel(512);
-    let mut controller = Controller::new(setup, received);
+    (Controller::new(&context, rules, footprint, received, sync_status), reports)
+}
+
+/// A controller that runs for one secret whose source is there, and sees these namespaces.
+async fn start(client: Client, namespaces: &[String], former: Footprint) -> Seen {
+    let (sender, sync_status) = watch::channel(SyncStatus::default());
+    let (mut controller, reports) = controller(client, former, sender);
+    let (metrics, secrets) = (controller.writer.metrics.clone(), controller.footprint.secrets.clone());
     tokio::spawn(async move { controller.run(CancellationToken::new()).await });
     let tell = async |observation| reports.send(Report::Observed(observation)).await.ok().unwrap();
-    for secret in everything.secrets {
+    for secret in secrets {
         tell(Observation::Secrets(secret, BTreeSet::new())).await;
     }
     let document = br#"{"auths": {"ghcr.io": {"username": "acme", "password": "hunter2"}}}"#;
@@ -74,7 +85,7 @@ async fn start(client: Client, namespaces: &[String], sought: Footprint) -> Seen
     }
     // The last thing that is to be known.
     tell(Observation::Namespaces(namespaces.iter().cloned().collect())).await;
-    Seen { metrics, sync_status: seen, reports }
+    Seen { metrics, sync_status, reports }
 }
 
 fn namespaces(count: usize) -> Vec<String> {
@@ -99,7 +110,7 @@ async fn what_is_seen_from_outside_is_up_to_date_while_namespaces_fail_slowly() 
     let seen = start(client, &namespaces(100), Footprint::default()).await;
     pass(2).await;
     assert_eq!(seen.copies("missing"), Some(100));
-    assert!(seen.sync_status.borrow().left.is_some(), "what there is can be recorded");
+    assert!(seen.sync_status.borrow().remaining.is_some(), "what there is can be recorded");
     assert!(!seen.sync_status.borrow().has_tried_all);
     let facts = NamespaceFacts { terminating: true, ..NamespaceFacts::default() };
     seen.reports.send(Report::Observed(Observation::Namespace("n099".to_owned(), Some(facts)))).await.ok().unwrap();
@@ -123,7 +134,7 @@ async fn it_is_ready_once_everything_has_been_tried_also_where_a_quota_is_full()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_watch_in_trouble_is_counted_until_it_works_again() {
+async fn a_watch_that_fails_is_counted_until_it_works_again() {
     let client = fake_api::client(|_, secret| std::future::ready(created(secret)));
     let seen = start(client, &namespaces(1), Footprint::default()).await;
     let error = WatchError { message: "cannot watch namespaces: no".to_owned(), forbidden: false };
@@ -159,7 +170,51 @@ async fn what_is_gone_leaves_the_record_also_where_something_else_fails() {
     };
     let seen = start(client, &namespaces(2), former).await;
     pass(2).await;
-    let left = seen.sync_status.borrow().left.clone().unwrap();
-    assert_eq!(left.secrets, BTreeSet::from([SECRET.to_owned()]));
-    assert_eq!(left.sources, BTreeSet::from([format!("source/{SECRET}")]));
+    let remaining = seen.sync_status.borrow().remaining.clone().unwrap();
+    assert_eq!(remaining.secrets, BTreeSet::from([SECRET.to_owned()]));
+    assert_eq!(remaining.sources, BTreeSet::from([format!("source/{SECRET}")]));
+}
+
+#[rstest]
+#[case::nothing(
+    &[],
+    "namespaces have not been listed yet; secrets named creds have not been listed yet; \
+     the source source/creds of creds has not been read yet"
+)]
+#[case::the_namespaces(
+    &[Observation::Namespaces(BTreeSet::new())],
+    "secrets named creds have not been listed yet; the source source/creds of creds has not been read yet"
+)]
+#[tokio::test(start_paused = true)]
+async fn what_has_not_been_read_in_time_is_named_where_only_this_was(
+    #[case] seen: &[Observation],
+    #[case] expected: &str,
+) {
+    let client = fake_api::client(|_, _| pending());
+    let (mut controller, reports) = controller(client, Footprint::default(), watch::Sender::default());
+    for observation in seen {
+        reports.send(Report::Observed(observation.clone())).await.ok().unwrap();
+    }
+    let error = controller.snapshot().await.unwrap_err().to_string();
+    assert_eq!(error, format!("not everything could be read within 60 s: {expected}"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_not_been_read_because_its_watch_fails_is_named_once() {
+    let client = fake_api::client(|_, _| pending());
+    let (mut controller, reports) = controller(client, Footprint::default(), watch::Sender::default());
+    for (watched, message) in [
+        (Watched::Namespaces, "cannot watch namespaces: no"),
+        (
+            Watched::Source { of: SECRET.to_owned(), namespace: "source".to_owned(), name: SECRET.to_owned() },
+            "cannot watch secrets source/creds: no",
+        ),
+    ] {
+        let error = WatchError { message: message.to_owned(), forbidden: false };
+        reports.send(Report::WatchFailed(watched, error)).await.ok().unwrap();
+    }
+    let error = controller.snapshot().await.unwrap_err().to_string();
+    let expected = "cannot watch namespaces: no; cannot watch secrets source/creds: no; \
+                    secrets named creds have not been listed yet";
+    assert_eq!(error, format!("not everything could be read within 60 s: {expected}"));
 }

@@ -1,9 +1,10 @@
 use super::*;
 use crate::cluster::fake_api;
+use crate::model::label_selector::parse_selector;
 use crate::model::observed::{SecretSeen, ServiceAccountSeen};
 use crate::model::plan::Removal;
 use crate::model::pod::tests::pod;
-use crate::model::selection::{Selection, parse_selector};
+use crate::model::selection::Selection;
 use image_pull_secrets::settings::Settings;
 use k8s_openapi::ByteString;
 use rstest::rstest;

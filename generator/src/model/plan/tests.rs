@@ -1,9 +1,9 @@
 use super::*;
 use crate::model::content::Digest;
 use crate::model::footprint::Footprint;
+use crate::model::label_selector::parse_selector;
 use crate::model::observed::ServiceAccountSeen;
 use crate::model::ownership::MANAGER;
-use crate::model::selection::parse_selector;
 use k8s_openapi::ByteString;
 use rstest::rstest;
 use serde_json::json;

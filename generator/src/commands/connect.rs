@@ -1,0 +1,48 @@
+//! What the common arguments and the environment say of where the cluster is, and of who asks.
+
+use crate::cluster::record::Record;
+use crate::cluster::{client, events};
+use crate::commands::cli::CommonArgs;
+use crate::engine::context::Context;
+use crate::model::ownership::Extras;
+use crate::telemetry::events::EventRecorder;
+use crate::telemetry::server::Health;
+use anyhow::Result;
+use std::env;
+use std::sync::Arc;
+
+/// Connects to the cluster that the arguments and the environment name.
+///
+/// # Errors
+/// There is no API server to connect to.
+pub(crate) async fn connect(args: &CommonArgs) -> Result<Context> {
+    let config = client::config(args.kubeconfig.as_deref(), args.context.as_deref()).await?;
+    let default_namespace = config.default_namespace.clone();
+    let client = client::client(config)?;
+    let own_pod = env::var("POD_NAMESPACE").ok().zip(env::var("POD_NAME").ok());
+    let pod_name = env::var("POD_NAME").or_else(|_| env::var("HOSTNAME")).unwrap_or_else(|_| "local".to_owned());
+    // Two processes may well run on one host.
+    let identity = format!("{pod_name}_{:08x}", rand::random::<u32>());
+    let namespace = args.lease_namespace.clone().or_else(|| env::var("POD_NAMESPACE").ok());
+    let (recorder, recorded) = EventRecorder::new(own_pod);
+    tokio::spawn(events::publish(client.clone(), identity.clone(), recorded));
+    Ok(Context {
+        record: Record {
+            client: client.clone(),
+            namespace: namespace.unwrap_or(default_namespace),
+            lease: args.lease_name.clone(),
+        },
+        client,
+        identity,
+        health: Health::default(),
+        recorder,
+        selector: args.namespace_selector.clone().filter(|selector| !selector.selects_all()),
+        extras: Arc::new(Extras {
+            labels: args.copy_labels.iter().cloned().collect(),
+            annotations: args.copy_annotations.iter().cloned().collect(),
+        }),
+        delete_with_source: false,
+        restart_stuck_pods: false,
+        concurrency: 32,
+    })
+}
