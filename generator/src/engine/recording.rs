@@ -108,12 +108,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_recorded_before_somebody_deleted_the_lease_is_footprint_and_recorded_again() {
-        let settings = Arc::new(Settings::from_value(&json!({"secrets": [{"name": "new"}]})).unwrap());
-        let configuration = Configuration { settings, selector: None };
+    async fn what_was_recorded_before_somebody_deleted_the_lease_is_part_of_the_footprint_and_recorded_again() {
+        let settings = Settings::from_value(&json!({"secrets": [{"name": "new"}]})).unwrap();
         let (asked, record) = record(None);
-        let footprint = extend(&record, &configuration, &footprint(&["former"])).await;
-        assert_eq!(footprint, footprint(&["former", "new"]));
+        let all = extend(&record, &settings, &footprint(&["former"])).await;
+        assert_eq!(all, footprint(&["former", "new"]));
         assert_eq!(written(&asked), [footprint(&["former", "new"])]);
     }
 
