@@ -81,8 +81,7 @@ async fn what_was_copied_from_a_former_source_goes(
     let former = format!("\"{}/{}\"", corner.ns("source"), corner.name);
     let recorded = || async { footprint_of(&lease.get(&corner.name).await.unwrap()).contains(&former) };
     for _ in 0..2 {
-        let generator = corner.run(&settings, &[]);
-        generator.ready().await;
+        let generator = corner.run_ready(&settings, &[]).await;
         stays("the copy is there", || async { corner.copy(&namespace).await.is_some() }).await;
         assert!(generator.terminate().status.success());
     }
@@ -150,8 +149,7 @@ async fn a_generator_that_still_runs_does_not_put_it_back() {
     let corner = Corner::new("running").await;
     let namespace = corner.namespace("a").await;
     corner.put_source("1").await;
-    let settings = corner.write_settings(&corner.settings());
-    let _generator = corner.start(&["run", "--settings", settings.to_str().unwrap()]);
+    let _generator = corner.lead(&corner.settings()).await;
     corner.settled(&namespace, "1").await;
     let finished = corner.finish(&["cleanup", "--yes"]);
     assert!(finished.status.success(), "{}", finished.log);

@@ -16,8 +16,7 @@ async fn a_foreign_secret_is_kept_and_told() {
     corner.put_secret(&namespace, "kubernetes.io/dockerconfigjson", &theirs).await;
     let before = corner.copy(&namespace).await.unwrap();
     corner.put_source("1").await;
-    let generator = corner.run(&corner.settings(), &[]);
-    generator.ready().await;
+    let generator = corner.run_ready(&corner.settings(), &[]).await;
     corner.put_source("2").await;
     stays("the foreign Secret is as it was", || async { corner.copy(&namespace).await.as_ref() == Some(&before) })
         .await;
@@ -102,8 +101,7 @@ async fn a_source_in_a_selected_namespace_is_not_overwritten() {
     let settings = json!({
         "secrets": [{"name": corner.name, "source": {"namespace": namespace}}], "conflicts": "adopt",
     });
-    let generator = corner.run(&settings, &[]);
-    generator.ready().await;
+    let generator = corner.run_ready(&settings, &[]).await;
     stays("the source is as it was", || async { corner.copy(&namespace).await.as_ref() == Some(&before) }).await;
     let again = corner.finish(&["cleanup", "--yes"]);
     assert!(again.status.success(), "{}", again.log);

@@ -94,9 +94,8 @@ async fn a_secret_that_leaves_the_settings_goes_also_after_a_restart() {
         let corner = Corner::new("leave").await;
         let namespace = corner.namespace("a").await;
         corner.put_source("1").await;
-        let generator = corner.run(&corner.settings(), &[]);
+        let generator = corner.run_ready(&corner.settings(), &[]).await;
         corner.settled(&namespace, "1").await;
-        generator.ready().await;
         let other = json!({"secrets": [{"name": "another"}], "serviceAccounts": []});
         let _generator = if live {
             corner.write_settings(&other);
@@ -153,10 +152,8 @@ async fn a_secret_that_leaves_the_settings_goes_also_where_somebody_deleted_the_
     let corner = Corner::new("unrecorded-run").await;
     let namespace = corner.namespace("a").await;
     corner.put_source("1").await;
-    let settings = corner.write_settings(&corner.settings());
-    let generator = corner.start(&["run", "--settings", settings.to_str().unwrap()]);
+    let _generator = corner.lead(&corner.settings()).await;
     corner.settled(&namespace, "1").await;
-    generator.ready().await;
     let leases = Api::<Lease>::namespaced(corner.client.clone(), "default");
     leases.delete(&corner.name, &DeleteParams::default()).await.unwrap();
     eventually("the leader has it again", PATIENCE, || async {
@@ -176,10 +173,8 @@ async fn a_leader_that_lost_its_lease_and_the_record_with_it_records_again_for_i
     let corner = Corner::new("successor-record").await;
     let namespace = corner.namespace("a").await;
     corner.put_source("1").await;
-    let settings = corner.write_settings(&corner.settings());
-    let generator = corner.start(&["run", "--settings", settings.to_str().unwrap()]);
+    let _generator = corner.lead(&corner.settings()).await;
     corner.settled(&namespace, "1").await;
-    generator.ready().await;
     let leases = Api::<Lease>::namespaced(corner.client.clone(), "default");
     let successors: Lease = serde_json::from_value(json!({
         "metadata": {"name": corner.name}, "spec": {"holderIdentity": "successor", "leaseDurationSeconds": 3600},

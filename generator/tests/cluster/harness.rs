@@ -192,6 +192,21 @@ impl Corner {
         self.start(&args)
     }
 
+    /// The same, and waits until it is ready.
+    pub async fn run_ready(&self, settings: &Value, more: &[&str]) -> Generator {
+        let generator = self.run(settings, more);
+        generator.ready().await;
+        generator
+    }
+
+    /// Runs a replica, which takes part in the leader election, and waits until it is ready.
+    pub async fn lead(&self, settings: &Value) -> Generator {
+        let settings = self.write_settings(settings);
+        let generator = self.start(&["run", "--settings", settings.to_str().unwrap()]);
+        generator.ready().await;
+        generator
+    }
+
     /// Runs the generator to its end.
     pub fn finish(&self, args: &[&str]) -> Finished {
         self.start(args).finish()

@@ -48,8 +48,7 @@ async fn sigterm_ends_it_while_its_record_cannot_be_written() {
     })
     .await;
     let asked = silent.connections();
-    let generator = corner.run(&json!({"secrets": [{"name": "a"}]}), &args);
-    generator.ready().await;
+    let generator = corner.run_ready(&json!({"secrets": [{"name": "a"}]}), &args).await;
     eventually("the webhook is asked about the record", PATIENCE, || async { silent.connections() > asked }).await;
     let told = Instant::now();
     let finished = generator.terminate();
@@ -250,8 +249,7 @@ async fn a_stuck_pod_in_an_excluded_namespace_is_left_alone() {
     corner.put_source("1").await;
     let mut settings = corner.settings();
     settings["exclude"] = json!({"namespaces": [namespace]});
-    let generator = corner.run(&settings, &["--restart-stuck-pods"]);
-    generator.ready().await;
+    let generator = corner.run_ready(&settings, &["--restart-stuck-pods"]).await;
     stuck.cannot_pull(&stuck.first).await;
     stuck.is_left_alone(&stuck.first).await;
     assert_eq!(generator.metric(EVICTIONS).await, Some(0.0));

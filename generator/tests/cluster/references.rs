@@ -122,8 +122,7 @@ async fn patterns_select_service_accounts_and_one_created_later_gets_its_referen
     corner.put_source("1").await;
     let mut settings = corner.settings();
     settings["serviceAccounts"] = json!(["build*"]);
-    let generator = corner.run(&settings, &[]);
-    generator.ready().await;
+    let generator = corner.run_ready(&settings, &[]).await;
     let accounts = corner.accounts(&namespace);
     for name in ["builder", "deployer"] {
         let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
@@ -166,8 +165,7 @@ async fn under_skip_a_reference_is_added_once_its_secret_is_there() {
     let namespace = corner.namespace("a").await;
     let mut settings = corner.settings();
     settings["onMissingSecret"] = json!("skip");
-    let generator = corner.run(&settings, &[]);
-    generator.ready().await;
+    let generator = corner.run_ready(&settings, &[]).await;
     stays("there is no reference", || async { corner.references(&namespace).await.is_empty() }).await;
     corner.put_source("1").await;
     corner.settled(&namespace, "1").await;

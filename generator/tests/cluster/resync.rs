@@ -44,9 +44,8 @@ async fn sigterm_between_two_resyncs_ends_it_at_once() {
     let corner = Corner::new("interval-end").await;
     let namespace = corner.namespace("a").await;
     corner.put_source("1").await;
-    let generator = corner.run(&corner.settings(), &["--interval", "1h"]);
+    let generator = corner.run_ready(&corner.settings(), &["--interval", "1h"]).await;
     corner.settled(&namespace, "1").await;
-    generator.ready().await;
     let finished = generator.terminate();
     assert_eq!(finished.status.code(), Some(0), "{}", finished.log);
 }

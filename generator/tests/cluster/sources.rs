@@ -193,9 +193,8 @@ async fn a_source_that_would_be_the_target_of_another_entry_is_never_written() {
     let entries = settings["secrets"].as_array_mut().unwrap();
     entries.push(json!({"name": other, "source": {"namespace": first, "name": corner.name}}));
     settings["conflicts"] = json!("adopt");
-    let generator = corner.run(&settings, &[]);
+    let generator = corner.run_ready(&settings, &[]).await;
     corner.settled(&second, "1").await;
-    generator.ready().await;
     let copy = corner.secrets(&second).get(&other).await.unwrap();
     assert_eq!(content_of(&copy), Some(docker_config("other")));
     corner.put_source("2").await;
@@ -220,9 +219,8 @@ async fn a_mounted_file_is_followed_when_it_is_swapped_and_when_it_is_written() 
     let file = mount.join(".dockerconfigjson");
     symlink("..data/.dockerconfigjson", &file).unwrap();
     let settings = json!({"secrets": [{"name": corner.name, "source": {"file": file}}]});
-    let generator = corner.run(&settings, &[]);
+    let generator = corner.run_ready(&settings, &[]).await;
     corner.settled(&namespace, "1").await;
-    generator.ready().await;
 
     put("2");
     corner.settled(&namespace, "2").await;

@@ -48,8 +48,7 @@ async fn a_rotation_is_one_write_a_namespace_in_place_and_a_restart_is_none() {
     assert_eq!(generator.metric(created).await, Some(20.0));
     drop(generator);
 
-    let generator = corner.run(&corner.settings(), &[]);
-    generator.ready().await;
+    let generator = corner.run_ready(&corner.settings(), &[]).await;
     assert_eq!(generator.metric(patched).await, None);
     assert_eq!(generator.metric(created).await, None);
     let in_sync = format!("image_pull_secrets_copies{{secret=\"{}\",state=\"in-sync\"}}", corner.name);
@@ -60,8 +59,7 @@ async fn a_rotation_is_one_write_a_namespace_in_place_and_a_restart_is_none() {
 async fn a_storm_of_200_namespaces_with_a_rotation_in_it() {
     let corner = Corner::new("storm").await;
     corner.put_source("0").await;
-    let generator = corner.run(&corner.settings(), &[]);
-    generator.ready().await;
+    let generator = corner.run_ready(&corner.settings(), &[]).await;
     let storm = async {
         let mut names = Vec::new();
         for batch in 0..10 {
