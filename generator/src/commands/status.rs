@@ -65,6 +65,8 @@ struct Status {
     rows: Vec<Row>,
     /// Why something may be left over that could not be looked for.
     unseen: Vec<String>,
+    /// About how many writes that are yet to be made the API server was not asked: there are too many.
+    not_asked: usize,
     /// What the Lease says, where there is one.
     leader: Option<Leader>,
 }
@@ -148,11 +150,14 @@ impl Status {
         self.rows.retain(|row| shows(namespaces, &row.namespace) && shows(secrets, &row.secret));
     }
 
-    /// Asks the API server what it would say to the writes that are yet to be made.
+    /// Asks the API server what it would say to the writes that are yet to be made: to the first [`ASKED`] of them.
     async fn ask_why(&mut self, actions: &[Action], writer: &Writer, rules: &Rules) {
-        let shown = actions.iter().filter(|action| self.rows.iter().any(|row| row.is_about(action)));
+        let is_shown = |action: &&Action| self.rows.iter().any(|row| row.is_about(action));
+        let shown: Vec<_> = actions.iter().filter(is_shown).collect();
+        let asked = shown.get(..ASKED).unwrap_or(&shown);
+        self.not_asked = shown.len() - asked.len();
         let answers =
-            stream::iter(shown.take(ASKED).map(async |action| (action, writer.apply(action, rules).await.failure)));
+            stream::iter(asked.iter().map(async |&action| (action, writer.apply(action, rules).await.failure)));
         let answers: Vec<_> = answers.buffered(AT_ONCE).collect().await;
         for (action, failure) in answers {
             let Some(failure) = failure.filter(|failure| !failure.passes()) else { continue };
@@ -196,6 +201,14 @@ impl Status {
                 let _ = writeln!(table, "{}/{}: {why}", row.namespace, row.secret);
             }
         }
+        if self.not_asked > 0 {
+            let _ = writeln!(
+                table,
+                "why: only the first {ASKED} writes that are to be made were asked about, and {} more were not; \
+                 --namespace and --secret show fewer",
+                self.not_asked
+            );
+        }
         for reason in &self.unseen {
             let _ = writeln!(table, "something may be left over: {reason}");
         }
@@ -230,6 +243,7 @@ impl Status {
         let leader = self.leader.as_ref();
         json!({
             "inSync": self.is_as_wanted(), "secrets": rows, "totals": totals, "unseen": self.unseen,
+            "notAsked": self.not_asked,
             "leader": leader.map(|leader| json!({"holder": leader.holder, "renewed": leader.renewed})),
             "lastFullSync": leader.and_then(|leader| leader.last_full_sync.clone()),
         })
@@ -332,6 +346,23 @@ mod tests {
         assert_eq!(status.is_as_wanted(), !expected.contains(&"b"));
     }
 
+    fn rules() -> Rules {
+        Rules {
+            settings: Arc::new(Settings::from_value(&json!({"secrets": [{"name": "creds"}]})).unwrap()),
+            selection: Selection::Nothing,
+            removal: Removal::Recorded,
+            delete_with_source: false,
+            sources: BTreeMap::new(),
+            extras: Arc::default(),
+            own_sources: Default::default(),
+        }
+    }
+
+    fn delete(namespace: &str) -> Action {
+        let target = Target { namespace: namespace.to_owned(), secret: "creds".to_owned() };
+        Action::Delete(target, Version::default())
+    }
+
     #[rstest]
     #[case::a_quota(json!({"code": 403, "message": "exceeded quota: q"}), Some("exceeded quota: q (403)"))]
     #[case::nothing_at_all(json!({"metadata": {}}), None)]
@@ -341,8 +372,6 @@ mod tests {
         #[case] answer: Value,
         #[case] expected: Option<&str>,
     ) {
-        let target = Target { namespace: "a".to_owned(), secret: "creds".to_owned() };
-        let actions = [Action::Delete(target, Version::default())];
         let queries = Arc::<Mutex<Vec<String>>>::default();
         let asked = queries.clone();
         let client = fake_api::client_by_path(move |method, path, document| {
@@ -350,22 +379,35 @@ mod tests {
             let code = u16::try_from(answer["code"].as_u64().unwrap_or(200)).unwrap();
             std::future::ready((code, answer.clone()))
         });
-        let rules = Rules {
-            settings: Arc::new(Settings::from_value(&json!({"secrets": [{"name": "creds"}]})).unwrap()),
-            selection: Selection::Nothing,
-            removal: Removal::Recorded,
-            delete_with_source: false,
-            sources: BTreeMap::new(),
-            extras: Arc::default(),
-            own_sources: Default::default(),
-        };
         let mut status = Status::of(plans(&[("a", CopyState::Leftover), ("b", CopyState::Leftover)]));
-        status.ask_why(&actions, &Writer::new(client, Arc::default()).dry_run(), &rules).await;
+        status.ask_why(&[delete("a")], &Writer::new(client, Arc::default()).dry_run(), &rules()).await;
         assert_eq!(queries.lock().unwrap()[0], "DELETE /api/v1/namespaces/a/secrets/creds dryRun=[\"All\"]");
         let why = expected.map(|why| format!("cannot delete secrets a/creds: {why}"));
         assert_eq!(status.rows.iter().map(|row| row.why.clone()).collect::<Vec<_>>(), [why.clone(), None]);
         let line = why.map(|why| format!("a/creds: {why}\n")).unwrap_or_default();
         assert!(status.table().ends_with(&format!("creds: 2 leftover\n{line}")), "{}", status.table());
+    }
+
+    #[rstest]
+    #[case::all_of_them(100, 100, None)]
+    #[case::the_first_hundred(
+        103,
+        100,
+        Some(
+            "why: only the first 100 writes that are to be made were asked about, and 3 more were not; --namespace and --secret show fewer\n"
+        )
+    )]
+    #[tokio::test]
+    async fn what_is_in_the_way_is_asked_of(#[case] writes: usize, #[case] asked: usize, #[case] told: Option<&str>) {
+        let (requests, client) = fake_api::answering(&[json!({"metadata": {}})]);
+        let namespaces: Vec<_> = (0..writes).map(|n| format!("n{n:03}")).collect();
+        let leftover: Vec<_> = namespaces.iter().map(|name| (name.as_str(), CopyState::Leftover)).collect();
+        let actions: Vec<_> = namespaces.iter().map(|name| delete(name)).collect();
+        let mut status = Status::of(plans(&leftover));
+        status.ask_why(&actions, &Writer::new(client, Arc::default()).dry_run(), &rules()).await;
+        assert_eq!(requests.lock().unwrap().len(), asked);
+        assert!(status.table().ends_with(told.unwrap_or("creds: 100 leftover\n")), "{}", status.table());
+        assert_eq!(status.json()["notAsked"], writes - asked);
     }
 
     #[test]
