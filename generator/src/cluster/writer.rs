@@ -348,11 +348,8 @@ fn reference_operations(change: &ReferenceChange) -> Vec<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::plan::Removal;
-    use crate::model::selection::Selection;
     use image_pull_secrets::settings::Settings;
     use rstest::rstest;
-    use std::collections::BTreeMap;
 
     fn change(add: &[&str], remove: &[(usize, &str)], added: &[&str]) -> ReferenceChange {
         let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
@@ -408,15 +405,8 @@ mod tests {
         let conflict = json!({"code": 409, "message": "changed meanwhile"});
         let (_, client) = crate::cluster::fake_api::answering(&[conflict, answer]);
         let writer = Writer::new(client, Arc::default());
-        let rules = Rules {
-            settings: Arc::new(Settings::from_value(&json!({"secrets": [{"name": "a"}]})).unwrap()),
-            selection: Selection::Matching(vec![]),
-            removal: Removal::Recorded,
-            delete_with_source: false,
-            sources: BTreeMap::new(),
-            extras: Arc::default(),
-            own_sources: Default::default(),
-        };
+        let settings = Settings::from_value(&json!({"secrets": [{"name": "a"}]})).unwrap();
+        let rules = Rules::of(Arc::new(settings));
         let failure = writer.apply(&Action::Refer(change(&["a"], &[], &["a"])), &rules).await.failure.unwrap();
         assert_eq!(failure.reason, reason);
         assert!(failure.message.contains(told), "{failure}");

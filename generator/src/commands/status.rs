@@ -255,7 +255,7 @@ mod tests {
     use super::*;
     use crate::cluster::fake_api;
     use crate::model::observed::Version;
-    use crate::model::plan::{Removal, Target};
+    use crate::model::plan::Target;
     use crate::model::selection::Selection;
     use image_pull_secrets::settings::Settings;
     use rstest::rstest;
@@ -347,15 +347,8 @@ mod tests {
     }
 
     fn rules() -> Rules {
-        Rules {
-            settings: Arc::new(Settings::from_value(&json!({"secrets": [{"name": "creds"}]})).unwrap()),
-            selection: Selection::Nothing,
-            removal: Removal::Recorded,
-            delete_with_source: false,
-            sources: BTreeMap::new(),
-            extras: Arc::default(),
-            own_sources: Default::default(),
-        }
+        let settings = Settings::from_value(&json!({"secrets": [{"name": "creds"}]})).unwrap();
+        Rules { selection: Selection::Nothing, ..Rules::of(Arc::new(settings)) }
     }
 
     fn delete(namespace: &str) -> Action {

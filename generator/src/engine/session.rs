@@ -10,7 +10,6 @@ use crate::model::footprint::Footprint;
 use crate::model::plan::{Removal, Rules};
 use crate::model::selection::Selection;
 use image_pull_secrets::settings::{Settings, Source};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::mpsc::{Sender, channel};
 use tokio::sync::watch;
@@ -61,13 +60,12 @@ fn begin(
     };
     let footprint = Footprint::of(settings).and(footprint.clone());
     let rules = Rules {
-        settings: settings.clone(),
         selection,
         removal,
         delete_with_source: context.delete_with_source,
-        sources: BTreeMap::new(),
         extras: context.extras.clone(),
         own_sources: footprint.sources.clone(),
+        ..Rules::of(settings.clone())
     };
     let mut watches = JoinSet::new();
     let controller = Controller::new(context, rules, footprint, reports, sync_status);

@@ -4,6 +4,7 @@
 mod references;
 
 use crate::model::content::{Content, Unusable};
+use crate::model::footprint::Footprint;
 use crate::model::index::{Index, NamespaceSeen};
 use crate::model::observed::{NamespaceFacts, SecretSeen, Version};
 use crate::model::ownership::Extras;
@@ -210,6 +211,19 @@ pub(crate) struct NamespacePlan {
 }
 
 impl Rules {
+    /// What follows from settings alone: every namespace is selected that they do not exclude, and no source is known yet.
+    pub(crate) fn of(settings: Arc<Settings>) -> Self {
+        Self {
+            own_sources: Footprint::of(&settings).sources,
+            settings,
+            selection: Selection::Matching(vec![]),
+            removal: Removal::Recorded,
+            delete_with_source: false,
+            sources: BTreeMap::new(),
+            extras: Arc::default(),
+        }
+    }
+
     /// Whether a namespace is for copies.
     pub(crate) fn selects(&self, name: &str, facts: &NamespaceFacts) -> bool {
         !facts.excluded && !self.settings.excludes_namespace(name) && self.selection.selects(&facts.labels)

@@ -3,8 +3,6 @@ use crate::cluster::fake_api::{self, refusal};
 use crate::cluster::record::Record;
 use crate::model::content::Content;
 use crate::model::observed::NamespaceFacts;
-use crate::model::plan::Removal;
-use crate::model::selection::Selection;
 use crate::telemetry::server::Health;
 use hyper::Method;
 use image_pull_secrets::settings::Settings;
@@ -39,17 +37,9 @@ fn controller(
     sync_status: watch::Sender<SyncStatus>,
 ) -> (Controller, Sender<Report>) {
     let document = json!({"secrets": [{"name": SECRET, "source": {"namespace": "source"}}], "serviceAccounts": []});
-    let settings = Arc::new(Settings::from_value(&document).unwrap());
+    let settings = Settings::from_value(&document).unwrap();
     let footprint = Footprint::of(&settings).and(former);
-    let rules = Rules {
-        settings,
-        selection: Selection::Matching(vec![]),
-        removal: Removal::Recorded,
-        delete_with_source: false,
-        sources: BTreeMap::new(),
-        extras: Arc::default(),
-        own_sources: footprint.sources.clone(),
-    };
+    let rules = Rules { own_sources: footprint.sources.clone(), ..Rules::of(Arc::new(settings)) };
     let context = Context {
         record: Record { client: client.clone(), namespace: "default".to_owned(), lease: "lease".to_owned() },
         client,

@@ -2,7 +2,6 @@ use super::*;
 use crate::cluster::fake_api;
 use crate::model::label_selector::parse_selector;
 use crate::model::observed::{SecretSeen, ServiceAccountSeen};
-use crate::model::plan::Removal;
 use crate::model::pod::tests::pod;
 use crate::model::selection::Selection;
 use image_pull_secrets::settings::Settings;
@@ -39,15 +38,7 @@ fn settings() -> Settings {
 }
 
 fn rules() -> Rules {
-    Rules {
-        settings: Arc::new(settings()),
-        selection: Selection::Matching(vec![]),
-        removal: Removal::Recorded,
-        delete_with_source: false,
-        sources: BTreeMap::new(),
-        extras: Arc::default(),
-        own_sources: Default::default(),
-    }
+    Rules::of(Arc::new(settings()))
 }
 
 #[rstest]

@@ -1,6 +1,5 @@
 use super::*;
 use crate::model::content::Digest;
-use crate::model::footprint::Footprint;
 use crate::model::label_selector::parse_selector;
 use crate::model::observed::ServiceAccountSeen;
 use crate::model::ownership::MANAGER;
@@ -19,12 +18,8 @@ fn rules(document: serde_json::Value) -> Rules {
     let settings = Settings::from_value(&document).unwrap();
     Rules {
         own_sources: Footprint::of(&settings).and(recorded()).sources,
-        settings: Arc::new(settings),
-        selection: Selection::Matching(vec![]),
-        removal: Removal::Recorded,
-        delete_with_source: false,
         sources: BTreeMap::from([(SECRET.to_owned(), SourceState::Ready(config("new")))]),
-        extras: Arc::default(),
+        ..Rules::of(Arc::new(settings))
     }
 }
 
