@@ -73,3 +73,18 @@ fn what_points_upwards_is_told_with_its_file_its_line_and_the_rule() {
     assert!(upward_uses("engine/session.rs", text.lines().next().unwrap()).is_empty());
     assert!(upward_uses("lib.rs", text).is_empty());
 }
+
+#[test]
+fn every_file_that_the_page_about_the_architecture_names_is_there() {
+    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    let page = fs::read_to_string(root.join("docs/architecture.md")).unwrap();
+    let names = page.split(|c: char| !(c.is_alphanumeric() || "_-./".contains(c)));
+    let files: Vec<_> = names.filter(|name| name.contains('/') && name.ends_with(".rs")).collect();
+    assert!(files.len() > 40, "{files:?}");
+    for file in files {
+        let file = file.trim_start_matches("br/");
+        // Those of the generator are named as they are below its sources.
+        let is_there = [root.join(file), root.join("generator/src").join(file)].iter().any(|path| path.is_file());
+        assert!(is_there, "docs/architecture.md names {file}");
+    }
+}
