@@ -82,7 +82,6 @@ fn every_file_that_the_page_about_the_architecture_names_is_there() {
     let files: Vec<_> = names.filter(|name| name.contains('/') && name.ends_with(".rs")).collect();
     assert!(files.len() > 40, "{files:?}");
     for file in files {
-        let file = file.trim_start_matches("br/");
         // Those of the generator are named as they are below its sources.
         let is_there = [root.join(file), root.join("generator/src").join(file)].iter().any(|path| path.is_file());
         assert!(is_there, "docs/architecture.md names {file}");

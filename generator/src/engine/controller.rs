@@ -5,6 +5,7 @@
 
 mod event_aggregator;
 mod overview;
+mod work_queue;
 mod write_backoff;
 
 use crate::cluster::watch::{Report, WatchError, Watched};
@@ -16,7 +17,7 @@ use crate::model::index::{Index, Observation};
 use crate::model::plan::{self, Action, NamespacePlan, Rules, SourceState};
 use crate::telemetry::events::EventRecorder;
 use anyhow::{Result, bail};
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::Receiver;
@@ -26,6 +27,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use event_aggregator::EventAggregator;
+use work_queue::WorkQueue;
 use write_backoff::WriteBackoff;
 
 /// How often the overview is taken while something changes: it takes some milliseconds for thousands of namespaces.
@@ -74,9 +76,7 @@ pub(crate) struct Controller {
     _watches: JoinSet<()>,
     index: Index,
     listed: BTreeSet<Watched>,
-    queue: VecDeque<String>,
-    queued: HashSet<String>,
-    busy: HashSet<String>,
+    queue: WorkQueue,
     write_backoff: WriteBackoff,
     failures: BTreeMap<String, Failure>,
     watch_errors: BTreeMap<Watched, WatchError>,
@@ -172,9 +172,7 @@ impl Controller {
             _watches: JoinSet::new(),
             index: Index::default(),
             listed: BTreeSet::new(),
-            queue: VecDeque::new(),
-            queued: HashSet::new(),
-            busy: HashSet::new(),
+            queue: WorkQueue::default(),
             write_backoff: WriteBackoff::default(),
             failures: BTreeMap::new(),
             watch_errors: BTreeMap::new(),
@@ -247,11 +245,12 @@ impl Controller {
                 break;
             }
             self.dispatch(stop);
-            if self.is_idle() && self.write_backoff.next_wake().is_none() {
+            if self.queue.is_idle() && self.write_backoff.next_wake().is_none() {
                 break;
             }
             let only_refused = self.failures.values().all(|f| matches!(f.reason, Reason::Refused | Reason::PutBack));
-            if self.is_idle() && (only_refused && !self.failures.is_empty() || last_success.elapsed() > PATIENCE) {
+            if self.queue.is_idle() && (only_refused && !self.failures.is_empty() || last_success.elapsed() > PATIENCE)
+            {
                 break;
             }
             let successes = stop.run_until_cancelled(self.step(None)).await.unwrap_or_default();
@@ -302,7 +301,7 @@ impl Controller {
             }
         };
         if tokio::time::timeout(LAST_WRITES, last_writes).await.is_err() {
-            tracing::warn!("{} namespaces were being written to when it stopped", self.busy.len());
+            tracing::warn!("{} namespaces were being written to when it stopped", self.queue.in_flight());
         }
         successes
     }
@@ -352,15 +351,9 @@ impl Controller {
         }
     }
 
-    fn is_idle(&self) -> bool {
-        self.queue.is_empty() && self.busy.is_empty()
-    }
-
     fn enqueue(&mut self, namespace: String) {
         self.overview_is_current = false;
-        if self.queued.insert(namespace.clone()) {
-            self.queue.push_back(namespace);
-        }
+        self.queue.add(namespace);
     }
 
     fn enqueue_all(&mut self) {
@@ -465,8 +458,8 @@ impl Controller {
 
     /// Starts on as many namespaces as may be in flight. After `stop` a namespace gets no further write.
     fn dispatch(&mut self, stop: &CancellationToken) {
-        while self.busy.len() < self.concurrency {
-            let Some(namespace) = self.next_in_queue() else { return };
+        while self.queue.in_flight() < self.concurrency {
+            let Some(namespace) = self.queue.next() else { return };
             let plan = plan::plan_namespace(&self.index, &namespace, &self.rules);
             self.forget_failures(&namespace, &plan);
             let now = Instant::now();
@@ -476,7 +469,7 @@ impl Controller {
                 self.has_tried(&namespace);
                 continue;
             }
-            self.busy.insert(namespace.clone());
+            self.queue.begin(namespace.clone());
             let writer = self.writer.clone();
             let rules = self.rules.clone();
             let stop = stop.clone();
@@ -499,17 +492,9 @@ impl Controller {
         }
     }
 
-    fn next_in_queue(&mut self) -> Option<String> {
-        // A namespace in flight is looked at again when it comes back.
-        let position = self.queue.iter().position(|namespace| !self.busy.contains(namespace))?;
-        let namespace = self.queue.remove(position)?;
-        self.queued.remove(&namespace);
-        Some(namespace)
-    }
-
     fn observe_done(&mut self, done: Done) -> usize {
         let mut successes = 0;
-        self.busy.remove(&done.namespace);
+        self.queue.end(&done.namespace);
         if done.tried_all {
             self.has_tried(&done.namespace);
         }
