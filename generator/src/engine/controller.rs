@@ -459,7 +459,7 @@ impl Controller {
     /// Starts on as many namespaces as may be in flight. After `stop` a namespace gets no further write.
     fn dispatch(&mut self, stop: &CancellationToken) {
         while self.queue.in_flight() < self.concurrency {
-            let Some(namespace) = self.queue.next() else { return };
+            let Some(namespace) = self.queue.take() else { return };
             let plan = plan::plan_namespace(&self.index, &namespace, &self.rules);
             self.forget_failures(&namespace, &plan);
             let now = Instant::now();

@@ -20,7 +20,7 @@ impl WorkQueue {
     }
 
     /// Takes out the first namespace that is not in flight. One that is will be looked at again when it comes back.
-    pub(super) fn next(&mut self) -> Option<String> {
+    pub(super) fn take(&mut self) -> Option<String> {
         let position = self.waiting.iter().position(|namespace| !self.in_flight.contains(namespace))?;
         let namespace = self.waiting.remove(position)?;
         self.is_waiting.remove(&namespace);
@@ -58,13 +58,13 @@ mod tests {
         for name in ["a", "b", "a"] {
             queue.add(name.to_owned());
         }
-        assert_eq!(queue.next().as_deref(), Some("a"));
+        assert_eq!(queue.take().as_deref(), Some("a"));
         queue.begin("a".to_owned());
         queue.add("a".to_owned());
-        assert_eq!((queue.next().as_deref(), queue.next()), (Some("b"), None));
+        assert_eq!((queue.take().as_deref(), queue.take()), (Some("b"), None));
         assert!(!queue.is_idle() && queue.in_flight() == 1);
         queue.end("a");
-        assert_eq!((queue.next().as_deref(), queue.next()), (Some("a"), None));
+        assert_eq!((queue.take().as_deref(), queue.take()), (Some("a"), None));
         assert!(queue.is_idle());
     }
 }
