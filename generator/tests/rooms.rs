@@ -22,19 +22,18 @@ fn upward_uses(file: &str, text: &str) -> Vec<String> {
     };
     let Some(own) = room_of(file) else { return vec![] };
     let mut faults = Vec::new();
-    for (number, line) in text.lines().enumerate() {
-        // What stands behind `crate::`: a room, or several in braces.
-        for rest in line.split("crate::").skip(1) {
-            let list =
-                rest.strip_prefix('{').map_or(vec![rest], |list| list.split([',', '}']).map(str::trim).collect());
-            for above in list.into_iter().filter_map(room_of).filter(|room| *room > own) {
-                let (own, above, below) = (ROOMS[own], ROOMS[above], ROOMS[..own].join(", "));
-                faults.push(format!(
-                    "{file}:{}: {own} uses {above}, which is above it; it may use: {}",
-                    number + 1,
-                    if below.is_empty() { "nothing else" } else { &below },
-                ));
-            }
+    for (position, name) in text.match_indices("crate::") {
+        let rest = &text[position + name.len()..];
+        // What stands behind it: a room, or several in braces.
+        let list = match rest.strip_prefix('{') {
+            Some(list) => list.split(';').next().unwrap_or_default().split(['{', ',', '}']).map(str::trim).collect(),
+            None => vec![rest],
+        };
+        for above in list.into_iter().filter_map(room_of).filter(|room| *room > own) {
+            let line = text[..position].matches('\n').count() + 1;
+            let below = if own == 0 { "nothing else".to_owned() } else { ROOMS[..own].join(", ") };
+            let (own, above) = (ROOMS[own], ROOMS[above]);
+            faults.push(format!("{file}:{line}: {own} uses {above}, which is above it; it may use: {below}"));
         }
     }
     faults
@@ -58,7 +57,8 @@ fn each_room_uses_only_those_below_it() {
 
 #[test]
 fn what_points_upwards_is_told_with_its_file_its_line_and_the_rule() {
-    let text = "use crate::model::plan;\nuse crate::engine::session;\nuse crate::{model, commands::cli};\n";
+    let text =
+        "use crate::model::plan;\nuse crate::engine::session;\nuse crate::{\n    model,\n    commands::cli,\n};\n";
     assert_eq!(
         upward_uses("cluster/watch.rs", text),
         [

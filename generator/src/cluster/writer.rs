@@ -267,7 +267,7 @@ impl Writer {
             Ok(Err(error)) => Err(Failure::of(request, &error)),
             Err(_) => Err(Failure::timeout(request, WRITE_TIMEOUT)),
         };
-        let counted = result.as_ref().map(drop).map_err(|failure| failure.code);
+        let counted = result.as_ref().map(|_| ()).map_err(|failure| failure.code);
         self.metrics.count_request(request.verb, request.resource, counted);
         result
     }

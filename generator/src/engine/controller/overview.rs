@@ -106,7 +106,7 @@ impl Controller {
         let mut reasons: Vec<_> = self.watch_errors.values().map(|error| error.message.clone()).collect();
         let wanted = self.required.union(&self.orphan_watches);
         let silent =
-            wanted.filter(|watched| !self.listed.contains(watched) && !self.watch_errors.contains_key(watched));
+            wanted.filter(|watched| !self.listed.contains(*watched) && !self.watch_errors.contains_key(*watched));
         reasons.extend(silent.map(|watched| format!("{watched} have not been listed yet")));
         let has_error = |of: &str| self.watch_errors.keys().any(|watched| watched.is_source_of(of));
         let silent = self.unread_sources().filter(|(of, _)| !has_error(of));
