@@ -8,7 +8,7 @@ use crate::model::content::Content;
 use crate::model::index::Observation;
 use crate::model::observed::{SecretSeen, ServiceAccountSeen, Version};
 use crate::model::ownership::{Extras, MANAGED_BY_LABEL, MANAGER, REFERENCES_ANNOTATION, SOURCE_ANNOTATION};
-use crate::model::plan::{Action, ReferenceChange, Rules, SourceState, Target, source_label};
+use crate::model::plan::{Action, Object, ReferenceChange, Rules, SourceState, Target, source_label};
 use crate::telemetry::metrics::Metrics;
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions};
@@ -205,11 +205,8 @@ impl Writer {
 
     /// Reads what an action was about, for the index. Where that fails, the watch will tell.
     async fn read_again(&self, action: &Action, rules: &Rules, observed: &mut Vec<Observation>) -> Result<(), Failure> {
-        match action {
-            Action::Create(target)
-            | Action::Update(target, _)
-            | Action::Recreate(target, _)
-            | Action::Delete(target, _) => {
+        match action.object() {
+            Object::Secret(target) => {
                 let api = self.secrets(target);
                 let (namespace, name) = (target.namespace.clone(), target.secret.clone());
                 match self.send(secrets("get", target), api.get(&target.secret)).await {
@@ -227,7 +224,7 @@ impl Writer {
                     Err(failure) => return Err(failure),
                 }
             }
-            Action::Refer(change) => {
+            Object::ServiceAccount(change) => {
                 let api = Api::<ServiceAccount>::namespaced(self.client.clone(), &change.namespace);
                 let (namespace, name) = (change.namespace.clone(), change.service_account.clone());
                 match self.send(service_accounts("get", change), api.get(&change.service_account)).await {

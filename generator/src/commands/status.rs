@@ -6,7 +6,7 @@ use crate::commands::cli::{Output, StatusArgs};
 use crate::commands::connect::connect;
 use crate::engine::session;
 use crate::model::ownership::LAST_FULL_SYNC_ANNOTATION;
-use crate::model::plan::{self, Action, CopyState, NamespacePlan, ReferenceChange, Rules};
+use crate::model::plan::{self, Action, CopyState, NamespacePlan, Object, ReferenceChange, Rules};
 use anyhow::{Result, bail};
 use futures::{StreamExt as _, stream};
 use image_pull_secrets::glob;
@@ -106,12 +106,9 @@ impl Row {
     }
 
     fn is_about(&self, action: &Action) -> bool {
-        match action {
-            Action::Create(target)
-            | Action::Update(target, _)
-            | Action::Recreate(target, _)
-            | Action::Delete(target, _) => target.namespace == self.namespace && target.secret == self.secret,
-            Action::Refer(change) => {
+        match action.object() {
+            Object::Secret(target) => target.namespace == self.namespace && target.secret == self.secret,
+            Object::ServiceAccount(change) => {
                 change.namespace == self.namespace && change.names().any(|name| name == self.secret)
             }
         }

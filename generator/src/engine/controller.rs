@@ -14,7 +14,7 @@ use crate::engine::context::Context;
 use crate::engine::stuck_pods::StuckPods;
 use crate::model::footprint::Footprint;
 use crate::model::index::{Index, Observation};
-use crate::model::plan::{self, Action, NamespacePlan, Rules, SourceState};
+use crate::model::plan::{self, Action, NamespacePlan, Object, Rules, SourceState};
 use crate::telemetry::events::EventRecorder;
 use anyhow::{Result, bail};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -94,14 +94,11 @@ pub(crate) struct Controller {
 }
 
 fn log(action: &Action) {
-    match action {
-        Action::Create(target)
-        | Action::Update(target, _)
-        | Action::Recreate(target, _)
-        | Action::Delete(target, _) => {
+    match action.object() {
+        Object::Secret(target) => {
             tracing::info!(namespace = target.namespace, name = target.secret, "{} Secret", action.verb());
         }
-        Action::Refer(change) => {
+        Object::ServiceAccount(change) => {
             let (namespace, name) = (&change.namespace, &change.service_account);
             tracing::info!(namespace, name, add = ?change.add, remove = ?change.removed(), "{} ServiceAccount", action.verb());
         }

@@ -178,7 +178,25 @@ impl fmt::Display for Target {
     }
 }
 
+/// What an action writes.
+pub(crate) enum Object<'a> {
+    /// A Secret.
+    Secret(&'a Target),
+    /// A ServiceAccount.
+    ServiceAccount(&'a ReferenceChange),
+}
+
 impl Action {
+    /// What it writes.
+    pub(crate) fn object(&self) -> Object<'_> {
+        match self {
+            Self::Create(target) | Self::Update(target, _) | Self::Recreate(target, _) | Self::Delete(target, _) => {
+                Object::Secret(target)
+            }
+            Self::Refer(change) => Object::ServiceAccount(change),
+        }
+    }
+
     /// What it does, in a word.
     pub(crate) fn verb(&self) -> &'static str {
         match self {
@@ -192,11 +210,9 @@ impl Action {
 
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match self {
-            Self::Create(target) | Self::Update(target, _) | Self::Recreate(target, _) | Self::Delete(target, _) => {
-                write!(f, "{} Secret {target}", self.verb())
-            }
-            Self::Refer(change) => write!(f, "{} {change}", self.verb()),
+        match self.object() {
+            Object::Secret(target) => write!(f, "{} Secret {target}", self.verb()),
+            Object::ServiceAccount(change) => write!(f, "{} {change}", self.verb()),
         }
     }
 }

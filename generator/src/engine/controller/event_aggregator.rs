@@ -1,7 +1,7 @@
 //! What was done: told on each source, not once for each namespace, and at most once a minute.
 
 use crate::cluster::writer::Failure;
-use crate::model::plan::Action;
+use crate::model::plan::{Action, Object};
 use crate::telemetry::events::EventRecorder;
 use image_pull_secrets::settings::Settings;
 use std::collections::BTreeMap;
@@ -38,12 +38,11 @@ impl EventAggregator {
     }
 
     pub(super) fn failed(&mut self, action: &Action, failure: &Failure) {
-        let secret = match action {
-            Action::Create(target)
-            | Action::Update(target, _)
-            | Action::Recreate(target, _)
-            | Action::Delete(target, _) => Some(&target.secret),
-            Action::Refer(change) => change.add.first().or_else(|| change.remove.first().map(|(_, name)| name)),
+        let secret = match action.object() {
+            Object::Secret(target) => Some(&target.secret),
+            Object::ServiceAccount(change) => {
+                change.add.first().or_else(|| change.remove.first().map(|(_, name)| name))
+            }
         };
         if let Some(secret) = secret {
             let counts = self.of(secret);

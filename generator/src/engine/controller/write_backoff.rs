@@ -3,7 +3,7 @@
 
 use crate::cluster::backoff::Backoff;
 use crate::cluster::writer::{Failure, Reason};
-use crate::model::plan::Action;
+use crate::model::plan::{Action, Object};
 use std::collections::HashMap;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -37,21 +37,17 @@ struct ObjectBackoff {
 
 /// What an action writes, as `namespace/kind/name`.
 pub(super) fn key(action: &Action) -> String {
-    match action {
-        Action::Create(target)
-        | Action::Update(target, _)
-        | Action::Recreate(target, _)
-        | Action::Delete(target, _) => {
-            format!("{}/{}/{}", target.namespace, kind(action), target.secret)
-        }
-        Action::Refer(change) => format!("{}/{}/{}", change.namespace, kind(action), change.service_account),
-    }
+    let (namespace, name) = match action.object() {
+        Object::Secret(target) => (&target.namespace, &target.secret),
+        Object::ServiceAccount(change) => (&change.namespace, &change.service_account),
+    };
+    format!("{namespace}/{}/{name}", kind(action))
 }
 
 fn kind(action: &Action) -> &'static str {
-    match action {
-        Action::Create(_) | Action::Update(..) | Action::Recreate(..) | Action::Delete(..) => "secret",
-        Action::Refer(_) => "serviceaccount",
+    match action.object() {
+        Object::Secret(_) => "secret",
+        Object::ServiceAccount(_) => "serviceaccount",
     }
 }
 
