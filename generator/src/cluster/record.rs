@@ -151,6 +151,7 @@ mod tests {
     use hyper::Method;
     use rstest::rstest;
     use serde_json::Value;
+    use std::collections::BTreeSet;
     use std::sync::{Arc, Mutex};
 
     fn footprint(name: &str) -> Footprint {

@@ -73,7 +73,7 @@ impl SourceState {
     }
 }
 
-/// How a secret fares in one namespace.
+/// How a secret fares in one namespace: in the order in which a table lists them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum CopyState {
     /// The copy equals its source.
@@ -101,21 +101,6 @@ pub(crate) enum CopyState {
 }
 
 impl CopyState {
-    /// Every state, in the order in which a table lists them.
-    pub(crate) const ALL: [Self; 11] = [
-        Self::InSync,
-        Self::Drifted,
-        Self::Missing,
-        Self::Foreign,
-        Self::Waiting,
-        Self::Leftover,
-        Self::Excluded,
-        Self::Source,
-        Self::Unmanaged,
-        Self::Terminating,
-        Self::Unknown,
-    ];
-
     /// Its name in tables, JSON and metrics.
     pub(crate) fn name(self) -> &'static str {
         match self {
