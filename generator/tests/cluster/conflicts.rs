@@ -101,7 +101,7 @@ async fn a_source_in_a_selected_namespace_is_not_overwritten() {
     let settings = json!({
         "secrets": [{"name": corner.name, "source": {"namespace": namespace}}], "conflicts": "adopt",
     });
-    let generator = corner.run_ready(&settings, &[]).await;
+    let _generator = corner.run_ready(&settings, &[]).await;
     stays("the source is as it was", || async { corner.copy(&namespace).await.as_ref() == Some(&before) }).await;
     let again = corner.finish(&["cleanup", "--yes"]);
     assert!(again.status.success(), "{}", again.log);

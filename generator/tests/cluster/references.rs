@@ -122,7 +122,7 @@ async fn patterns_select_service_accounts_and_one_created_later_gets_its_referen
     corner.put_source("1").await;
     let mut settings = corner.settings();
     settings["serviceAccounts"] = json!(["build*"]);
-    let generator = corner.run_ready(&settings, &[]).await;
+    let _generator = corner.run_ready(&settings, &[]).await;
     let accounts = corner.accounts(&namespace);
     for name in ["builder", "deployer"] {
         let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };

@@ -193,7 +193,7 @@ async fn a_source_that_would_be_the_target_of_another_entry_is_never_written() {
     let entries = settings["secrets"].as_array_mut().unwrap();
     entries.push(json!({"name": other, "source": {"namespace": first, "name": corner.name}}));
     settings["conflicts"] = json!("adopt");
-    let generator = corner.run_ready(&settings, &[]).await;
+    let _generator = corner.run_ready(&settings, &[]).await;
     corner.settled(&second, "1").await;
     let copy = corner.secrets(&second).get(&other).await.unwrap();
     assert_eq!(content_of(&copy), Some(docker_config("other")));
