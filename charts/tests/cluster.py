@@ -1,4 +1,4 @@
-"""A disposable control plane for tests: a real API server without nodes. See e2e-tests/cluster/README.md."""
+"""A disposable cluster for tests: a real API server, and Nodes where they are asked for. See e2e-tests/cluster/README.md."""
 
 import json
 import os
@@ -18,11 +18,17 @@ GENERATOR = os.environ.get("GENERATOR") or str(chart.ROOT / "target/debug/image-
 class Cluster:
     """Runs while it is open."""
 
+    def __init__(self, nodes=0):
+        self.nodes = nodes
+
     def __enter__(self):
         self.directory = tempfile.TemporaryDirectory()
-        self.process = subprocess.Popen([CLUSTER, "up", "--dir", f"{self.directory.name}/cluster"],
+        self.process = subprocess.Popen([CLUSTER, "up", "--dir", f"{self.directory.name}/cluster", "--nodes", str(self.nodes)],
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        self.admin = json.loads(self.process.stdout.readline())["kubeconfig"]
+        ready = json.loads(self.process.stdout.readline())
+        self.admin = ready["kubeconfig"]
+        # With Nodes: the URL that says what the registry accepts, and what was pulled.
+        self.registry = ready.get("registry")
         self.kubectl("apply", "-f", str(pathlib.Path(__file__).parent / "crds"))
         self.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
         return self
