@@ -30,9 +30,10 @@ class OnARealApiServer(unittest.TestCase):
 
     def test_every_object_is_accepted(self):
         # A Pod by itself is refused, even in a dry run, where its ServiceAccount is not there.
-        for account in [f"{RELEASE}-generator", "own", "8"]:
-            self.cluster.kubectl("create", "serviceaccount", account, "--namespace", NAMESPACE)
-            self.addCleanup(self.cluster.kubectl, "delete", "serviceaccount", account, "--namespace", NAMESPACE)
+        for namespace, account in [(NAMESPACE, f"{RELEASE}-generator"), (NAMESPACE, "own"), (NAMESPACE, "8"),
+                                   ("vault", "credentials-generator")]:
+            self.cluster.kubectl("create", "serviceaccount", account, "--namespace", namespace)
+            self.addCleanup(self.cluster.kubectl, "delete", "serviceaccount", account, "--namespace", namespace)
         for name, values in MATRIX.items():
             with self.subTest(name):
                 documents = [d for d in render(values) if d["kind"] != "ServiceAccount"]
@@ -217,9 +218,14 @@ class WithoutKubewarden(unittest.TestCase):
 
     def test_it_runs_once(self):
         with Cluster() as cluster:
+            cluster.kubectl("delete", "crd", "clusteradmissionpolicies.policies.kubewarden.io")
             cluster.kubectl("create", "namespace", NAMESPACE)
             cluster.kubectl(*SOURCE, NAMESPACE, "registry-credentials")
-            cluster.helm("install", RELEASE, str(chart.CHART), "--namespace", NAMESPACE, values=MATRIX["no policy, a cron job"])
+            install = ["install", RELEASE, str(chart.CHART), "--namespace", NAMESPACE]
+            refused = chart.helm(*install, values={}, env={"KUBECONFIG": cluster.admin})
+            self.assertIn("Kubewarden is not installed in this cluster", refused.stderr)
+            self.assertIn("--set policy.enabled=false", refused.stderr)
+            cluster.helm(*install, values=MATRIX["no policy, a cron job"])
             settings = cluster.get("configmap", f"{RELEASE}-generator", "--namespace", NAMESPACE)["data"]["settings.yaml"]
             with open(f"{cluster.directory.name}/settings.yaml", "w") as file:
                 file.write(settings)
