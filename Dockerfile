@@ -1,4 +1,5 @@
 # The generator: one static binary in an image without a shell. Builds for the platform it runs on.
+# The base images are named by tag; Renovate pins their digests (docker:pinDigests in renovate.json) and keeps them up to date.
 FROM rust:1.95-alpine AS build
 RUN apk add --no-cache musl-dev
 # Writes the list of crates into the binary, where scanners find it: a static binary has no other.

@@ -143,7 +143,7 @@ class Repository(unittest.TestCase):
     def test_it_is_put_in_everywhere_that_is_published(self):
         with tempfile.TemporaryDirectory() as directory:
             copy = pathlib.Path(directory)
-            for name in ["metadata.yml", "artifacthub-pkg.yml", "artifacthub-repo.yml", "charts", "scripts"]:
+            for name in ["metadata.yml", "artifacthub-pkg.yml", "artifacthub-repo.yml", "README.md", "charts", "scripts"]:
                 source = ROOT / name
                 (shutil.copytree if source.is_dir() else shutil.copy)(source, copy / name)
             subprocess.run([copy / "scripts/set-repository", "Acme-Labs/pull-secrets"], check=True)
@@ -163,6 +163,17 @@ class Repository(unittest.TestCase):
             self.assertEqual(description["icon"], "https://raw.githubusercontent.com/Acme-Labs/pull-secrets/main/docs/icon.svg")
             values = yaml.safe_load((copy / "charts/image-pull-secrets/values.yaml").read_text())
             self.assertEqual(values["registry"], "ghcr.io/acme-labs")
+            for page in ["README.md", "charts/image-pull-secrets/README.md"]:
+                links = re.findall(r"\]\(([^)]*)\)", (copy / page).read_text())
+                for link in links:
+                    self.assertRegex(link, "^(https://|#)", page)
+                ours = re.compile(
+                    rf"https://(?:github\.com/Acme-Labs/pull-secrets/blob|raw\.githubusercontent\.com/Acme-Labs/pull-secrets)"
+                    rf"/v{re.escape(VERSION)}/([^#]*)")
+                paths = [found[1] for link in links if (found := ours.match(link))]
+                self.assertTrue(paths, page)
+                for path in paths:
+                    self.assertTrue((ROOT / path).exists(), f"{page}: {path}")
 
 
 class Chart(unittest.TestCase):
