@@ -30,6 +30,13 @@ demo: policy.wasm $(HELM) $(PYTHON) ## Record docs/demo.svg, a terminal at the t
 	$(CLUSTER_TESTS) --no-run
 	$(PYTHON) scripts/record-demo
 
+.PHONY: site
+site: ## Build the site of docs/ in target/site, which needs every page in docs/SUMMARY.md
+	@cd docs && for page in $$(find . -name '*.md' ! -name SUMMARY.md | cut -c 3-); do \
+		grep -q "($$page)" SUMMARY.md || { echo "docs/SUMMARY.md lacks $$page"; exit 1; }; done
+	@command -v mdbook >/dev/null || cargo install --locked mdbook@0.5.4
+	mdbook build
+
 .PHONY: kyverno-test
 kyverno-test: $(KYVERNO) ## Test kyverno/ with Kyverno's own command
 	$(KYVERNO) test kyverno

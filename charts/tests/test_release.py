@@ -143,11 +143,11 @@ class Repository(unittest.TestCase):
     def test_it_is_put_in_everywhere_that_is_published(self):
         with tempfile.TemporaryDirectory() as directory:
             copy = pathlib.Path(directory)
-            for name in ["metadata.yml", "artifacthub-pkg.yml", "artifacthub-repo.yml", "README.md", "charts", "scripts"]:
+            for name in ["metadata.yml", "artifacthub-pkg.yml", "artifacthub-repo.yml", "book.toml", "README.md", "charts", "scripts"]:
                 source = ROOT / name
                 (shutil.copytree if source.is_dir() else shutil.copy)(source, copy / name)
             subprocess.run([copy / "scripts/set-repository", "Acme-Labs/pull-secrets"], check=True)
-            published = ["metadata.yml", "artifacthub-pkg.yml", "artifacthub-repo.yml",
+            published = ["metadata.yml", "artifacthub-pkg.yml", "artifacthub-repo.yml", "book.toml",
                          "charts/image-pull-secrets/Chart.yaml", "charts/image-pull-secrets/values.yaml"]
             for name in published:
                 with self.subTest(name):
