@@ -1,110 +1,34 @@
 //! What is done, as data: the decision table from the point where everything is known.
 
-use crate::found::{Found, Unknown};
-use crate::request::{Kind, References};
+use crate::found::{Cause, Found, Unknown};
+use crate::request::{Kind, References, Subject};
 use crate::wanted::Want;
 use image_pull_secrets::image::Images;
-use image_pull_secrets::secret::Unusable;
-use image_pull_secrets::settings::{Faults, OnMissingSecret};
-use std::fmt;
+use image_pull_secrets::settings::OnMissingSecret;
 
-/// What the policy decided about a request.
+/// What the policy decided about a Pod or a ServiceAccount that it does not leave as it is without a word.
 pub enum Decision<'a> {
-    /// Accepted as it is, silently.
-    Untouched(Untouched),
-    /// Accepted as it is, with a warning: something that the policy needs could not be read.
-    Unreadable(Unreadable),
-    /// Accepted as it is, with a warning for each secret that is for an ephemeral container, and that the Pod lacks.
-    Lacking(Vec<String>),
     /// The wanted secrets were asked for, or need not be.
-    Weighed {
-        /// What follows from the answers.
-        verdict: Verdict,
-        /// The references that are there already.
-        references: References<'a>,
-        /// Set where the Namespace's annotation should have been looked at and could not be.
-        namespace_unknown: Option<Unknown>,
+    Weighed(Weighed<'a>),
+    /// The Pod lacks secrets that are for its ephemeral containers, and can get none any more.
+    Lacking {
+        /// The Pod.
+        pod: &'a Subject<'a>,
+        /// The names of the secrets; at least one.
+        secrets: Vec<String>,
     },
 }
 
-/// Why a request is none of the policy's business.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Untouched {
-    /// Neither a Pod nor a ServiceAccount.
-    OtherKind,
-    /// A sub-resource, such as `pods/eviction`.
-    SubResource,
-    /// An operation that cannot, or must not, change imagePullSecrets.
-    OtherOperation,
-    /// The API server's picture of a static Pod.
-    MirrorPod,
-    /// Its namespace is excluded by name.
-    ExcludedNamespace,
-    /// It has the exclude annotation.
-    ExcludedObject,
-    /// Its Namespace has the exclude annotation.
-    ExcludedByNamespaceAnnotation,
-    /// A ServiceAccount that goes.
-    BeingDeleted,
-    /// A ServiceAccount whose name is not selected.
-    NotSelected,
-    /// Everything that it wants is listed.
-    NothingToAdd,
-}
-
-impl fmt::Display for Untouched {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(match self {
-            Self::OtherKind => "neither a Pod nor a ServiceAccount",
-            Self::SubResource => "a sub-resource",
-            Self::OtherOperation => "an operation that changes no imagePullSecrets",
-            Self::MirrorPod => "a mirror Pod",
-            Self::ExcludedNamespace => "its namespace is excluded",
-            Self::ExcludedObject => "it has the exclude annotation",
-            Self::ExcludedByNamespaceAnnotation => "its Namespace has the exclude annotation",
-            Self::BeingDeleted => "it is being deleted",
-            Self::NotSelected => "its name is not selected",
-            Self::NothingToAdd => "nothing is wanted that is not listed",
-        })
-    }
-}
-
-/// What could not be read. Displays as a warning, without a word of what was there instead.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Unreadable {
-    /// The payload, or its request.
-    Payload,
-    /// The settings.
-    Settings(Faults),
-    /// The object is no JSON object.
-    Object(Kind),
-    /// The Pod has no spec.
-    NoSpec,
-    /// `imagePullSecrets` is there, and no list.
-    NotAList(Kind),
-}
-
-impl fmt::Display for Unreadable {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match self {
-            Self::Payload => {
-                f.write_str("The admission request could not be read: accepted unchanged; see policy-server's log")
-            }
-            Self::Settings(faults) => {
-                write!(f, "The policy's settings are not valid: accepted unchanged; correct {faults}")
-            }
-            Self::Object(kind) => {
-                write!(f, "The request has no {kind} in it: accepted unchanged; send the whole object")
-            }
-            Self::NoSpec => f.write_str("The Pod has no spec: accepted unchanged; give it one"),
-            Self::NotAList(Kind::Pod) => {
-                f.write_str("The Pod's spec.imagePullSecrets is not a list: accepted unchanged; make it one")
-            }
-            Self::NotAList(Kind::ServiceAccount) => {
-                f.write_str("The ServiceAccount's imagePullSecrets is not a list: accepted unchanged; make it one")
-            }
-        }
-    }
+/// What an object wants, weighed.
+pub struct Weighed<'a> {
+    /// The object.
+    pub subject: &'a Subject<'a>,
+    /// The references that it has already.
+    pub references: References<'a>,
+    /// What follows from the answers.
+    pub verdict: Verdict,
+    /// Set where the Namespace's annotation should have been looked at and could not be.
+    pub namespace_unknown: Option<Unknown>,
 }
 
 /// What follows from what was found.
@@ -142,17 +66,6 @@ pub enum Reference {
     LeftOut,
 }
 
-/// What is the matter with a wanted secret.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Cause {
-    /// It is not there.
-    Missing,
-    /// The kubelet cannot pull with it.
-    Unusable(Unusable),
-    /// The host could not tell.
-    Unknown(Unknown),
-}
-
 impl Verdict {
     /// Adds what is wanted without a question.
     pub fn unasked(wants: &[Want<'_>]) -> Self {
@@ -169,17 +82,20 @@ pub fn weigh(
 ) -> Verdict {
     let mut verdict = Verdict::default();
     for (want, found) in findings {
-        let (cause, is_added) = match found {
-            Found::Usable(config) => {
+        let cause = match found {
+            Ok(config) => {
                 if !want.is_listed && (!want.if_it_covers || config.covers_any(images)) {
                     verdict.inject.push(want.name.to_owned());
                 }
                 continue;
             }
-            Found::Missing => (Cause::Missing, on_missing != OnMissingSecret::Skip),
+            Err(cause) => cause,
+        };
+        let is_added = match &cause {
+            Cause::Missing => on_missing != OnMissingSecret::Skip,
             // The kubelet would fail every image of the Pod.
-            Found::Unusable(unusable) => (Cause::Unusable(unusable), false),
-            Found::Unknown(unknown) => (Cause::Unknown(unknown), true),
+            Cause::Unusable(_) => false,
+            Cause::Unknown(_) => true,
         };
         // A namespace's `default` ServiceAccount exists before any Secret can, and whether a Pod needs a Secret that only its
         // own credentials can tell of is not known.

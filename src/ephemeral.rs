@@ -1,6 +1,6 @@
 //! Ephemeral containers (`kubectl debug`): a Pod that exists gets no more secrets, so that all the policy can do is to warn.
 
-use crate::found::{Found, Host};
+use crate::found::Host;
 use crate::request::{References, Subject};
 use image_pull_secrets::image::{Image, Images};
 use image_pull_secrets::settings::{ConfiguredSecret, OnMissingSecret, Scope, Settings};
@@ -32,7 +32,7 @@ impl<'s> Suspects<'s> {
         let lacks = |secret: &&&ConfiguredSecret| match &secret.scope {
             Scope::Images(_) => true,
             Scope::Everything | Scope::Credentials => {
-                matches!(host.secret(namespace, &secret.name), Found::Usable(config) if config.covers_any(&images))
+                host.secret(namespace, &secret.name).is_ok_and(|config| config.covers_any(&images))
             }
         };
         self.secrets.iter().filter(lacks).map(|secret| secret.name.clone()).collect()

@@ -30,14 +30,15 @@ const NAMESPACE: Resource = Resource { kind: "Namespace", field_masks: &["metada
 /// every other policy that reads something (figures in `docs/benchmarks.md`).
 const DISABLE_CACHE: bool = true;
 
-/// What the host said about a Secret.
+/// What a Secret is to the kubelet: the docker config that it pulls with, or what is the matter.
+pub type Found = Result<DockerConfig, Cause>;
+
+/// Why a Secret will not work, or may not.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Found {
-    /// It is there, and the kubelet can pull with it.
-    Usable(DockerConfig),
+pub enum Cause {
     /// It is not there.
     Missing,
-    /// It is there, and the kubelet cannot pull with it.
+    /// The kubelet cannot pull with it.
     Unusable(Unusable),
     /// The host could not tell.
     Unknown(Unknown),
@@ -99,12 +100,12 @@ impl Host {
     /// Asks for a Secret, and looks at it as the kubelet would.
     pub fn secret(&self, namespace: &str, name: &str) -> Found {
         if namespace.is_empty() {
-            return Found::Unknown(Unknown::NoNamespace);
+            return Err(Cause::Unknown(Unknown::NoNamespace));
         }
         match self.get(&SECRET, Some(namespace), name) {
-            Ok(Some(secret)) => judge(&secret).unwrap_or(Found::Unknown(Unknown::Malformed)),
-            Ok(None) => Found::Missing,
-            Err(unknown) => Found::Unknown(unknown),
+            Ok(Some(secret)) => judge(&secret),
+            Ok(None) => Err(Cause::Missing),
+            Err(unknown) => Err(Cause::Unknown(unknown)),
         }
     }
 
@@ -138,19 +139,17 @@ impl Host {
     }
 }
 
-/// Looks at a Secret; `None` where it is no object.
-fn judge(secret: &str) -> Option<Found> {
-    let [secret_type, data] = json::pick(secret, ["type", "data"]).ok()?;
+/// Looks at a Secret as the kubelet does.
+fn judge(secret: &str) -> Found {
+    let malformed = |_| Cause::Unknown(Unknown::Malformed);
+    let [secret_type, data] = json::pick(secret, ["type", "data"]).map_err(malformed)?;
     // The API server gives a Secret without a type this one.
     let secret_type = secret_type.and_then(json::string).unwrap_or(Cow::Borrowed("Opaque"));
-    let config = secret::docker_config(&secret_type, |key| {
+    let value_of = |key| {
         let [value] = json::pick(data?, [key]).ok()?;
         secret::decode_data(&json::string(value?)?)
-    });
-    Some(match config {
-        Ok(config) => Found::Usable(config),
-        Err(unusable) => Found::Unusable(unusable),
-    })
+    };
+    secret::docker_config(&secret_type, value_of).map_err(Cause::Unusable)
 }
 
 /// The SDK's `GetResourceRequest`, borrowed; `metadata` is in the answer whatever the mask is.

@@ -1,7 +1,7 @@
 //! The policy: adds the configured imagePullSecrets to Pods and ServiceAccounts at admission.
 //!
-//! One way through: payload → [`request`] → [`wanted`] → [`found`] → [`decision`] → [`response`]. Each step turns plain data
-//! into plain data, and only `found` and the log ask the host. Whatever comes in, an answer goes out: an error returned to the
+//! One way through: payload → [`request`] → [`wanted`] → [`found`] → [`decision`] → [`words`] → [`response`]. Each step turns plain
+//! data into plain data and uses only those before it, and only `found` and the log ask the host. Whatever comes in, an answer goes out: an error returned to the
 //! host would deny the request, whatever the policy's failurePolicy says.
 
 mod decision;
@@ -14,14 +14,15 @@ mod splice;
 mod wanted;
 mod words;
 
-use decision::{Decision, Unreadable, Untouched, Verdict};
+use decision::{Decision, Verdict, Weighed};
 use ephemeral::Suspects;
 use found::{Host, Unknown};
 use image_pull_secrets::image::Images;
 use image_pull_secrets::settings::{OnMissingSecret, Settings};
-use request::{Kind, References, Request, Subject};
+use request::{Kind, References, Subject, Unchanged, Unreadable, Untouched};
 use response::Answer;
 use serde::Serialize;
+use words::Words;
 
 /// Registers the policy's operations; the host calls it when it starts an instance.
 #[unsafe(no_mangle)]
@@ -46,19 +47,19 @@ struct SettingsValidationResponse {
 ///
 /// Never fails: what cannot be read is accepted as it is, with a warning.
 pub fn validate(payload: &[u8]) -> Vec<u8> {
-    let (answer, said) = match std::str::from_utf8(payload) {
-        Ok(text) => {
-            let (request, decision) = decide(text, &Host::new());
-            let subject = request.as_ref();
-            (Answer::new(subject, &decision).into_json(), log::lines(subject, &decision))
-        }
-        Err(_) => {
-            let decision = Decision::Unreadable(Unreadable::Payload);
-            (Answer::new(None, &decision).into_json(), log::lines(None, &decision))
-        }
-    };
-    said.send();
-    answer
+    let host = Host::new();
+    match Subject::read(payload) {
+        Err(unchanged) => respond(None, Words::of_unchanged(None, &unchanged)),
+        Ok((settings, subject)) => match decide(settings, &subject, &host) {
+            Err(unchanged) => respond(None, Words::of_unchanged(Some(&subject), &unchanged)),
+            Ok(decision) => respond(Some(&decision), Words::of(&decision)),
+        },
+    }
+}
+
+fn respond(decision: Option<&Decision<'_>>, words: Words) -> Vec<u8> {
+    log::send(&words);
+    Answer::new(decision, words).into_json()
 }
 
 /// Answers whether settings are valid, and with everything that is wrong with them where they are not.
@@ -72,60 +73,37 @@ pub fn validate_settings(payload: &[u8]) -> Vec<u8> {
 }
 
 /// The rows of the decision table, in their order.
-fn decide<'a>(payload: &'a str, host: &Host) -> (Option<Subject<'a>>, Decision<'a>) {
-    let (settings, request) = match Request::read(payload) {
-        Ok(read) => read,
-        Err(unreadable) => return (None, Decision::Unreadable(unreadable)),
-    };
-    let Some(kind) = request.kind() else { return (None, Decision::Untouched(Untouched::OtherKind)) };
-    if let Some(reason) = request.is_none_of_ours(kind) {
-        return (None, Decision::Untouched(reason));
-    }
-    let subject = match Subject::of(kind, request) {
-        Ok(subject) => subject,
-        Err(unreadable) => return (None, Decision::Unreadable(unreadable)),
-    };
-    let decision = decide_for(settings, &subject, host);
-    (Some(subject), decision)
-}
-
-fn decide_for<'a>(settings: &str, subject: &Subject<'a>, host: &Host) -> Decision<'a> {
+fn decide<'a>(settings: &str, subject: &'a Subject<'a>, host: &Host) -> Result<Decision<'a>, Unchanged> {
     if subject.is_mirror_pod() {
-        return Decision::Untouched(Untouched::MirrorPod);
+        return Err(Untouched::MirrorPod.into());
     }
-    let settings = match Settings::from_json(settings) {
-        Ok(settings) => settings,
-        Err(faults) => return Decision::Unreadable(Unreadable::Settings(faults)),
-    };
-    let annotation = settings.exclude.annotation.as_deref();
+    let settings = Settings::from_json(settings).map_err(Unreadable::Settings)?;
     if settings.excludes_namespace(&subject.namespace) {
-        return Decision::Untouched(Untouched::ExcludedNamespace);
+        return Err(Untouched::ExcludedNamespace.into());
     }
+    let annotation = settings.exclude.annotation.as_deref();
     if annotation.is_some_and(|key| Settings::excludes_by_annotation(subject.annotation(key).as_deref())) {
-        return Decision::Untouched(Untouched::ExcludedObject);
+        return Err(Untouched::ExcludedObject.into());
     }
     if subject.kind == Kind::ServiceAccount {
         if subject.is_being_deleted() {
-            return Decision::Untouched(Untouched::BeingDeleted);
+            return Err(Untouched::BeingDeleted.into());
         }
         if !settings.selects_service_account(&subject.name) {
-            return Decision::Untouched(Untouched::NotSelected);
+            return Err(Untouched::NotSelected.into());
         }
     }
-    let references = match subject.references() {
-        Ok(references) => references,
-        Err(unreadable) => return Decision::Unreadable(unreadable),
-    };
+    let references = subject.references()?;
     if subject.is_about_ephemeral_containers {
         return decide_about_ephemeral_containers(&settings, subject, &references, host);
     }
     let wanted = wanted::wanted(&settings, subject, &references);
     if wanted.secrets.is_empty() {
-        return Decision::Untouched(Untouched::NothingToAdd);
+        return Err(Untouched::NothingToAdd.into());
     }
     let is_excluded = is_excluded_by_namespace(&settings, subject, host);
     if is_excluded == Ok(true) {
-        return Decision::Untouched(Untouched::ExcludedByNamespaceAnnotation);
+        return Err(Untouched::ExcludedByNamespaceAnnotation.into());
     }
     let verdict = if settings.on_missing_secret == OnMissingSecret::Ignore {
         Verdict::unasked(&wanted.secrets)
@@ -133,23 +111,21 @@ fn decide_for<'a>(settings: &str, subject: &Subject<'a>, host: &Host) -> Decisio
         let findings = wanted.secrets.iter().map(|want| (want, host.secret(&subject.namespace, want.name))).collect();
         decision::weigh(settings.on_missing_secret, subject.kind, &Images::new(&wanted.images), findings)
     };
-    Decision::Weighed { verdict, references, namespace_unknown: is_excluded.err() }
+    Ok(Decision::Weighed(Weighed { subject, references, verdict, namespace_unknown: is_excluded.err() }))
 }
 
 fn decide_about_ephemeral_containers<'a>(
     settings: &Settings,
-    subject: &Subject<'a>,
+    pod: &'a Subject<'a>,
     references: &References<'a>,
     host: &Host,
-) -> Decision<'a> {
-    let Some(suspects) = Suspects::of(settings, subject, references) else {
-        return Decision::Untouched(Untouched::NothingToAdd);
-    };
-    if is_excluded_by_namespace(settings, subject, host) == Ok(true) {
-        return Decision::Untouched(Untouched::ExcludedByNamespaceAnnotation);
+) -> Result<Decision<'a>, Unchanged> {
+    let suspects = Suspects::of(settings, pod, references).ok_or(Untouched::NothingToAdd)?;
+    if is_excluded_by_namespace(settings, pod, host) == Ok(true) {
+        return Err(Untouched::ExcludedByNamespaceAnnotation.into());
     }
-    let lacks = suspects.lacks(&subject.namespace, host);
-    if lacks.is_empty() { Decision::Untouched(Untouched::NothingToAdd) } else { Decision::Lacking(lacks) }
+    let secrets = suspects.lacks(&pod.namespace, host);
+    if secrets.is_empty() { Err(Untouched::NothingToAdd.into()) } else { Ok(Decision::Lacking { pod, secrets }) }
 }
 
 /// Whether the Namespace has the exclude annotation, which is asked for only where the settings name one.

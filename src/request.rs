@@ -3,8 +3,8 @@
 //! Types of our own rather than the SDK's: those put the whole payload into their error texts, fail on a `null` namespace,
 //! and know no field that Kubernetes adds later.
 
-use crate::decision::{Unreadable, Untouched};
 use image_pull_secrets::json::{self, Malformed, Reader};
+use image_pull_secrets::settings::Faults;
 use image_pull_secrets::text::shown;
 use std::borrow::Cow;
 use std::fmt;
@@ -27,8 +27,68 @@ impl fmt::Display for Kind {
     }
 }
 
+/// Why a request is accepted as it is.
+pub enum Unchanged {
+    /// There is nothing to do, and nothing to say.
+    Untouched(Untouched),
+    /// Something that the policy needs could not be read, which is worth a warning.
+    Unreadable(Unreadable),
+}
+
+impl From<Untouched> for Unchanged {
+    fn from(reason: Untouched) -> Self {
+        Self::Untouched(reason)
+    }
+}
+
+impl From<Unreadable> for Unchanged {
+    fn from(part: Unreadable) -> Self {
+        Self::Unreadable(part)
+    }
+}
+
+/// Why there is nothing to do about a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Untouched {
+    /// Neither a Pod nor a ServiceAccount.
+    OtherKind,
+    /// A sub-resource, such as `pods/eviction`.
+    SubResource,
+    /// An operation that cannot, or must not, change imagePullSecrets.
+    OtherOperation,
+    /// The API server's picture of a static Pod.
+    MirrorPod,
+    /// Its namespace is excluded by name.
+    ExcludedNamespace,
+    /// It has the exclude annotation.
+    ExcludedObject,
+    /// Its Namespace has the exclude annotation.
+    ExcludedByNamespaceAnnotation,
+    /// A ServiceAccount that goes.
+    BeingDeleted,
+    /// A ServiceAccount whose name is not selected.
+    NotSelected,
+    /// Everything that it wants is listed.
+    NothingToAdd,
+}
+
+/// What could not be read.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Unreadable {
+    /// The payload, or its request.
+    Payload,
+    /// The settings.
+    Settings(Faults),
+    /// The object is no JSON object.
+    Object(Kind),
+    /// The Pod has no spec.
+    NoSpec,
+    /// `imagePullSecrets` is there, and no list.
+    NotAList(Kind),
+}
+
 /// An `admission.k8s.io/v1` AdmissionRequest, as far as it matters.
-pub struct Request<'a> {
+struct Request<'a> {
     group: Cow<'a, str>,
     version: Cow<'a, str>,
     kind: Cow<'a, str>,
@@ -128,7 +188,7 @@ impl<'a> Object<'a> {
 
 impl<'a> Request<'a> {
     /// Splits a payload into the text of the settings and the request, in one pass over its text.
-    pub fn read(payload: &'a str) -> Result<(&'a str, Self), Unreadable> {
+    fn read(payload: &'a str) -> Result<(&'a str, Self), Unreadable> {
         let (mut settings, mut has_request) = ("null", false);
         let [mut kind, mut operation, mut sub_resource, mut namespace] = [None; 4];
         let mut object = None;
@@ -175,7 +235,7 @@ impl<'a> Request<'a> {
     }
 
     /// The kind, where it is one of ours.
-    pub fn kind(&self) -> Option<Kind> {
+    fn kind(&self) -> Option<Kind> {
         match (&*self.group, &*self.version, &*self.kind) {
             ("", "v1", "Pod") => Some(Kind::Pod),
             ("", "v1", "ServiceAccount") => Some(Kind::ServiceAccount),
@@ -184,7 +244,7 @@ impl<'a> Request<'a> {
     }
 
     /// Why the request is left alone before its object is looked at, or `None` where it is not.
-    pub fn is_none_of_ours(&self, kind: Kind) -> Option<Untouched> {
+    fn is_none_of_ours(&self, kind: Kind) -> Option<Untouched> {
         match (kind, &*self.operation) {
             _ if self.is_about_ephemeral_containers(kind) => None,
             _ if !self.sub_resource.is_empty() => Some(Untouched::SubResource),
@@ -233,8 +293,18 @@ impl References<'_> {
 const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
 
 impl<'a> Subject<'a> {
-    /// The object of a request, where there is one.
-    pub fn of(kind: Kind, request: Request<'a>) -> Result<Self, Unreadable> {
+    /// Reads a payload: the text of the settings, and what the request is about, where it is the policy's business.
+    pub fn read(payload: &'a [u8]) -> Result<(&'a str, Self), Unchanged> {
+        let payload = std::str::from_utf8(payload).map_err(|_| Unreadable::Payload)?;
+        let (settings, request) = Request::read(payload)?;
+        let kind = request.kind().ok_or(Untouched::OtherKind)?;
+        if let Some(reason) = request.is_none_of_ours(kind) {
+            return Err(reason.into());
+        }
+        Ok((settings, Self::of(kind, request)?))
+    }
+
+    fn of(kind: Kind, request: Request<'a>) -> Result<Self, Unreadable> {
         let is_about_ephemeral_containers = request.is_about_ephemeral_containers(kind);
         let object = request.object.ok_or(Unreadable::Object(kind))?;
         let namespace = if request.namespace.is_empty() { text(object.namespace) } else { request.namespace };

@@ -1,8 +1,9 @@
 //! The answer to the host: Kubewarden's `ValidationResponse`, with the mutated object as text.
 
-use crate::decision::{Cause, Decision, Trouble, Verdict};
-use crate::request::Subject;
-use crate::{splice, words};
+use crate::decision::{Decision, Trouble, Verdict};
+use crate::found::Cause;
+use crate::splice;
+use crate::words::Words;
 use serde::Serialize;
 
 /// A `ValidationResponse` of the SDK, but for the mutated object, which goes out as the text that it came in as.
@@ -31,51 +32,23 @@ struct AuditAnnotations {
 }
 
 impl Answer {
-    /// The answer that carries a decision out; there is a subject wherever something was weighed.
-    pub fn new(subject: Option<&Subject<'_>>, decision: &Decision<'_>) -> Self {
-        match (decision, subject) {
-            (Decision::Unreadable(unreadable), _) => {
-                Self { accepted: true, warnings: vec![unreadable.to_string()], ..Self::default() }
-            }
-            (Decision::Lacking(lacks), Some(subject)) => {
-                let warnings = lacks.iter().map(|secret| words::ephemeral_warning(subject, secret)).collect();
-                Self { accepted: true, warnings, ..Self::default() }
-            }
-            (Decision::Weighed { verdict, references, namespace_unknown }, Some(subject)) => {
-                let mut answer = Self::of_verdict(subject, verdict);
-                if !verdict.inject.is_empty() {
-                    answer.mutated_object = splice::append(subject.text(), references, &verdict.inject);
-                }
-                if let Some(unknown) = namespace_unknown {
-                    answer.warnings.push(words::namespace_warning(subject, *unknown));
-                }
-                answer
-            }
-            (Decision::Untouched(_) | Decision::Lacking(_) | Decision::Weighed { .. }, _) => {
-                Self { accepted: true, ..Self::default() }
+    /// The answer that carries a decision out, or accepts the request as it is where there is none.
+    pub fn new(decision: Option<&Decision<'_>>, words: Words) -> Self {
+        let to_sender = words.warnings.into_iter().filter(|warning| !warning.is_in_rejection);
+        let mut answer = Self {
+            accepted: words.rejection.is_none(),
+            message: words.rejection,
+            warnings: to_sender.map(|warning| warning.text).collect(),
+            ..Self::default()
+        };
+        if let Some(Decision::Weighed(weighed)) = decision {
+            let verdict = &weighed.verdict;
+            answer.audit_annotations = AuditAnnotations::of(verdict);
+            if !verdict.inject.is_empty() {
+                answer.mutated_object = splice::append(weighed.subject.text(), &weighed.references, &verdict.inject);
             }
         }
-    }
-
-    fn of_verdict(subject: &Subject<'_>, verdict: &Verdict) -> Self {
-        let mut audit = AuditAnnotations { injected: verdict.inject.join(","), ..AuditAnnotations::default() };
-        for Trouble { secret, cause, .. } in &verdict.troubles {
-            let names = match cause {
-                Cause::Missing => &mut audit.missing,
-                Cause::Unusable(_) => &mut audit.unusable,
-                Cause::Unknown(_) => continue,
-            };
-            if !names.is_empty() {
-                names.push(',');
-            }
-            names.push_str(secret);
-        }
-        let is_silent = verdict.inject.is_empty() && audit.missing.is_empty() && audit.unusable.is_empty();
-        let audit_annotations = (!is_silent).then_some(audit);
-        let message = verdict.denied.then(|| words::rejection(subject, &verdict.troubles));
-        let to_warn_of = verdict.troubles.iter().filter(|trouble| !trouble.denies);
-        let warnings = to_warn_of.map(|trouble| words::warning(subject, trouble)).collect();
-        Self { accepted: !verdict.denied, message, audit_annotations, warnings, ..Self::default() }
+        answer
     }
 
     /// The JSON that the host reads.
@@ -89,5 +62,25 @@ impl Answer {
             json.push(b'}');
         }
         json
+    }
+}
+
+impl AuditAnnotations {
+    /// What is to be annotated, where there is anything.
+    fn of(verdict: &Verdict) -> Option<Self> {
+        let mut audit = Self { injected: verdict.inject.join(","), ..Self::default() };
+        for Trouble { secret, cause, .. } in &verdict.troubles {
+            let names = match cause {
+                Cause::Missing => &mut audit.missing,
+                Cause::Unusable(_) => &mut audit.unusable,
+                Cause::Unknown(_) => continue,
+            };
+            if !names.is_empty() {
+                names.push(',');
+            }
+            names.push_str(secret);
+        }
+        let is_silent = audit.injected.is_empty() && audit.missing.is_empty() && audit.unusable.is_empty();
+        (!is_silent).then_some(audit)
     }
 }

@@ -1,14 +1,124 @@
-//! The words for what is wrong with a secret: a warning each, or one rejection for all.
+//! The words for what is decided: each warning, the one rejection for all that is wrong, and the line in the log.
 //!
 //! The API server cuts a warning at 256 bytes, and asks for 120 (`k8s.io/api/admission/v1`).
 
-use crate::decision::{Cause, Reference, Trouble};
-use crate::found::Unknown;
-use crate::request::{Kind, Subject};
+use crate::decision::{Decision, Reference, Trouble, Weighed};
+use crate::found::{Cause, Unknown};
+use crate::request::{Kind, Subject, Unchanged, Unreadable, Untouched};
 use image_pull_secrets::text::shown;
 
+/// What is said about a request, in the response to whoever sent it and in the log.
+#[derive(Debug, Default)]
+pub struct Words {
+    /// Which object it is about; `None` where the request was not read so far.
+    pub about: Option<String>,
+    /// What was done, where the warnings do not say it.
+    pub done: Option<String>,
+    /// What is the matter, one sentence or two each.
+    pub warnings: Vec<Warning>,
+    /// Why the request is denied.
+    pub rejection: Option<String>,
+}
+
 /// A warning: what is wrong, what was done about it, and what to do.
-pub fn warning(subject: &Subject<'_>, trouble: &Trouble) -> String {
+#[derive(Debug)]
+pub struct Warning {
+    /// In one line.
+    pub text: String,
+    /// Whether the rejection says it to whoever sent the request.
+    pub is_in_rejection: bool,
+}
+
+impl From<String> for Warning {
+    fn from(text: String) -> Self {
+        Self { text, is_in_rejection: false }
+    }
+}
+
+impl Words {
+    /// About a request that is accepted as it is.
+    pub fn of_unchanged(subject: Option<&Subject<'_>>, unchanged: &Unchanged) -> Self {
+        let about = subject.map(about);
+        match unchanged {
+            Unchanged::Untouched(reason) => {
+                Self { about, done: Some(format!("accepted untouched, {}", reason_of(*reason))), ..Self::default() }
+            }
+            Unchanged::Unreadable(part) => {
+                Self { about, warnings: vec![unreadable_warning(part).into()], ..Self::default() }
+            }
+        }
+    }
+
+    /// About what was decided.
+    pub fn of(decision: &Decision<'_>) -> Self {
+        match decision {
+            Decision::Lacking { pod, secrets } => {
+                let warnings = secrets.iter().map(|secret| ephemeral_warning(pod, secret).into()).collect();
+                Self { about: Some(about(pod)), warnings, ..Self::default() }
+            }
+            Decision::Weighed(Weighed { subject, verdict, namespace_unknown, .. }) => {
+                let done = match (verdict.denied, verdict.inject.is_empty()) {
+                    (true, _) => "denied".to_owned(),
+                    (false, true) => "accepted untouched, nothing to add".to_owned(),
+                    (false, false) => format!("added {}", verdict.inject.join(", ")),
+                };
+                let warning = |trouble: &Trouble| Warning {
+                    text: trouble_warning(subject, trouble),
+                    is_in_rejection: trouble.denies,
+                };
+                let mut warnings: Vec<_> = verdict.troubles.iter().map(warning).collect();
+                warnings.extend(namespace_unknown.map(|unknown| namespace_warning(subject, unknown).into()));
+                let rejection = verdict.denied.then(|| rejection(subject, &verdict.troubles));
+                Self { about: Some(about(subject)), done: Some(done), warnings, rejection }
+            }
+        }
+    }
+}
+
+fn about(subject: &Subject<'_>) -> String {
+    format!("{} {}", subject.kind, subject.label())
+}
+
+fn reason_of(untouched: Untouched) -> &'static str {
+    match untouched {
+        Untouched::OtherKind => "neither a Pod nor a ServiceAccount",
+        Untouched::SubResource => "a sub-resource",
+        Untouched::OtherOperation => "an operation that changes no imagePullSecrets",
+        Untouched::MirrorPod => "a mirror Pod",
+        Untouched::ExcludedNamespace => "its namespace is excluded",
+        Untouched::ExcludedObject => "it has the exclude annotation",
+        Untouched::ExcludedByNamespaceAnnotation => "its Namespace has the exclude annotation",
+        Untouched::BeingDeleted => "it is being deleted",
+        Untouched::NotSelected => "its name is not selected",
+        Untouched::NothingToAdd => "nothing is wanted that is not listed",
+    }
+}
+
+/// A warning that something could not be read, without a word of what was there instead.
+fn unreadable_warning(part: &Unreadable) -> String {
+    match part {
+        Unreadable::Payload => {
+            "The admission request could not be read: accepted unchanged; see policy-server's log".to_owned()
+        }
+        Unreadable::Settings(faults) => {
+            format!("The policy's settings are not valid: accepted unchanged; correct {faults}")
+        }
+        Unreadable::Object(kind) => {
+            format!("The request has no {kind} in it: accepted unchanged; send the whole object")
+        }
+        Unreadable::NoSpec => "The Pod has no spec: accepted unchanged; give it one".to_owned(),
+        Unreadable::NotAList(kind) => {
+            let path = match kind {
+                Kind::Pod => "spec.imagePullSecrets",
+                Kind::ServiceAccount => "imagePullSecrets",
+            };
+            format!("The {kind}'s {path} is not a list: accepted unchanged; make it one")
+        }
+    }
+}
+
+/// A warning about one of the wanted secrets.
+fn trouble_warning(subject: &Subject<'_>, trouble: &Trouble) -> String {
     let done = match trouble.reference {
         Reference::Listed => "Listed already",
         Reference::Added => "Referenced anyway",
@@ -30,7 +140,7 @@ pub fn warning(subject: &Subject<'_>, trouble: &Trouble) -> String {
 }
 
 /// A warning that a Pod lacks a secret which is for an ephemeral container.
-pub fn ephemeral_warning(subject: &Subject<'_>, secret: &str) -> String {
+fn ephemeral_warning(subject: &Subject<'_>, secret: &str) -> String {
     let namespace = shown(&subject.namespace);
     format!(
         "The Pod does not list Secret {namespace}/{secret}, which is for an ephemeral container's image: it may not pull, and \
@@ -39,7 +149,7 @@ pub fn ephemeral_warning(subject: &Subject<'_>, secret: &str) -> String {
 }
 
 /// A warning that the exclude annotation of a Namespace could not be looked at.
-pub fn namespace_warning(subject: &Subject<'_>, unknown: Unknown) -> String {
+fn namespace_warning(subject: &Subject<'_>, unknown: Unknown) -> String {
     let remedy = match unknown {
         Unknown::Forbidden => "grant its ServiceAccount get on namespaces".to_owned(),
         Unknown::KindNotGranted => "add v1 Namespace to them".to_owned(),
@@ -50,7 +160,7 @@ pub fn namespace_warning(subject: &Subject<'_>, unknown: Unknown) -> String {
 }
 
 /// The rejection: every secret that denies at once, and the commands that make those which are missing.
-pub fn rejection(subject: &Subject<'_>, troubles: &[Trouble]) -> String {
+fn rejection(subject: &Subject<'_>, troubles: &[Trouble]) -> String {
     let troubles = || troubles.iter().filter(|trouble| trouble.denies);
     let namespace = shown(&subject.namespace);
     let mut message = format!("Pod {} needs image pull secrets that it cannot have.", subject.label());
