@@ -53,7 +53,7 @@ impl Words {
     pub fn of(decision: &Decision<'_>) -> Self {
         match decision {
             Decision::Lacking { pod, secrets } => {
-                let warnings = secrets.iter().map(|secret| ephemeral_warning(pod, secret).into()).collect();
+                let warnings = secrets.iter().map(|secret| Warning::from(ephemeral_warning(pod, secret))).collect();
                 Self { about: Some(about(pod)), warnings, ..Self::default() }
             }
             Decision::Weighed(Weighed { subject, verdict, namespace_unknown, .. }) => {
@@ -67,7 +67,7 @@ impl Words {
                     is_in_rejection: trouble.denies,
                 };
                 let mut warnings: Vec<_> = verdict.troubles.iter().map(warning).collect();
-                warnings.extend(namespace_unknown.map(|unknown| namespace_warning(subject, unknown).into()));
+                warnings.extend(namespace_unknown.map(|unknown| Warning::from(namespace_warning(subject, unknown))));
                 let rejection = verdict.denied.then(|| rejection(subject, &verdict.troubles));
                 Self { about: Some(about(subject)), done: Some(done), warnings, rejection }
             }

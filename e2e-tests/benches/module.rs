@@ -2,15 +2,18 @@
 //!
 //! Both modules take turns within one run, so that whatever else the machine does, it does to both. Each call has a
 //! fresh instance, as in policy-server: how long it takes to have one and how long `validate` runs are measured apart.
-//! Figures are medians. The table is Markdown.
+//! Figures are medians. The tables are Markdown.
+//!
+//! `BENCH_OTHER_MODULE`, another build of the policy, takes turns with the two, and has a table of its own beside this one.
 
+use std::env;
 use std::time::{Duration, Instant};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use image_pull_secrets_e2e::{AdmissionRequest, Cluster, Host, Manifests, Verdict, modules};
 use serde_json::{Value, json};
 
-/// How long the two modules take turns at one case, and how often they do so at least.
+/// How long the modules take turns at one case, and how often they do so at least.
 const TIME: Duration = Duration::from_secs(4);
 const ROUNDS: usize = 30;
 
@@ -34,35 +37,72 @@ struct Cost {
     answering: Duration,
 }
 
+/// The medians of one case.
+struct Row {
+    name: String,
+    aim: Option<f64>,
+    grown: bool,
+    policy: Cost,
+    yardstick: Cost,
+    other: Option<Cost>,
+}
+
 fn main() {
     let (policy_module, yardstick_module) = (modules::policy_module(), modules::yardstick_module());
-    let policy = Host::load(&policy_module, modules::metadata()).expect("the policy's module loads");
-    let yardstick = Host::load(&yardstick_module, modules::metadata()).expect("the yardstick loads");
+    let other_module =
+        env::var_os("BENCH_OTHER_MODULE").map(|path| std::fs::read(path).expect("BENCH_OTHER_MODULE is a file"));
+    let load = |module: &[u8]| Host::load(module, modules::metadata()).expect("the module loads");
+    let (policy, yardstick) = (load(&policy_module), load(&yardstick_module));
+    let other = other_module.as_deref().map(load);
 
     assert_the_yardstick_appends_one_entry(&yardstick);
 
+    let rows: Vec<_> = cases().iter().map(|case| measure(case, &policy, &yardstick, other.as_ref())).collect();
+    print_beside_the_yardstick(&rows);
+    println!("\nModules: policy {} bytes, yardstick {} bytes.", policy_module.len(), yardstick_module.len());
+    if let Some(other_module) = other_module {
+        print_beside_the_other(&rows);
+        println!("\nThe other build: {} bytes.", other_module.len());
+    }
+}
+
+fn print_beside_the_yardstick(rows: &[Row]) {
     println!("| case | start | yardstick | ratio | validate | of it host | yardstick | ratio | aim | ×10 costs |");
     println!("|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|");
     let mut before = None;
-    for case in cases() {
-        let (ours, theirs) = measure(&case, &policy, &yardstick);
-        let growth = before.filter(|_| case.grown).map(|before| format!("×{:.1}", ratio(ours.validate, before)));
+    for Row { name, aim, grown, policy, yardstick, .. } in rows {
+        let growth = before.filter(|_| *grown).map(|before| format!("×{:.1}", ratio(policy.validate, before)));
         println!(
-            "| {} | {} | {} | {:.2} | {} | {} | {} | {:.2} | {} | {} |",
-            case.name,
-            microseconds(ours.start),
-            microseconds(theirs.start),
-            ratio(ours.start, theirs.start),
-            microseconds(ours.validate),
-            microseconds(ours.answering),
-            microseconds(theirs.validate),
-            ratio(ours.validate, theirs.validate),
-            case.aim.map(|aim| format!("{aim:.2}")).unwrap_or_default(),
+            "| {name} | {} | {} | {:.2} | {} | {} | {} | {:.2} | {} | {} |",
+            microseconds(policy.start),
+            microseconds(yardstick.start),
+            ratio(policy.start, yardstick.start),
+            microseconds(policy.validate),
+            microseconds(policy.answering),
+            microseconds(yardstick.validate),
+            ratio(policy.validate, yardstick.validate),
+            aim.map(|aim| format!("{aim:.2}")).unwrap_or_default(),
             growth.unwrap_or_default(),
         );
-        before = Some(ours.validate);
+        before = Some(policy.validate);
     }
-    println!("\nModules: policy {} bytes, yardstick {} bytes.", policy_module.len(), yardstick_module.len());
+}
+
+fn print_beside_the_other(rows: &[Row]) {
+    println!("\n| case | start | the other | ratio | validate | the other | ratio |");
+    println!("|---|--:|--:|--:|--:|--:|--:|");
+    for Row { name, policy, other, .. } in rows {
+        let Some(other) = other else { continue };
+        println!(
+            "| {name} | {} | {} | {:.2} | {} | {} | {:.2} |",
+            microseconds(policy.start),
+            microseconds(other.start),
+            ratio(policy.start, other.start),
+            microseconds(policy.validate),
+            microseconds(other.validate),
+            ratio(policy.validate, other.validate),
+        );
+    }
 }
 
 /// What is measured beside the policy does the same edit.
@@ -94,6 +134,16 @@ fn cases() -> Vec<Case> {
     let mut cases = vec![
         case("no-op: the secret is listed", listed, Verdict::Accepted, 0.35),
         case("one secret injected", pod(0), Verdict::Mutated, 0.5),
+        Case {
+            settings: json!({"secrets": [{"name": "registry-credentials"}], "onMissingSecret": "ignore"}),
+            aim: None,
+            ..case("the same under onMissingSecret: ignore", pod(0), Verdict::Mutated, 0.0)
+        },
+        Case {
+            settings: json!({"secrets": secrets_for_some_images(100)}),
+            aim: None,
+            ..case("100 secrets, each for 10 patterns of globs, 30 images", pod_with_images(30), Verdict::Accepted, 0.0)
+        },
         Case {
             settings: json!({"secrets": [{"name": "registry-credentials", "matchCredentials": true}]}),
             secrets: vec![secret("registry-credentials", &registries(50))],
@@ -140,6 +190,14 @@ fn cases() -> Vec<Case> {
         });
     }
     cases
+}
+
+/// Configured secrets with patterns that none of the Pods' images matches.
+fn secrets_for_some_images(count: usize) -> Vec<Value> {
+    let patterns = |number: usize| -> Vec<_> {
+        (0..10).map(|region| format!("{number}.dkr.ecr.*-{region}.amazonaws.*/team")).collect()
+    };
+    (0..count).map(|number| json!({"name": format!("ecr-{number}"), "matchImages": patterns(number)})).collect()
 }
 
 /// Registries of which the last one is the Pod's.
@@ -209,26 +267,36 @@ fn pod_with_images(count: usize) -> Value {
     pod
 }
 
-/// Medians of the policy and of the yardstick.
-fn measure(case: &Case, policy: &Host, yardstick: &Host) -> (Cost, Cost) {
+/// Has the modules take turns.
+fn measure(case: &Case, policy: &Host, yardstick: &Host, other: Option<&Host>) -> Row {
     let manifests = case.secrets.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n---\n");
     let cluster = Cluster::of(Manifests::parse(&manifests).expect("the Secrets are manifests"));
     let request = AdmissionRequest::create(case.pod.clone(), 0).expect("the Pod is a manifest");
-    let evaluation = policy.evaluate(&case.settings, &request, &cluster);
-    assert_eq!(evaluation.verdict(), case.verdict, "{}: {:?}", case.name, evaluation.response);
-    assert_eq!(evaluation.response.warnings, None, "{}", case.name);
+    for policy in [Some(policy), other].into_iter().flatten() {
+        let evaluation = policy.evaluate(&case.settings, &request, &cluster);
+        assert_eq!(evaluation.verdict(), case.verdict, "{}: {:?}", case.name, evaluation.response);
+        assert_eq!(evaluation.response.warnings, None, "{}", case.name);
+    }
 
     let payload = json!({"request": request, "settings": case.settings}).to_string();
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    let hosts: Vec<_> = [policy, yardstick].into_iter().chain(other).collect();
+    let mut costs = vec![Vec::new(); hosts.len()];
     let begin = Instant::now();
-    while ours.len() < ROUNDS || begin.elapsed() < TIME {
-        for (host, costs) in [(policy, &mut ours), (yardstick, &mut theirs)] {
+    while costs[0].len() < ROUNDS || begin.elapsed() < TIME {
+        for (host, costs) in hosts.iter().zip(&mut costs) {
             let call = host.call("validate", payload.as_bytes(), &cluster);
             call.answer.expect("the module answers");
             costs.push(Cost { start: call.start, validate: call.run, answering: call.answering });
         }
     }
-    (median(&ours), median(&theirs))
+    Row {
+        name: case.name.clone(),
+        aim: case.aim,
+        grown: case.grown,
+        policy: median(&costs[0]),
+        yardstick: median(&costs[1]),
+        other: costs.get(2).map(|costs| median(costs)),
+    }
 }
 
 fn median(costs: &[Cost]) -> Cost {
