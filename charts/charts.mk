@@ -19,7 +19,7 @@ chart-lint: $(HELM) $(PYTHON) ## Check chart, kustomization, versions, workflows
 	$(PYTHON) scripts/check-docs
 
 .PHONY: chart-e2e
-chart-e2e: $(HELM) $(PYTHON) e2e-tests/cluster/bin/cluster ## Install, upgrade and uninstall the chart on a real API server, with the generator at work
+chart-e2e: policy.wasm $(HELM) $(PYTHON) e2e-tests/cluster/bin/cluster ## Install, upgrade and uninstall the chart on a real API server, and follow docs/quickstart.md there
 	$(CLUSTER_TESTS) --no-run
 	$(PYTHON) -m unittest discover --start-directory charts/tests --pattern 'cluster_*.py' --verbose
 	$(PYTHON) scripts/check-docs --cluster

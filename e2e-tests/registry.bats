@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# The policy in an OCI registry on loopback, with the commands of docs/distributing.md. `make e2e-registry` runs it.
+# The policy in an OCI registry on loopback, with the commands of docs/publishing.md. `make e2e-registry` runs it.
 
 bats_require_minimum_version 1.5.0
 

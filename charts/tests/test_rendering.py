@@ -12,6 +12,7 @@ import unittest
 import yaml
 
 import chart
+import documentation
 from chart import MATRIX, SECRET, find, is_hook, pod_specs, render
 
 
@@ -624,26 +625,25 @@ class Kustomization(unittest.TestCase):
                 self.assertEqual(of_deploy, of_chart, "run `make deploy`")
 
     def test_the_samples_of_the_documentation_replace_the_placeholder_everywhere(self):
-        documentation = (chart.ROOT / "docs/install.md").read_text()
-        samples = {}
-        for block in re.findall(r"```yaml\n(.*?)```", documentation, re.S):
-            if "kind: Kustomization" in block:
-                sample = yaml.safe_load(block)
-                sample["resources"] = [url.split("//")[2].split("?")[0] for url in sample["resources"]]
-                samples[sample["resources"][0]] = sample
-        self.assertEqual(set(samples), {"deploy", "deploy/generator-only"})
+        page = documentation.blocks((chart.ROOT / "docs/install.md").read_text())
+        written = [text for block in page for _, text in documentation.here_documents(block.text)]
+        samples = {yaml.safe_load(text)["resources"][0]: text for text in written}
+        self.assertEqual(set(samples), {"../deploy", "../deploy/generator-only"})
         version = yaml.safe_load((chart.CHART / "Chart.yaml").read_text())["appVersion"]
-        for name, sample in samples.items():
+        registry = documentation.VARIABLES["REGISTRY"]
+        for name, text in samples.items():
             with self.subTest(name), tempfile.TemporaryDirectory() as directory:
                 shutil.copytree(chart.ROOT / "deploy", f"{directory}/deploy")
-                pathlib.Path(directory, "kustomization.yaml").write_text(yaml.safe_dump(sample))
-                documents = list(yaml.safe_load_all(kustomize(directory)))
+                sample = pathlib.Path(directory, "my-cluster/kustomization.yaml")
+                sample.parent.mkdir()
+                sample.write_text(text)
+                documents = list(yaml.safe_load_all(kustomize(sample.parent)))
                 self.assertNotIn("registry.invalid", yaml.safe_dump_all(documents))
                 modules = [d["spec"]["module"] for d in documents if d["kind"] == "ClusterAdmissionPolicy"]
-                expected = [f"registry://ghcr.io/OWNER/policies/image-pull-secrets:v{version}"] if name == "deploy" else []
+                expected = [f"registry://{registry}/policies/image-pull-secrets:v{version}"] if name == "../deploy" else []
                 self.assertEqual(modules, expected)
                 [(_, pod)] = pod_specs(documents)
-                self.assertEqual(pod["containers"][0]["image"], f"ghcr.io/OWNER/image-pull-secrets-generator:v{version}")
+                self.assertEqual(pod["containers"][0]["image"], f"{registry}/image-pull-secrets-generator:v{version}")
 
 
 class Documentation(unittest.TestCase):

@@ -1,4 +1,4 @@
-//! The rights that are shipped, in `deploy/` and in the README: they suffice, and they are no more than that.
+//! The rights that are shipped, in `deploy/` and in docs/install.md: they suffice, and they are no more than that.
 //!
 //! Every other test here runs under them too.
 
@@ -10,7 +10,7 @@ use serde_json::json;
 use std::sync::Arc;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn those_of_the_readme_suffice_for_the_secret_and_for_the_annotation_of_a_namespace() {
+async fn those_of_the_documentation_suffice_for_the_secret_and_for_the_annotation_of_a_namespace() {
     let annotation = "example.com/leave-alone";
     let stage = Stage::new(json!({"secrets": [{"name": "creds", "matchCredentials": true}],
                                   "exclude": {"annotation": annotation}}))
