@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import textwrap
 from typing import NamedTuple
 
 # What the reader sets, and what the tests set in its place.
@@ -15,9 +16,9 @@ class Block(NamedTuple):
 
 
 def blocks(page):
-    """Gives the fenced blocks of a page's text, in order."""
-    for block in re.finditer(r"^```(\w*)[^\n]*\n(.*?)^```$", page, re.S | re.M):
-        yield Block(block.group(1), block.group(2), page.count("\n", 0, block.start()) + 1)
+    """Gives the fenced blocks of a page's text, in order; those in lists without their indentation."""
+    for block in re.finditer(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```$", page, re.S | re.M):
+        yield Block(block.group(2), textwrap.dedent(block.group(3)), page.count("\n", 0, block.start()) + 1)
 
 
 def expand(text):

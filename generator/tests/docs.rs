@@ -12,12 +12,14 @@ fn blocks<'a>(page: &'a str, mark: &str) -> Vec<&'a str> {
 #[rstest]
 #[case::patcher(include_str!("../../docs/migrating-from-imagepullsecret-patcher.md"))]
 #[case::kyverno(include_str!("../../docs/migrating-from-kyverno.md"))]
+#[case::reflector(include_str!("../../docs/migrating-from-reflector.md"))]
+#[case::replicator(include_str!("../../docs/migrating-from-kubernetes-replicator.md"))]
 fn settings_in_a_page_are_valid(#[case] page: &str) {
-    let blocks = blocks(page, "<!-- settings -->");
+    let blocks = blocks(page, "<!-- values -->");
     assert_eq!(blocks.len(), 1);
     for block in blocks {
-        let document: Value = serde_saphyr::from_str(block).unwrap();
-        Settings::from_value(&document).unwrap();
+        let values: Value = serde_saphyr::from_str(block).unwrap();
+        Settings::from_value(&values["settings"]).unwrap();
     }
 }
 
