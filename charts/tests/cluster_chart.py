@@ -1,6 +1,7 @@
 """The chart on a real API server, with the generator at work under the rights that the chart grants it."""
 
 import json
+import shlex
 import subprocess
 import tempfile
 import unittest
@@ -8,6 +9,7 @@ import unittest
 import yaml
 
 import chart
+import documentation
 import test_rendering
 from chart import MATRIX, NAMESPACE, RELEASE, render
 from cluster import GENERATOR, Cluster, eventually
@@ -63,6 +65,20 @@ class OnARealApiServer(unittest.TestCase):
                     self.assertIn(text, notes)
                 for text in lacks:
                     self.assertNotIn(text, notes)
+
+    def test_the_check_in_the_notes_shows_what_a_policy_adds_and_nothing_else(self):
+        notes = self.cluster.helm("install", RELEASE, str(chart.CHART), "--namespace", NAMESPACE, "--dry-run=server",
+                                  values={}).split("NOTES:")[1]
+        [command] = [line for line in documentation.lines(notes) if line.strip().startswith("kubectl run check ")]
+        arguments = shlex.split(command)[1:]
+        # The ServiceAccount refers to the secret already, and there is no policy.
+        self.cluster.kubectl("patch", "serviceaccount", "default", "--namespace", "default",
+                             "--patch", '{"imagePullSecrets": [{"name": "registry-credentials"}]}')
+        self.addCleanup(self.cluster.kubectl, "patch", "serviceaccount", "default", "--namespace", "default",
+                        "--type=json", "--patch", '[{"op": "remove", "path": "/imagePullSecrets"}]')
+        inherited = [argument for argument in arguments if not argument.startswith("--overrides")]
+        self.assertEqual(self.cluster.kubectl(*inherited).stdout, '[{"name":"registry-credentials"}]\n')
+        self.assertEqual(self.cluster.kubectl(*arguments).stdout, '[{"name":"check"}]\n')
 
     def test_the_kustomization_is_accepted(self):
         for directory in ["deploy", "deploy/generator-only"]:
