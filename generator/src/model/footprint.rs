@@ -66,12 +66,12 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sought_and_is_not_left_goes_and_what_was_not_sought_stays() {
-        let recorded = footprint("gone").and(footprint("left")).and(footprint("not-sought"));
-        let sought = footprint("gone").and(footprint("left"));
-        let left = Footprint::default().with_copies([("left", "source/left")].into_iter());
-        let after = recorded.without(&sought).and(left);
-        assert_eq!(after.secrets, ["left", "not-sought"].map(str::to_owned).into());
-        assert_eq!(after.sources, BTreeSet::from(["source/left".to_owned()]));
+    fn what_was_looked_for_and_does_not_remain_goes_and_what_was_not_looked_for_stays() {
+        let recorded = footprint("gone").and(footprint("remaining")).and(footprint("not-looked-for"));
+        let looked_for = footprint("gone").and(footprint("remaining"));
+        let remaining = Footprint::default().with_copies([("remaining", "source/remaining")].into_iter());
+        let after = recorded.without(&looked_for).and(remaining);
+        assert_eq!(after.secrets, ["not-looked-for", "remaining"].map(str::to_owned).into());
+        assert_eq!(after.sources, BTreeSet::from(["source/remaining".to_owned()]));
     }
 }
