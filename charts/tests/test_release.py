@@ -163,6 +163,7 @@ class Repository(unittest.TestCase):
             self.assertEqual(description["icon"], "https://raw.githubusercontent.com/Acme-Labs/pull-secrets/main/docs/icon.svg")
             values = yaml.safe_load((copy / "charts/image-pull-secrets/values.yaml").read_text())
             self.assertEqual(values["registry"], "ghcr.io/acme-labs")
+            self.assertIn("git clone https://github.com/Acme-Labs/pull-secrets && cd pull-secrets\n", (copy / "README.md").read_text())
             for page in ["README.md", "charts/image-pull-secrets/README.md"]:
                 links = re.findall(r"\]\(([^)]*)\)", (copy / page).read_text())
                 for link in links:
