@@ -27,6 +27,11 @@ MATRIX = {
             {"name": "hub", "source": {"namespace": "vault", "name": "docker-hub"}, "matchImages": ["docker.io/acme"]},
             {"name": "ecr", "source": {"file": "/etc/credentials/.dockerconfigjson"}, "matchCredentials": True},
             {"name": "ci", "source": {"env": "DOCKERCONFIGJSON"}},
+            {"name": "minted", "source": {"exec": {
+                "command": "/credential-providers/ecr/provider", "args": ["--verbose"],
+                "env": [{"name": "AWS_REGION", "value": "eu-central-1"}],
+                "images": ["123456789012.dkr.ecr.eu-central-1.amazonaws.com", "quay.io/acme"],
+                "defaultCacheDuration": "1h30m"}}},
             {"name": "theirs"},
         ]},
         "generator": {
@@ -34,8 +39,14 @@ MATRIX = {
                           "valueFrom": {"secretKeyRef": {"name": "ci", "key": ".dockerconfigjson"}}}],
             "extraVolumes": [{"name": "credentials", "secret": {"secretName": "ecr"}}],
             "extraVolumeMounts": [{"name": "credentials", "mountPath": "/etc/credentials"}],
+            "credentialProviders": [
+                {"name": "ecr", "image": "registry.example.com/ecr:1", "command": ["cp", "/provider", "/credential-providers/ecr/"]},
+                {"name": "gcp", "image": "registry.example.com/gcp:1", "pullPolicy": "Always"},
+            ],
         },
     },
+    "a provider for a cron job": {"generator": {"mode": "cronjob", "credentialProviders": [
+        {"name": "ecr", "image": "registry.example.com/ecr:1", "command": ["cp", "/provider", "/credential-providers/ecr/"]}]}},
     "a cron job": {"generator": {"mode": "cronjob", "deleteWithSource": True, "podLabels": {"a": "b"}}},
     "copies with labels": {"generator": {"copyLabels": {"team": "a", "velero.io/exclude-from-backup": "true"},
                                          "copyAnnotations": {"example.com/note": "a=b, c"}}},
@@ -62,7 +73,8 @@ MATRIX = {
     "all service accounts": {"settings": {"serviceAccounts": ["*"]}},
     "no service accounts": {"settings": {"serviceAccounts": []}, "generator": {"cleanupOnUninstall": False}},
     "everything optional": {
-        "networkPolicy": {"enabled": True, "metricsFrom": [{"namespaceSelector": {"matchLabels": {"a": "b"}}}]},
+        "networkPolicy": {"enabled": True, "metricsFrom": [{"namespaceSelector": {"matchLabels": {"a": "b"}}}],
+                          "extraEgress": [{"ports": [{"port": 80}]}]},
         "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
         "prometheusRule": {"enabled": True, "labels": {"release": "prometheus"}},
         "generator": {

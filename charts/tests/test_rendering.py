@@ -402,7 +402,7 @@ class Pods(unittest.TestCase):
                     assigned = "null" if name == "the API server assigns the user" else 65532
                     self.assertEqual(spec["securityContext"].get("runAsUser", "null"), assigned)
                     self.assertEqual(spec["securityContext"]["seccompProfile"], {"type": "RuntimeDefault"})
-                    for container in spec["containers"]:
+                    for container in spec["containers"] + spec.get("initContainers", []):
                         self.assertEqual(container["securityContext"], {
                             "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True,
                             "capabilities": {"drop": ["ALL"]}})
@@ -431,6 +431,23 @@ class Pods(unittest.TestCase):
             for subject in document.get("subjects", []):
                 if subject["namespace"] == "image-pull-secrets":
                     self.assertEqual(subject["name"], "own", document["metadata"]["name"])
+
+    def test_programs_that_mint_credentials_are_brought_where_the_generator_reads_them_and_writes_nothing(self):
+        values = MATRIX["several secrets with every form of source"]
+        spec = find(render(values), "Deployment")["spec"]["template"]["spec"]
+        volumes = {volume["name"]: volume for volume in spec["volumes"]}
+        self.assertEqual(volumes["provider-ecr"]["emptyDir"], {})
+        self.assertEqual(volumes["provider-gcp"]["image"], {"reference": "registry.example.com/gcp:1", "pullPolicy": "Always"})
+        mounts = [mount for mount in spec["containers"][0]["volumeMounts"] if mount["name"].startswith("provider-")]
+        self.assertEqual(mounts, [
+            {"name": f"provider-{name}", "mountPath": f"/credential-providers/{name}", "readOnly": True} for name in ["ecr", "gcp"]])
+        [init] = spec["initContainers"]
+        self.assertEqual((init["image"], init["command"]),
+                         ("registry.example.com/ecr:1", ["cp", "/provider", "/credential-providers/ecr/"]))
+        self.assertEqual(init["volumeMounts"], [{"name": "provider-ecr", "mountPath": "/credential-providers/ecr"}])
+        job = find(render(MATRIX["a provider for a cron job"]), "CronJob")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+        self.assertEqual(len(job["initContainers"]), 1)
+        self.assertNotIn("initContainers", find(render({}), "Deployment")["spec"]["template"]["spec"])
 
     def test_labels_and_annotations_from_values_reach_every_one(self):
         for mode in ["controller", "cronjob"]:
@@ -502,6 +519,22 @@ class Refusals(unittest.TestCase):
         "a name that no Secret can have": ({"settings": {"secrets": [{"name": "Registry"}]}}, "/settings/secrets/0/name"),
         "two forms of source": (
             {"settings": {"secrets": [{"name": "a", "source": {"env": "A", "file": "/a"}}]}}, "/settings/secrets/0/source"),
+        "a program that is not absolute": (
+            {"settings": {"secrets": [{"name": "a", "source": {"exec": {"command": "p", "images": ["r.io"]}}}]}},
+            "/settings/secrets/0/source"),
+        "a program that is asked for nothing": (
+            {"settings": {"secrets": [{"name": "a", "source": {"exec": {"command": "/p", "images": []}}}]}},
+            "/settings/secrets/0/source"),
+        "a program that is asked for a pattern": (
+            {"settings": {"secrets": [{"name": "a", "source": {"exec": {"command": "/p", "images": ["*.r.io"]}}}]}},
+            "/settings/secrets/0/source"),
+        "a duration without a unit": (
+            {"settings": {"secrets": [{"name": "a", "source": {
+                "exec": {"command": "/p", "images": ["r.io"], "defaultCacheDuration": "30"}}}]}},
+            "/settings/secrets/0/source"),
+        "two programs of a name": (
+            {"generator": {"credentialProviders": [{"name": "a", "image": "r.io/a"}, {"name": "a", "image": "r.io/b"}]}},
+            'generator.credentialProviders[1].name: "a" is there already'),
         "a file that is not absolute": (
             {"settings": {"secrets": [{"name": "a", "source": {"file": "a"}}]}}, "/settings/secrets/0/source"),
         "matchImages with matchCredentials": (

@@ -2,6 +2,7 @@
 //! namespaces and ServiceAccounts they select, docker configs, image names, and the kubelet's way of matching the two.
 
 pub mod docker_config;
+pub mod duration;
 pub mod glob;
 pub mod image;
 pub mod json;

@@ -10,6 +10,7 @@ pub use pattern::ImagePattern;
 
 use crate::glob;
 use crate::image::Image;
+use std::time::Duration;
 
 /// The settings, valid: made by [`Settings::from_json`] or [`Settings::from_value`] only.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +54,24 @@ pub enum Source {
     File(String),
     /// An environment variable that holds a `.dockerconfigjson`.
     Env(String),
+    /// A program that is asked for credentials, and asked again before they expire.
+    Exec(Exec),
+}
+
+/// A credential provider plugin of the kubelet, and what it is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Exec {
+    /// The program: an absolute path.
+    pub command: String,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// Variables of its environment, by name and value.
+    pub env: Vec<(String, String)>,
+    /// The images, or registries, that it is asked for, one by one; at least one.
+    pub images: Vec<String>,
+    /// After how long it is asked again where it does not say.
+    pub default_cache_duration: Duration,
 }
 
 /// Which Pods want a secret.

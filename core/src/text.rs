@@ -10,18 +10,26 @@ const LONGEST: usize = 100;
 
 /// Shows `text` in one line: without control characters, and cut where it is long.
 pub fn shown(text: &str) -> Shown<'_> {
-    Shown(text)
+    shown_up_to(text, LONGEST)
+}
+
+/// As [`shown`], cut after this many characters.
+pub fn shown_up_to(text: &str, longest: usize) -> Shown<'_> {
+    Shown { text, longest }
 }
 
 /// What [`shown`] gives: a text to be displayed.
 #[derive(Debug, Clone, Copy)]
-pub struct Shown<'a>(&'a str);
+pub struct Shown<'a> {
+    text: &'a str,
+    longest: usize,
+}
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         use fmt::Write as _;
-        for (i, c) in self.0.chars().enumerate() {
-            if i == LONGEST {
+        for (i, c) in self.text.chars().enumerate() {
+            if i == self.longest {
                 return f.write_char('…');
             }
             f.write_char(if is_plain(c) { c } else { char::REPLACEMENT_CHARACTER })?;

@@ -279,6 +279,49 @@ app.kubernetes.io/component: controller
 {{- end }}
 {{- end }}
 
+{{/* The init containers that bring the programs of credentialProviders. */}}
+{{- define "ips.providerInitContainers" -}}
+{{- range .Values.generator.credentialProviders }}
+{{- if .command }}
+- name: provider-{{ .name }}
+  image: {{ .image | toYaml }}
+  imagePullPolicy: {{ .pullPolicy | default "IfNotPresent" }}
+  command: {{ .command | toJson }}
+  resources: {{- toYaml $.Values.generator.resources | nindent 4 }}
+  securityContext:
+    allowPrivilegeEscalation: false
+    readOnlyRootFilesystem: true
+    capabilities:
+      drop: [ALL]
+  volumeMounts:
+    - name: provider-{{ .name }}
+      mountPath: /credential-providers/{{ .name }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Where the generator's container finds them. */}}
+{{- define "ips.providerVolumeMounts" -}}
+{{- range .Values.generator.credentialProviders }}
+- name: provider-{{ .name }}
+  mountPath: /credential-providers/{{ .name }}
+  readOnly: true
+{{- end }}
+{{- end }}
+
+{{- define "ips.providerVolumes" -}}
+{{- range .Values.generator.credentialProviders }}
+- name: provider-{{ .name }}
+  {{- if .command }}
+  emptyDir: {}
+  {{- else }}
+  image:
+    reference: {{ .image | toYaml }}
+    pullPolicy: {{ .pullPolicy | default "IfNotPresent" }}
+  {{- end }}
+{{- end }}
+{{- end }}
+
 {{/* What every Pod of the generator has in common. */}}
 {{- define "ips.podSpec" -}}
 {{- $pullSecrets := list }}
@@ -368,6 +411,13 @@ securityContext: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- if and (not .Values.policy.enabled) (eq .Values.generator.mode "disabled") }}
 {{- fail "policy.enabled is false and generator.mode is disabled: nothing is left to install" }}
+{{- end }}
+{{- $providers := list }}
+{{- range $i, $provider := .Values.generator.credentialProviders }}
+{{- if has .name $providers }}
+{{- fail (printf "generator.credentialProviders[%d].name: %q is there already" $i .name) }}
+{{- end }}
+{{- $providers = append $providers .name }}
 {{- end }}
 {{- if and (not .Values.policy.enabled) .Values.policy.namespaceSelector }}
 {{- fail "policy.namespaceSelector has no effect with policy.enabled: false; use generator.namespaceSelector" }}

@@ -1,12 +1,14 @@
 //! From a JSON document to settings, or to all that is wrong with it.
 
 use super::names::{is_dns_label, is_dns_subdomain, is_env_name, is_qualified_name};
-use super::{ConfiguredSecret, Conflicts, Exclude, ImagePattern, OnMissingSecret, Scope, Settings, Source};
+use super::{ConfiguredSecret, Conflicts, Exclude, Exec, ImagePattern, OnMissingSecret, Scope, Settings, Source};
+use crate::duration;
 use crate::glob;
 use crate::json::{self, JsonError};
 use crate::text::shown;
 use std::borrow::Cow;
 use std::fmt;
+use std::time::Duration;
 
 /// One thing that is wrong with the settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -175,6 +177,8 @@ impl<'a> Fields<'a, '_> {
     }
 }
 
+const VARIABLE_NAME: &str = "is no name of an environment variable, such as \"DOCKERCONFIGJSON\"";
+
 const SECRET_NAME: &str =
     "is no name of a Secret: it has lower-case letters, digits, '-' and '.', as in \"my-registry\"";
 
@@ -243,9 +247,9 @@ fn read_secret(node: &Node<'_, '_>, faults: &mut Vec<Fault>) -> Option<Configure
 }
 
 fn read_source(node: &Node<'_, '_>, target: Option<&str>, faults: &mut Vec<Fault>) -> Option<Source> {
-    let fields = node.fields(&["namespace", "name", "file", "env"], faults)?;
-    match (fields.get("namespace"), fields.get("file"), fields.get("env")) {
-        (Some(namespace), None, None) => {
+    let fields = node.fields(&["namespace", "name", "file", "env", "exec"], faults)?;
+    match (fields.get("namespace"), fields.get("file"), fields.get("env"), fields.get("exec")) {
+        (Some(namespace), None, None, None) => {
             let rule = "is no name of a namespace: it has lower-case letters, digits and '-', 63 at most";
             let namespace = namespace.string_that(is_dns_label, rule, faults);
             let name = match fields.get("name") {
@@ -254,18 +258,73 @@ fn read_source(node: &Node<'_, '_>, target: Option<&str>, faults: &mut Vec<Fault
             };
             Some(Source::Secret { namespace: namespace?, name: name? })
         }
-        (None, file, env) if fields.get("name").is_some() && (file.is_some() != env.is_some()) => {
+        (None, file, env, exec)
+            if fields.get("name").is_some()
+                && [&file, &env, &exec].iter().filter(|form| form.is_some()).count() == 1 =>
+        {
             node.fault(faults, "has a name, which goes with namespace only")
         }
-        (None, Some(file), None) => {
+        (None, Some(file), None, None) => {
             let rule = "is no path of a file: write an absolute path, such as \"/etc/credentials/.dockerconfigjson\"";
             file.string_that(|path| path.starts_with('/') && path.len() > 1, rule, faults).map(Source::File)
         }
-        (None, None, Some(env)) => {
-            let rule = "is no name of an environment variable, such as \"DOCKERCONFIGJSON\"";
-            env.string_that(is_env_name, rule, faults).map(Source::Env)
+        (None, None, Some(env), None) => env.string_that(is_env_name, VARIABLE_NAME, faults).map(Source::Env),
+        (None, None, None, Some(exec)) => read_exec(&exec, faults).map(Source::Exec),
+        _ => node.fault(faults, "must have exactly one of namespace (with name), file, env and exec"),
+    }
+}
+
+/// How often a provider is asked where it does not say how long its answer holds, and the settings do not either.
+const DEFAULT_CACHE_DURATION: Duration = Duration::from_secs(30 * 60);
+
+fn read_exec(node: &Node<'_, '_>, faults: &mut Vec<Fault>) -> Option<Exec> {
+    let fields = node.fields(&["command", "args", "env", "images", "defaultCacheDuration"], faults)?;
+    let command = fields.required("command", faults).and_then(|node| {
+        let rule = "is no path of a program: write an absolute path, such as \
+                    \"/credential-providers/ecr-credential-provider\"; there is no shell";
+        node.string_that(|path| path.starts_with('/') && path.len() > 1, rule, faults)
+    });
+    let strings = |node: Node<'_, '_>, faults: &mut Vec<Fault>| {
+        node.list(faults, |node, faults| node.string(faults).map(Cow::into_owned))
+    };
+    let args = fields.get("args").map_or_else(|| Some(Vec::new()), |node| strings(node, faults));
+    let env = fields.get("env").map_or_else(|| Some(Vec::new()), |node| node.list(faults, read_variable));
+    let images = fields.required("images", faults).and_then(|node| {
+        if is_empty_list(&node) {
+            return node.fault(faults, "is empty: name at least one registry to ask for");
         }
-        _ => node.fault(faults, "must have exactly one of namespace (with name), file and env"),
+        node.list(faults, read_image)
+    });
+    let duration = fields.get("defaultCacheDuration").map_or(Some(DEFAULT_CACHE_DURATION), |node| {
+        let text = node.string(faults)?;
+        let duration = duration::parse(&text).filter(|duration| *duration >= Duration::from_secs(10));
+        duration.or_else(|| {
+            node.fault(
+                faults,
+                format!("{} is no duration of at least 10s, such as \"30m\" or \"1h30m\"", quoted(&text)),
+            )
+        })
+    });
+    Some(Exec { command: command?, args: args?, env: env?, images: images?, default_cache_duration: duration? })
+}
+
+fn read_variable(node: &Node<'_, '_>, faults: &mut Vec<Fault>) -> Option<(String, String)> {
+    let fields = node.fields(&["name", "value"], faults)?;
+    let name = fields.required("name", faults).and_then(|node| node.string_that(is_env_name, VARIABLE_NAME, faults));
+    let value = fields.required("value", faults).and_then(|node| node.string(faults));
+    Some((name?, value?.into_owned()))
+}
+
+/// An image, or a registry with or without a path, as a provider is asked for it.
+fn read_image(node: &Node<'_, '_>, faults: &mut Vec<Fault>) -> Option<String> {
+    let text = node.string(faults)?;
+    match ImagePattern::parse(&text) {
+        Ok(_) if text.contains(['*', '[', '\\']) => {
+            let message = format!("{} is a pattern, and a provider is asked for one registry or image", quoted(&text));
+            node.fault(faults, message)
+        }
+        Ok(_) => Some(text.into_owned()),
+        Err(message) => node.fault(faults, format!("{} {message}", quoted(&text))),
     }
 }
 
@@ -355,7 +414,13 @@ mod tests {
                  "matchImages": ["ghcr.io/acme", "*.dkr.ecr.*.amazonaws.com"]},
                 {"name": "b", "source": {"namespace": "x", "name": "y"}},
                 {"name": "c", "source": {"file": "/etc/credentials/.dockerconfigjson"}, "matchCredentials": true},
-                {"name": "d", "source": {"env": "DOCKERCONFIGJSON"}}
+                {"name": "d", "source": {"env": "DOCKERCONFIGJSON"}},
+                {"name": "e", "source": {"exec": {
+                    "command": "/credential-providers/ecr", "args": ["--verbose"],
+                    "env": [{"name": "AWS_REGION", "value": "eu-central-1"}, {"name": "EMPTY", "value": ""}],
+                    "images": ["123456789012.dkr.ecr.eu-central-1.amazonaws.com", "quay.io/acme"],
+                    "defaultCacheDuration": "1h30m"
+                }}}
             ],
             "serviceAccounts": ["*"],
             "exclude": {"namespaces": ["kube-*"], "annotation": "k8s.titansoft.com/imagepullsecret-patcher-exclude"},
@@ -372,6 +437,13 @@ mod tests {
                 secret("x", "y"),
                 Source::File("/etc/credentials/.dockerconfigjson".into()),
                 Source::Env("DOCKERCONFIGJSON".into()),
+                Source::Exec(Exec {
+                    command: "/credential-providers/ecr".into(),
+                    args: vec!["--verbose".into()],
+                    env: vec![("AWS_REGION".into(), "eu-central-1".into()), ("EMPTY".into(), String::new())],
+                    images: vec!["123456789012.dkr.ecr.eu-central-1.amazonaws.com".into(), "quay.io/acme".into()],
+                    default_cache_duration: Duration::from_secs(5_400),
+                }),
             ]
         );
         let Scope::Images(patterns) = &settings.secrets[0].scope else { panic!("{:?}", settings.secrets[0].scope) };
@@ -452,15 +524,15 @@ mod tests {
     )]
     #[case::no_source_form(
         r#"{"secrets": [{"name": "a", "source": {}}]}"#,
-        "secrets[0].source: must have exactly one of namespace (with name), file and env"
+        "secrets[0].source: must have exactly one of namespace (with name), file, env and exec"
     )]
     #[case::two_source_forms(
         r#"{"secrets": [{"name": "a", "source": {"namespace": "x", "env": "Y"}}]}"#,
-        "secrets[0].source: must have exactly one of namespace (with name), file and env"
+        "secrets[0].source: must have exactly one of namespace (with name), file, env and exec"
     )]
     #[case::a_source_name_without_its_namespace(
         r#"{"secrets": [{"name": "a", "source": {"name": "x"}}]}"#,
-        "secrets[0].source: must have exactly one of namespace (with name), file and env"
+        "secrets[0].source: must have exactly one of namespace (with name), file, env and exec"
     )]
     #[case::a_source_name_beside_a_file(
         r#"{"secrets": [{"name": "a", "source": {"name": "x", "file": "/y"}}]}"#,
@@ -529,6 +601,63 @@ mod tests {
     )]
     fn says_what_is_wrong_and_where(#[case] document: &str, #[case] message: &str) {
         assert_eq!(Settings::from_json(document).unwrap_err().to_string(), message);
+    }
+
+    #[rstest]
+    #[case::nothing(r#"{}"#, "command: is missing; images: is missing")]
+    #[case::no_object(
+        r#""/bin/provider""#,
+        ": must be an object with command, args, env, images and defaultCacheDuration"
+    )]
+    #[case::a_command_line(
+        r#"{"command": "ecr --verbose", "images": ["quay.io"]}"#,
+        "command: \"ecr --verbose\" is no path of a program: write an absolute path, such as \
+         \"/credential-providers/ecr-credential-provider\"; there is no shell"
+    )]
+    #[case::no_images(r#"{"command": "/p", "images": []}"#, "images: is empty: name at least one registry to ask for")]
+    #[case::a_pattern(
+        r#"{"command": "/p", "images": ["quay.io", "*.dkr.ecr.*.amazonaws.com"]}"#,
+        "images[1]: \"*.dkr.ecr.*.amazonaws.com\" is a pattern, and a provider is asked for one registry or image"
+    )]
+    #[case::an_image_that_is_none(
+        r#"{"command": "/p", "images": ["https://quay.io"]}"#,
+        "images[0]: \"https://quay.io\" has a scheme, and images have none: write \"quay.io\""
+    )]
+    #[case::a_variable_without_a_value(
+        r#"{"command": "/p", "images": ["quay.io"], "env": [{"name": "A=B"}]}"#,
+        "env[0].name: \"A=B\" is no name of an environment variable, such as \"DOCKERCONFIGJSON\"; \
+         env[0].value: is missing"
+    )]
+    #[case::a_variable_from_elsewhere(
+        r#"{"command": "/p", "images": ["quay.io"], "env": [{"name": "A", "valueFrom": {}, "value": "b"}]}"#,
+        "env[0].valueFrom: is no setting: known here are name and value"
+    )]
+    #[case::an_argument_of_another_kind(
+        r#"{"command": "/p", "images": ["quay.io"], "args": [1]}"#,
+        "args[0]: must be a string"
+    )]
+    #[case::a_duration_that_is_none(
+        r#"{"command": "/p", "images": ["quay.io"], "defaultCacheDuration": "1d"}"#,
+        "defaultCacheDuration: \"1d\" is no duration of at least 10s, such as \"30m\" or \"1h30m\""
+    )]
+    #[case::a_duration_that_is_too_short(
+        r#"{"command": "/p", "images": ["quay.io"], "defaultCacheDuration": "9s"}"#,
+        "defaultCacheDuration: \"9s\" is no duration of at least 10s, such as \"30m\" or \"1h30m\""
+    )]
+    fn says_what_is_wrong_with_a_provider(#[case] exec: &str, #[case] message: &str) {
+        let document = format!(r#"{{"secrets": [{{"name": "a", "source": {{"exec": {exec}}}}}]}}"#);
+        let told = Settings::from_json(&document).unwrap_err().to_string();
+        let at = "secrets[0].source.exec";
+        assert_eq!(told.replace(&format!("{at}."), "").replace(at, ""), message);
+    }
+
+    #[test]
+    fn a_provider_is_asked_every_half_hour_where_nobody_says() {
+        let document = r#"{"secrets": [{"name": "a", "source": {"exec": {"command": "/p", "images": ["quay.io"],
+            "args": null, "env": null, "defaultCacheDuration": null}}}]}"#;
+        let settings = Settings::from_json(document).unwrap();
+        let Some(Source::Exec(exec)) = &settings.secrets[0].source else { panic!("{settings:?}") };
+        assert_eq!((exec.default_cache_duration, exec.args.len(), exec.env.len()), (DEFAULT_CACHE_DURATION, 0, 0));
     }
 
     #[test]
