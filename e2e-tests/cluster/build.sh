@@ -1,6 +1,7 @@
 #!/bin/sh
-# Builds bin/oracle and bin/cluster; does nothing when they are up to date.
-# `build.sh oracle` builds that one only (a tenth of the work).
+# Builds bin/oracle, bin/cluster and the credential providers that the tests of
+# source.exec run; does nothing when they are up to date. `build.sh oracle`
+# builds that one only (a tenth of the work).
 #
 # GO names another Go, GO_JOBS how many packages are compiled at once (default
 # 2: each can take a gigabyte, the link two).
@@ -37,17 +38,37 @@ build() {
 	touch "bin/$1"
 }
 
+# The name of a program, its package, and the directory of the module that has it.
+build_provider() {
+	if [ -x "bin/$1" ] && [ -z "$(find "$3/go.mod" "$3/go.sum" build.sh -newer "bin/$1" -print -quit)" ]; then
+		return
+	fi
+	echo "e2e-tests/cluster: building $1" >&2
+	(cd "$3" && GOTOOLCHAIN=local "$go" build -p "${GO_JOBS:-2}" -trimpath -buildvcs=false -ldflags "-s -w" \
+		-o "$OLDPWD/bin/$1" "$2")
+	touch "bin/$1"
+}
+
+build_providers() {
+	build_provider ecr-credential-provider k8s.io/cloud-provider-aws/cmd/ecr-credential-provider providers
+	build_provider gcp-credential-provider k8s.io/kubernetes/test/e2e_node/plugins/gcp-credential-provider .
+}
+
 mkdir -p bin
 case "${1:-all}" in
 all)
 	build oracle
 	build cluster
+	build_providers
 	;;
 oracle | cluster)
 	build "$1"
 	;;
+providers)
+	build_providers
+	;;
 *)
-	echo "usage: build.sh [oracle|cluster]" >&2
+	echo "usage: build.sh [oracle|cluster|providers]" >&2
 	exit 2
 	;;
 esac

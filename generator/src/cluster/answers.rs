@@ -1,0 +1,123 @@
+//! What is remembered of a credential provider's last answer: on the Lease when it was given and a digest of it, and in the
+//! copies themselves the credentials. So a restart, a new leader or new settings ask no provider whose answer still holds, and
+//! write nothing.
+//!
+//! A copy is believed only where its digest is the recorded one: whoever may write a Secret in some namespace may not write the
+//! Lease.
+
+use crate::cluster::record::Record;
+use crate::model::content::{Content, Digest};
+use crate::model::ownership::{ANSWERS_ANNOTATION, MANAGED_BY_LABEL, MANAGER};
+use crate::model::refresh::Times;
+use anyhow::Result;
+use image_pull_secrets::settings::Exec;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+use kube::api::ListParams;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use tokio::sync::Mutex;
+
+/// How many copies are looked at, at most, in pages of this size: nearly always the first is as it should be.
+const PAGE: u32 = 10;
+const PAGES: usize = 3;
+
+/// What is recorded of an answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Recorded {
+    /// What was asked: a digest of the settings of the provider.
+    asked: String,
+    /// The digest of what is copied.
+    digest: String,
+    /// When.
+    #[serde(flatten)]
+    pub(crate) times: Times,
+}
+
+impl Recorded {
+    /// Of an answer to what these settings ask.
+    pub(crate) fn of(exec: &Exec, digest: Digest, times: Times) -> Self {
+        Self { asked: asked(exec), digest: digest.to_string(), times }
+    }
+}
+
+/// What is recorded on a Lease, by the name of the secret. A record that somebody spoiled is none.
+pub(crate) fn recorded_on(lease: &Lease) -> BTreeMap<String, Recorded> {
+    let text = lease.metadata.annotations.as_ref().and_then(|annotations| annotations.get(ANSWERS_ANNOTATION));
+    text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+}
+
+/// A digest of all that a provider's answer follows from.
+fn asked(exec: &Exec) -> String {
+    let mut hash = Sha256::new();
+    hash.update(format!("{exec:?}"));
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Where answers are remembered.
+#[derive(Clone)]
+pub(crate) struct Answers {
+    /// The Lease.
+    pub(crate) record: Record,
+    /// One record is written at a time: each write is of all of them.
+    writing: Arc<Mutex<()>>,
+    /// The secrets whose answers are recorded; what is recorded of others is forgotten.
+    secrets: Arc<BTreeSet<String>>,
+}
+
+impl Answers {
+    /// Of these secrets, on this Lease.
+    pub(crate) fn new(record: Record, secrets: BTreeSet<String>) -> Self {
+        Self { record, writing: Arc::default(), secrets: Arc::new(secrets) }
+    }
+
+    /// The last answer for a secret, where it is recorded, is one to what is asked now, and a copy of it is left.
+    ///
+    /// # Errors
+    /// The API server does not say.
+    pub(crate) async fn recall(&self, secret: &str, exec: &Exec) -> Result<Option<(Content, Times)>> {
+        let Some(lease) = self.record.lease().await? else { return Ok(None) };
+        let Some(recorded) = recorded_on(&lease).remove(secret).filter(|recorded| recorded.asked == asked(exec)) else {
+            return Ok(None);
+        };
+        let content = self.copy(secret, &recorded.digest).await?;
+        Ok(content.map(|content| (content, recorded.times)))
+    }
+
+    /// A copy with this digest.
+    async fn copy(&self, secret: &str, digest: &str) -> Result<Option<Content>> {
+        let secrets = Api::<Secret>::all(self.record.client.clone());
+        let mut page = ListParams::default()
+            .fields(&format!("metadata.name={secret}"))
+            .labels(&format!("{MANAGED_BY_LABEL}={MANAGER}"))
+            .limit(PAGE);
+        for _ in 0..PAGES {
+            let list = secrets.list(&page).await?;
+            let is_it = |copy: &Secret| copy.data.as_ref().is_some_and(|data| Digest::of(data).to_string() == digest);
+            if let Some(copy) = list.items.into_iter().find(is_it) {
+                return Ok(Content::of_secret(copy).ok().map(|content| Content { resource_version: None, ..content }));
+            }
+            match list.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => page = page.continue_token(&token),
+                None => return Ok(None),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Records an answer.
+    ///
+    /// # Errors
+    /// The Lease cannot be read or written.
+    pub(crate) async fn remember(&self, secret: &str, recorded: Recorded) -> Result<()> {
+        let _one_at_a_time = self.writing.lock().await;
+        let mut all = self.record.lease().await?.as_ref().map(recorded_on).unwrap_or_default();
+        all.retain(|name, _| self.secrets.contains(name));
+        all.insert(secret.to_owned(), recorded);
+        self.record.annotate(ANSWERS_ANNOTATION, &serde_json::to_string(&all)?).await
+    }
+}
