@@ -1,5 +1,6 @@
 //! The API server: the client, the watches, the only writer, the Lease, and what an answer means. Nothing here decides.
 
+pub(crate) mod answers;
 pub(crate) mod backoff;
 pub(crate) mod client;
 pub(crate) mod election;

@@ -4,6 +4,7 @@ pub(crate) mod context;
 pub(crate) mod controller;
 pub(crate) mod file;
 pub(crate) mod leadership;
+pub(crate) mod provider;
 pub(crate) mod recording;
 pub(crate) mod session;
 pub(crate) mod settings_source;

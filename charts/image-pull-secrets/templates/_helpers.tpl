@@ -245,6 +245,10 @@ app.kubernetes.io/component: controller
 - name: GENERATOR_COPY_ANNOTATIONS
   value: {{ include "ips.pairs" . | toJson }}
 {{- end }}
+{{- if .Values.generator.credentialProviders }}
+- name: GENERATOR_CREDENTIAL_PROVIDERS
+  value: /credential-providers
+{{- end }}
 {{- with .Values.generator.extraEnv }}
 {{ toYaml . }}
 {{- end }}

@@ -60,12 +60,19 @@ impl Record {
     /// # Errors
     /// The Lease cannot be written: not even after some tries, where another try makes sense.
     pub(crate) async fn write(&self, footprint: &Footprint) -> Result<()> {
-        let text = serde_json::to_string(footprint)?;
-        let patch = json!({"metadata": {"annotations": {FOOTPRINT_ANNOTATION: text}}});
+        self.annotate(FOOTPRINT_ANNOTATION, &serde_json::to_string(footprint)?).await
+    }
+
+    /// Gives the Lease an annotation, and makes one where there is none.
+    ///
+    /// # Errors
+    /// The Lease cannot be written: not even after some tries, where another try makes sense.
+    pub(crate) async fn annotate(&self, key: &str, value: &str) -> Result<()> {
+        let patch = json!({"metadata": {"annotations": {key: value}}});
         let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
         let write = async || match self.api().patch(&self.lease, &params, &Patch::Merge(&patch)).await {
             Err(kube::Error::Api(status)) if status.is_not_found() => {
-                let annotations = Some([(FOOTPRINT_ANNOTATION.to_owned(), text.clone())].into());
+                let annotations = Some([(key.to_owned(), value.to_owned())].into());
                 let metadata = ObjectMeta { name: Some(self.lease.clone()), annotations, ..ObjectMeta::default() };
                 let lease = Lease { metadata, ..Lease::default() };
                 let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };

@@ -12,6 +12,7 @@ use crate::model::observed::{NamespaceFacts, SecretSeen, ServiceAccountSeen, Ver
 use crate::model::ownership::Extras;
 use crate::model::plan::SourceState;
 use crate::model::pod::PodSeen;
+use crate::model::refresh::Asked;
 use futures::{Stream, StreamExt as _};
 use image_pull_secrets::settings::Settings;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Secret, ServiceAccount};
@@ -48,6 +49,8 @@ pub(crate) enum Report {
     Observed(Observation),
     /// What became of the source of the secret of this name.
     Source(String, SourceState),
+    /// What came of asking the credential provider of the secret of this name.
+    Asked(String, Asked),
     /// What a Pod that may be stuck is like now.
     Pod(PodSeen),
     /// These are all the Pods that have not started yet, by namespace and name.

@@ -182,6 +182,11 @@ pub(crate) struct RunArgs {
     #[arg(long, env = "GENERATOR_DELETE_WITH_SOURCE")]
     pub delete_with_source: bool,
 
+    /// Runs the credential providers of settings with source.exec from this directory, and no other program. By default none
+    /// is run.
+    #[arg(long, value_name = "DIRECTORY", env = "GENERATOR_CREDENTIAL_PROVIDERS")]
+    pub credential_providers: Option<PathBuf>,
+
     /// Evicts Pods that have not started because they cannot pull an image, and are older than the reference to the secret,
     /// once each. Only Pods with a controller are evicted, and no PodDisruptionBudget is asked about a Pod that has not
     /// started. By default they are left alone.

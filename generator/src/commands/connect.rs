@@ -4,6 +4,7 @@ use crate::cluster::record::Record;
 use crate::cluster::{client, events};
 use crate::commands::cli::CommonArgs;
 use crate::engine::context::Context;
+use crate::engine::provider::Asking;
 use crate::model::ownership::Extras;
 use crate::telemetry::events::EventRecorder;
 use crate::telemetry::server::Health;
@@ -41,6 +42,8 @@ pub(crate) async fn connect(args: &CommonArgs) -> Result<Context> {
             labels: args.copy_labels.iter().cloned().collect(),
             annotations: args.copy_annotations.iter().cloned().collect(),
         }),
+        credential_providers: None,
+        asking: Asking::Never,
         delete_with_source: false,
         restart_stuck_pods: false,
         concurrency: 32,

@@ -5,6 +5,7 @@ use crate::commands::connect::connect;
 use crate::commands::process::{interrupted, stop_on_signal};
 use crate::engine::context::Context;
 use crate::engine::controller::{Summary, SyncStatus};
+use crate::engine::provider::Asking;
 use crate::engine::settings_source::{Configuration, SettingsSource};
 use crate::engine::{leadership, recording, session};
 use crate::model::footprint::Footprint;
@@ -23,7 +24,14 @@ pub(crate) async fn run(args: RunArgs) -> Result<ExitCode> {
     let Some(source) = args.common.settings.source() else {
         bail!("there are no settings: give --settings FILE or --policy NAME");
     };
+    let asking = match (args.dry_run, args.once) {
+        (true, _) => Asking::Try,
+        (false, true) => Asking::Once,
+        (false, false) => Asking::WhenDue,
+    };
     let context = Context {
+        credential_providers: args.credential_providers.clone(),
+        asking,
         delete_with_source: args.delete_with_source,
         restart_stuck_pods: args.restart_stuck_pods,
         concurrency: args.concurrency.into(),

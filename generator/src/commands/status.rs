@@ -1,5 +1,6 @@
 //! `status`: what became of every secret in every namespace.
 
+use crate::cluster::answers::{self, Recorded};
 use crate::cluster::record::recorded_on;
 use crate::cluster::writer::Writer;
 use crate::commands::cli::{Output, StatusArgs};
@@ -7,10 +8,13 @@ use crate::commands::connect::connect;
 use crate::engine::session;
 use crate::model::ownership::LAST_FULL_SYNC_ANNOTATION;
 use crate::model::plan::{self, Action, CopyState, NamespacePlan, Object, ReferenceChange, Rules};
+use crate::model::refresh::Times;
 use anyhow::{Result, bail};
 use futures::{StreamExt as _, stream};
 use image_pull_secrets::glob;
+use image_pull_secrets::settings::{Settings, Source};
 use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -47,6 +51,9 @@ pub(crate) async fn status(args: StatusArgs) -> Result<ExitCode> {
     for row in status.rows.iter_mut().filter(|row| row.state == CopyState::Waiting) {
         row.why = controller.source_fault(&row.secret);
     }
+    if let Ok(Some(lease)) = &lease {
+        status.minted = Minted::all_of(lease, &configuration.settings, &args.secret);
+    }
     status.unseen = controller.unseen();
     match lease {
         Ok(lease) => status.leader = lease.as_ref().map(Leader::of),
@@ -67,8 +74,40 @@ struct Status {
     unseen: Vec<String>,
     /// About how many writes that are yet to be made the API server was not asked: there are too many.
     not_asked: usize,
+    /// The answers of credential providers that the Lease records.
+    minted: Vec<Minted>,
     /// What the Lease says, where there is one.
     leader: Option<Leader>,
+}
+
+/// The last answer of a credential provider.
+struct Minted {
+    secret: String,
+    times: Times,
+    /// Whether it holds no longer, as it said itself, or has expired.
+    is_old: bool,
+}
+
+impl Minted {
+    /// Those that a Lease records, of the secrets that these glob patterns match.
+    fn all_of(lease: &Lease, settings: &Settings, patterns: &[String]) -> Vec<Self> {
+        let is_minted = |name: &str| {
+            settings.secrets.iter().any(|secret| secret.name == name && matches!(secret.source, Some(Source::Exec(_))))
+        };
+        let recorded = answers::recorded_on(lease).into_iter();
+        let recorded = recorded.filter(|(secret, _)| is_minted(secret) && is_shown(patterns, secret));
+        let now = Timestamp::now();
+        let is_old = |times: &Times| times.holds_until < now || times.expires.is_some_and(|expires| expires < now);
+        recorded.map(|(secret, Recorded { times, .. })| Self { secret, is_old: is_old(&times), times }).collect()
+    }
+
+    fn line(&self) -> String {
+        let Times { answered, due, holds_until, expires } = self.times;
+        let first = format!("{}: minted {answered:.0}", self.secret);
+        let then = if self.is_old { "should have been minted anew" } else { "to be minted anew" };
+        let expires = expires.map(|time| format!(", expires {time:.0}")).unwrap_or_default();
+        format!("{first}, {then} {due:.0}, holds until {holds_until:.0}{expires}")
+    }
 }
 
 struct Row {
@@ -141,10 +180,7 @@ impl Status {
 
     /// Leaves out what these glob patterns do not match; none at all match everything.
     fn show_only(&mut self, namespaces: &[String], secrets: &[String]) {
-        let shows = |patterns: &[String], name: &str| {
-            patterns.is_empty() || patterns.iter().any(|pattern| glob::matches(pattern, name) == Ok(true))
-        };
-        self.rows.retain(|row| shows(namespaces, &row.namespace) && shows(secrets, &row.secret));
+        self.rows.retain(|row| is_shown(namespaces, &row.namespace) && is_shown(secrets, &row.secret));
     }
 
     /// Asks the API server what it would say to the writes that are yet to be made: to the first [`ASKED`] of them.
@@ -173,7 +209,9 @@ impl Status {
     }
 
     fn is_as_wanted(&self) -> bool {
-        self.unseen.is_empty() && self.rows.iter().all(Row::is_as_wanted)
+        self.unseen.is_empty()
+            && !self.minted.iter().any(|minted| minted.is_old)
+            && self.rows.iter().all(Row::is_as_wanted)
     }
 
     fn table(&self) -> String {
@@ -192,6 +230,9 @@ impl Status {
         table.push('\n');
         for ((secret, state), count) in self.totals() {
             let _ = writeln!(table, "{secret}: {count} {state}");
+        }
+        for minted in &self.minted {
+            let _ = writeln!(table, "{}", minted.line());
         }
         for row in &self.rows {
             if let Some(why) = &row.why {
@@ -241,10 +282,16 @@ impl Status {
         json!({
             "inSync": self.is_as_wanted(), "secrets": rows, "totals": totals, "unseen": self.unseen,
             "notAsked": self.not_asked,
+            "minted": self.minted.iter().map(|minted| (minted.secret.as_str(), json!(minted.times))).collect::<BTreeMap<_, _>>(),
             "leader": leader.map(|leader| json!({"holder": leader.holder, "renewed": leader.renewed})),
             "lastFullSync": leader.and_then(|leader| leader.last_full_sync.clone()),
         })
     }
+}
+
+/// Whether one of these glob patterns matches; none at all match everything.
+fn is_shown(patterns: &[String], name: &str) -> bool {
+    patterns.is_empty() || patterns.iter().any(|pattern| glob::matches(pattern, name) == Ok(true))
 }
 
 #[cfg(test)]
@@ -321,6 +368,33 @@ mod tests {
         let told = "something may be left over: cannot watch secrets named former: forbidden\n";
         assert!(status.table().ends_with(told), "{}", status.table());
         assert_eq!(status.json()["unseen"], json!(["cannot watch secrets named former: forbidden"]));
+    }
+
+    #[rstest]
+    #[case::that_holds(3600, "to be minted anew", true)]
+    #[case::that_holds_no_longer(-3600, "should have been minted anew", false)]
+    fn the_answer_of_a_provider(#[case] seconds_left: i64, #[case] told: &str, #[case] as_wanted: bool) {
+        let time = |seconds| Timestamp::from_second(Timestamp::now().as_second() + seconds).unwrap();
+        let times = Times {
+            answered: time(-7200),
+            due: time(seconds_left - 600),
+            holds_until: time(seconds_left),
+            expires: None,
+        };
+        let recorded = json!({"asked": "a", "digest": "d", "answered": times.answered, "due": times.due,
+            "holdsUntil": times.holds_until});
+        let recorded = json!({"creds": recorded, "former": recorded}).to_string();
+        let lease = json!({"metadata": {"annotations": {crate::model::ownership::ANSWERS_ANNOTATION: recorded}}});
+        let exec = json!({"command": "/p", "images": ["quay.io"]});
+        let settings =
+            Settings::from_value(&json!({"secrets": [{"name": "creds", "source": {"exec": exec}}]})).unwrap();
+        let mut status = Status::of(plans(&[("a", CopyState::InSync)]));
+        status.minted = Minted::all_of(&serde_json::from_value(lease).unwrap(), &settings, &[]);
+        let line =
+            format!("creds: minted {}, {told} {}, holds until {}\n", times.answered, times.due, times.holds_until);
+        assert!(status.table().ends_with(&line), "{}", status.table());
+        assert_eq!(status.is_as_wanted(), as_wanted);
+        assert_eq!(status.json()["minted"]["creds"]["holdsUntil"], json!(times.holds_until));
     }
 
     #[rstest]

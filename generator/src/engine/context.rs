@@ -2,11 +2,13 @@
 
 use crate::cluster::election::Election;
 use crate::cluster::record::Record;
+use crate::engine::provider::Asking;
 use crate::model::ownership::Extras;
 use crate::telemetry::events::EventRecorder;
 use crate::telemetry::server::Health;
 use kube::Client;
 use kube::core::Selector;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// What everything that runs in one process works with.
@@ -26,6 +28,10 @@ pub(crate) struct Context {
     pub selector: Option<Selector>,
     /// What copies have besides their content and the generator's own marks.
     pub extras: Arc<Extras>,
+    /// Where credential providers may be run from, if anywhere.
+    pub credential_providers: Option<PathBuf>,
+    /// What may be done to have their answers.
+    pub asking: Asking,
     /// Whether copies go with their source.
     pub delete_with_source: bool,
     /// Whether Pods that cannot pull are evicted.

@@ -14,7 +14,12 @@ use crate::engine::context::Context;
 use crate::engine::stuck_pods::StuckPods;
 use crate::model::footprint::Footprint;
 use crate::model::index::{Index, Observation};
+<<<<<<< HEAD
 use crate::model::plan::{self, Action, NamespacePlan, Object, Rules, SourceState};
+=======
+use crate::model::plan::{self, Action, NamespacePlan, Rules, SourceState};
+use crate::model::refresh::Asked;
+>>>>>>> 32dd2d2 (source.exec: sources that are credential providers, asked by the leader, remembered on the Lease)
 use crate::telemetry::events::EventRecorder;
 use anyhow::{Result, bail};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -41,6 +46,9 @@ const LAST_WRITES: Duration = Duration::from_secs(10);
 
 /// How long `--once` waits for something to succeed before it gives up.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How often an Event tells of a failure that lasts.
+const TELL_AGAIN: Duration = Duration::from_secs(10 * 60);
 
 /// How far a controller has come.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -80,6 +88,8 @@ pub(crate) struct Controller {
     write_backoff: WriteBackoff,
     failures: BTreeMap<String, Failure>,
     watch_errors: BTreeMap<Watched, WatchError>,
+    /// Why credential providers fail, by secret, and when that was last told by an Event.
+    provider_failures: BTreeMap<String, (String, Instant)>,
     tasks: JoinSet<Done>,
     events: EventAggregator,
     /// The namespaces in which something may not have been tried yet, once everything is known.
@@ -173,6 +183,7 @@ impl Controller {
             write_backoff: WriteBackoff::default(),
             failures: BTreeMap::new(),
             watch_errors: BTreeMap::new(),
+            provider_failures: BTreeMap::new(),
             tasks: JoinSet::new(),
             events: EventAggregator::default(),
             untried: None,
@@ -207,7 +218,7 @@ impl Controller {
     /// # Errors
     /// What the API server forbids; or that it cannot be reached.
     pub(crate) async fn snapshot(&mut self) -> Result<(&Index, &Rules)> {
-        let deadline = tokio::time::sleep(PATIENCE);
+        let deadline = tokio::time::sleep(self.patience());
         tokio::pin!(deadline);
         while !self.is_complete() || !self.has_looked_for_orphans() {
             tokio::select! {
@@ -370,6 +381,7 @@ impl Controller {
                 }
             }
             Report::Source(secret, state) => self.observe_source(secret, state),
+            Report::Asked(secret, asked) => self.observe_asked(secret, asked),
             Report::Pod(pod) => {
                 if let Some(stuck) = &mut self.stuck_pods {
                     stuck.observe(pod);
@@ -451,6 +463,30 @@ impl Controller {
         // Also where there is no namespace to look at.
         self.overview_is_current = false;
         self.enqueue_all();
+    }
+
+    fn observe_asked(&mut self, secret: String, asked: Asked) {
+        let configured = self.rules.settings.secrets.iter().find(|configured| configured.name == secret);
+        let Some(source) = configured.and_then(|configured| configured.source.clone()) else { return };
+        self.writer.metrics.show_asked(&secret, &asked);
+        self.overview_is_current = false;
+        let label = plan::source_label(&source);
+        let Asked::Failed(why) = asked else {
+            if self.provider_failures.remove(&secret).is_some() {
+                tracing::info!(secret, source = label, "the credential provider answers again");
+            }
+            return;
+        };
+        // Once for each new reason, and again while it lasts: an Event is kept for an hour.
+        let is_known = |(before, told): &(String, Instant)| *before == why && told.elapsed() < TELL_AGAIN;
+        if self.provider_failures.get(&secret).is_some_and(is_known) {
+            tracing::debug!(secret, source = label, "the credential provider still fails: {why}");
+            return;
+        }
+        tracing::warn!(secret, source = label, "the credential provider fails, and its last answer stays: {why}");
+        let note = format!("The credential provider {label} of {secret} fails, and its last answer stays: {why}.");
+        self.recorder.warning(&source, "SourceRefreshFailed", &note);
+        self.provider_failures.insert(secret, (why, Instant::now()));
     }
 
     /// Starts on as many namespaces as may be in flight. After `stop` a namespace gets no further write.

@@ -4,12 +4,12 @@
 mod process;
 
 use crate::cluster::answers::{Answers, Recorded};
+use crate::cluster::backoff::Backoff;
 use crate::cluster::watch::Report;
-use crate::model::backoff::Backoff;
 use crate::model::content::{Content, Unusable};
 use crate::model::plan::SourceState;
 use crate::model::provider::{self, Answer, Credential};
-use crate::model::refresh::{self, Times};
+use crate::model::refresh::{self, Asked, Times};
 use image_pull_secrets::secret::SecretFormat;
 use image_pull_secrets::settings::Exec;
 use image_pull_secrets::text::shown;
@@ -18,6 +18,7 @@ use k8s_openapi::jiff::Timestamp;
 use process::Program;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::Sender;
@@ -30,8 +31,17 @@ const NAP: Duration = Duration::from_secs(60);
 
 /// What a provider finds in its environment of that of the generator's Pod: where programs and certificates are, proxies …
 const PASSED_ON: [&str; 11] = [
-    "PATH", "HOME", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy",
-    "https_proxy", "no_proxy",
+    "PATH",
+    "HOME",
+    "TMPDIR",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
 ];
 
 /// … and what the libraries of the clouds look for.
@@ -43,7 +53,9 @@ pub(crate) enum Asking {
     /// The provider is asked when that is due, and the last answer is used meanwhile.
     WhenDue,
     /// The same, but nothing is reported before an answer that is due has been asked for: what happens once has no later.
-    First,
+    Once,
+    /// As once, and the answer is not remembered: what only tries leaves nothing behind.
+    Try,
     /// No provider is asked: only what is remembered counts.
     Never,
 }
@@ -54,21 +66,12 @@ pub(crate) struct Provider {
     pub(crate) secret: String,
     /// What it is asked.
     pub(crate) exec: Exec,
+    /// Where programs may be run from, if anywhere.
+    pub(crate) directory: Option<PathBuf>,
     /// Where its answers are remembered.
     pub(crate) answers: Answers,
-    /// Whether a new answer may be written there.
-    pub(crate) remembers: bool,
     /// What may be done to have an answer.
     pub(crate) asking: Asking,
-}
-
-/// What came of asking a provider.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Asked {
-    /// The times of the answer that counts, if there is one.
-    pub(crate) times: Option<Times>,
-    /// Why there is no better one, in a sentence about the provider.
-    pub(crate) failure: Option<String>,
 }
 
 /// An answer that counts.
@@ -88,60 +91,62 @@ impl Provider {
 
     async fn report_to(&self, reports: &Sender<Report>) -> Option<()> {
         let mut last = self.recall().await;
-        let is_due = |last: &Option<Last>| wait_for(last.as_ref()).is_zero();
-        if self.asking != Asking::First || !is_due(&last) {
-            self.report(last.as_ref(), None, reports).await?;
+        if let Some(Last { times: Some(times), .. }) = &last
+            && (matches!(self.asking, Asking::WhenDue | Asking::Never) || !wait_for(last.as_ref()).is_zero())
+        {
+            self.report(last.as_ref(), Asked::Recalled(*times), reports).await?;
         }
         if self.asking == Asking::Never {
+            if last.is_none() {
+                let why = "no answer of it is recorded that a copy still has".to_owned();
+                self.report(None, Asked::Failed(why), reports).await?;
+            }
             return Some(());
         }
         let mut retries = Backoff::new(Duration::from_secs(2), Duration::from_secs(60));
         loop {
-            while !is_due(&last) {
+            while !wait_for(last.as_ref()).is_zero() {
                 tokio::time::sleep(wait_for(last.as_ref()).min(NAP)).await;
             }
-            let (answers, failures) = self.ask().await;
-            let failure = (!failures.is_empty()).then(|| failures.join("; "));
-            let failure = match self.made_of(answers, last.as_ref(), failure.is_some()) {
-                Ok(Some(new)) => {
-                    last = Some(new);
-                    failure
-                }
-                Ok(None) => failure,
-                Err(fault) => Some(fault.to_string()),
-            };
-            self.report(last.as_ref(), failure.as_deref(), reports).await?;
-            match (&last, failure) {
-                (Some(Last { content, times: Some(times), .. }), None) => {
+            let (answers, mut failures) = self.ask().await;
+            match self.made_of(answers, last.as_ref(), !failures.is_empty()) {
+                Ok(Some(new)) => last = Some(new),
+                Ok(None) => {}
+                Err(fault) => failures.push(fault.to_string()),
+            }
+            match &last {
+                Some(Last { content, times: Some(times), .. }) if failures.is_empty() => {
                     retries.reset();
+                    self.report(last.as_ref(), Asked::Answered(*times), reports).await?;
                     self.remember(content, *times).await;
                 }
-                _ => tokio::time::sleep(retries.next().unwrap_or(NAP)).await,
+                _ => {
+                    self.report(last.as_ref(), Asked::Failed(failures.join("; ")), reports).await?;
+                    tokio::time::sleep(retries.next().unwrap_or(NAP)).await;
+                }
             }
         }
     }
 
-    /// Reports the answer that counts, and why there is no better one.
-    async fn report(&self, last: Option<&Last>, failure: Option<&str>, reports: &Sender<Report>) -> Option<()> {
-        let state = match (last, failure) {
+    /// Reports the answer that counts, and what came of asking for it.
+    async fn report(&self, last: Option<&Last>, asked: Asked, reports: &Sender<Report>) -> Option<()> {
+        let state = match (last, &asked) {
             (Some(last), _) => Some(SourceState::Ready(last.content.clone())),
-            (None, Some(failure)) => Some(SourceState::Unusable(Unusable::Provider(failure.to_owned()))),
-            (None, None) if self.asking == Asking::Never => {
-                let why = "no answer of it is recorded that a copy still has".to_owned();
-                Some(SourceState::Unusable(Unusable::Provider(why)))
-            }
-            (None, None) => None,
+            (None, Asked::Failed(why)) => Some(SourceState::Unusable(Unusable::Provider(why.clone()))),
+            (None, _) => None,
         };
         if let Some(state) = state {
             reports.send(Report::Source(self.secret.clone(), state)).await.ok()?;
         }
-        let asked = Asked { times: last.and_then(|last| last.times), failure: failure.map(str::to_owned) };
         reports.send(Report::Asked(self.secret.clone(), asked)).await.ok()
     }
 
     /// Asks for one image after the other. Gives the answers, and a sentence about each failure.
     async fn ask(&self) -> (Vec<Answer>, Vec<String>) {
         let exec = &self.exec;
+        if let Err(why) = may_run(&exec.command, self.directory.as_deref()) {
+            return (Vec::new(), vec![why]);
+        }
         let program = Program {
             command: exec.command.clone(),
             args: exec.args.clone(),
@@ -196,7 +201,7 @@ impl Provider {
     }
 
     async fn remember(&self, content: &Content, times: Times) {
-        if !self.remembers {
+        if self.asking == Asking::Try {
             return;
         }
         let recorded = Recorded::of(&self.exec, content.digest, times);
@@ -211,14 +216,31 @@ fn wait_for(last: Option<&Last>) -> Duration {
     last.and_then(|last| last.times).map_or(Duration::ZERO, |times| refresh::wait(times.due, Timestamp::now()))
 }
 
+/// Whether a program may be run: one of those that the administrator brought for that, and no other. Who writes the settings
+/// need not be who installed the generator.
+fn may_run(command: &str, directory: Option<&Path>) -> Result<(), String> {
+    let Some(directory) = directory else {
+        let remedy = "say where its program is, by --credential-providers (generator.credentialProviders of the chart)";
+        return Err(format!("no credential provider may be run: {remedy}"));
+    };
+    let stays = |path: &Path| path.components().all(|part| matches!(part, Component::Normal(_)));
+    match Path::new(command).strip_prefix(directory) {
+        Ok(path) if path.components().next().is_some() && stays(path) => Ok(()),
+        _ => Err(format!(
+            "{} is not in {}, where credential providers are run from",
+            shown(command),
+            directory.display()
+        )),
+    }
+}
+
 /// All of a provider's environment: what it needs of that of this process, and what the settings give it.
 fn environment(
     own: impl Iterator<Item = (OsString, OsString)>,
     given: &[(String, String)],
 ) -> Vec<(OsString, OsString)> {
-    let is_passed_on = |name: &str| {
-        PASSED_ON.contains(&name) || PREFIXES_PASSED_ON.iter().any(|prefix| name.starts_with(prefix))
-    };
+    let is_passed_on =
+        |name: &str| PASSED_ON.contains(&name) || PREFIXES_PASSED_ON.iter().any(|prefix| name.starts_with(prefix));
     let own = own.filter(|(name, _)| name.to_str().is_some_and(is_passed_on));
     own.chain(given.iter().map(|(name, value)| (name.into(), value.into()))).collect()
 }
@@ -226,6 +248,20 @@ fn environment(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case::a_program("/credential-providers/ecr", true)]
+    #[case::one_further_down("/credential-providers/ecr/provider", true)]
+    #[case::the_directory("/credential-providers", false)]
+    #[case::one_beside_it("/credential-providers-2/ecr", false)]
+    #[case::one_elsewhere("/bin/sh", false)]
+    #[case::one_elsewhere_by_way_of_it("/credential-providers/../bin/sh", false)]
+    fn only_what_is_there_for_it_is_run(#[case] command: &str, #[case] expected: bool) {
+        let answer = may_run(command, Some(Path::new("/credential-providers")));
+        assert_eq!(answer.is_ok(), expected, "{answer:?}");
+        assert!(may_run(command, None).unwrap_err().starts_with("no credential provider may be run: say where"));
+    }
 
     #[test]
     fn a_provider_has_an_environment_of_its_own() {
@@ -244,8 +280,12 @@ mod tests {
             environment.iter().map(|(name, value)| format!("{}={}", name.display(), value.display())).collect();
         // Of two of a name, the last counts.
         let expected = [
-            "PATH=/bin", "AWS_ROLE_ARN=arn", "AWS_REGION=us-east-1", "AZURE_CLIENT_ID=id",
-            "https_proxy=http://proxy:3128", "AWS_REGION=eu-central-1",
+            "PATH=/bin",
+            "AWS_ROLE_ARN=arn",
+            "AWS_REGION=us-east-1",
+            "AZURE_CLIENT_ID=id",
+            "https_proxy=http://proxy:3128",
+            "AWS_REGION=eu-central-1",
         ];
         assert_eq!(told, expected);
     }

@@ -1,15 +1,17 @@
 //! One configuration at work: a controller, and the watches and sources that report to it. A new configuration is a new session,
 //! which reads everything anew.
 
+use crate::cluster::answers::Answers;
 use crate::cluster::watch::{Report, Watched, Watcher};
 use crate::engine::context::Context;
 use crate::engine::controller::{Controller, SyncStatus};
+use crate::engine::provider::Provider;
 use crate::engine::settings_source::Configuration;
 use crate::engine::source;
 use crate::model::footprint::Footprint;
 use crate::model::plan::{Removal, Rules};
 use crate::model::selection::Selection;
-use image_pull_secrets::settings::{Settings, Source};
+use image_pull_secrets::settings::{ConfiguredSecret, Settings, Source};
 use std::sync::Arc;
 use tokio::sync::mpsc::{Sender, channel};
 use tokio::sync::watch;
@@ -73,12 +75,21 @@ fn begin(
         watches.spawn(watcher.clone().watch(watched));
     }
     if controller.needs_sources() {
-        follow_sources(settings, &watcher, &sender, &mut watches);
+        follow_sources(context, settings, &watcher, &sender, &mut watches);
     }
     controller.fed_by(watches)
 }
 
-fn follow_sources(settings: &Settings, watcher: &Watcher, sender: &Sender<Report>, watches: &mut JoinSet<()>) {
+fn follow_sources(
+    context: &Context,
+    settings: &Settings,
+    watcher: &Watcher,
+    sender: &Sender<Report>,
+    watches: &mut JoinSet<()>,
+) {
+    let is_exec = |secret: &&ConfiguredSecret| matches!(secret.source, Some(Source::Exec(_)));
+    let minted = settings.secrets.iter().filter(is_exec).map(|secret| secret.name.clone()).collect();
+    let answers = Answers::new(context.record.clone(), minted);
     for secret in &settings.secrets {
         let of = secret.name.clone();
         match secret.source.clone() {
@@ -88,6 +99,11 @@ fn follow_sources(settings: &Settings, watcher: &Watcher, sender: &Sender<Report
             }
             Some(Source::File(path)) => {
                 watches.spawn(source::follow_file(of, path, sender.clone()));
+            }
+            Some(Source::Exec(exec)) => {
+                let (directory, asking) = (context.credential_providers.clone(), context.asking);
+                let provider = Provider { secret: of, exec, directory, answers: answers.clone(), asking };
+                watches.spawn(provider.follow(sender.clone()));
             }
             Some(Source::Env(name)) => {
                 let sender = sender.clone();

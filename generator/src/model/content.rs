@@ -21,6 +21,12 @@ impl fmt::Debug for Digest {
     }
 }
 
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
 impl Digest {
     /// The digest of a Secret's data: of its keys and values, in the order of the keys.
     pub(crate) fn of(data: &BTreeMap<String, ByteString>) -> Self {
@@ -63,6 +69,9 @@ pub(crate) enum Unusable {
     /// The API server would not take a Secret of this size.
     #[error("it has more than {MAX_BYTES} bytes of data, and no Secret may have so much")]
     TooLarge,
+    /// The credential provider that it comes from gave none, in a sentence about that.
+    #[error("{0}")]
+    Provider(String),
 }
 
 impl Content {

@@ -20,6 +20,9 @@ pub(crate) const REFERENCES_ANNOTATION: &str = "image-pull-secrets.kubewarden.io
 /// is found again after a restart.
 pub(crate) const FOOTPRINT_ANNOTATION: &str = "image-pull-secrets.kubewarden.io/footprint";
 
+/// The annotation of the generator's Lease that says what credential providers answered when, and digests of it.
+pub(crate) const ANSWERS_ANNOTATION: &str = "image-pull-secrets.kubewarden.io/answers";
+
 /// The annotation of the generator's Lease that says when everything was last as it should be.
 pub(crate) const LAST_FULL_SYNC_ANNOTATION: &str = "image-pull-secrets.kubewarden.io/last-full-sync";
 

@@ -365,6 +365,7 @@ pub(crate) fn source_label(source: &Source) -> String {
         Source::Secret { namespace, name } => format!("{namespace}/{name}"),
         Source::File(path) => format!("file:{path}"),
         Source::Env(name) => format!("env:{name}"),
+        Source::Exec(exec) => format!("exec:{}", exec.command),
     }
 }
 

@@ -15,16 +15,16 @@ use std::fmt;
 use std::time::Duration;
 
 /// The version of the protocol.
-pub const API_VERSION: &str = "credentialprovider.kubelet.k8s.io/v1";
+pub(crate) const API_VERSION: &str = "credentialprovider.kubelet.k8s.io/v1";
 
 /// What a provider reads on its standard input.
-pub fn request(image: &str) -> String {
+pub(crate) fn request(image: &str) -> String {
     json!({"kind": "CredentialProviderRequest", "apiVersion": API_VERSION, "image": image}).to_string()
 }
 
 /// What a provider answered.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// The credentials, by the server that they are for.
     pub credentials: BTreeMap<String, Credential>,
     /// How many more there were, without user and password. They would match images, and end anonymous pulls of them.
@@ -35,7 +35,7 @@ pub struct Answer {
 
 /// A user and a password.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
-pub struct Credential {
+pub(crate) struct Credential {
     /// The user.
     #[serde(default)]
     pub username: String,
@@ -53,7 +53,7 @@ impl fmt::Debug for Credential {
 
 /// What is wrong with an answer. Reads as the end of a sentence about the provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// Nothing was printed.
     #[error("it printed nothing")]
     Nothing,
@@ -107,7 +107,7 @@ impl Answer {
     ///
     /// # Errors
     /// [`Fault`] where the kubelet would not use it, and where there is nothing in it to use.
-    pub fn parse(printed: &[u8]) -> Result<Self, Fault> {
+    pub(crate) fn parse(printed: &[u8]) -> Result<Self, Fault> {
         if printed.trim_ascii().is_empty() {
             return Err(Fault::Nothing);
         }
@@ -143,7 +143,7 @@ impl Answer {
 
 /// The credentials of several answers together. What an earlier one gave stays only where one of them `failed`: it is not known
 /// which of the old ones the failed one would have replaced.
-pub fn merged(
+pub(crate) fn merged(
     before: &BTreeMap<String, Credential>,
     answers: impl IntoIterator<Item = Answer>,
     failed: bool,
@@ -154,7 +154,7 @@ pub fn merged(
 }
 
 /// The docker config of these credentials. Equal credentials make equal documents.
-pub fn docker_config(credentials: &BTreeMap<String, Credential>) -> Vec<u8> {
+pub(crate) fn docker_config(credentials: &BTreeMap<String, Credential>) -> Vec<u8> {
     let entry = |(server, Credential { username, password }): (&String, &Credential)| {
         let auth = BASE64_STANDARD.encode(format!("{username}:{password}"));
         (server.clone(), json!({"username": username, "password": password, "auth": auth}))
@@ -164,7 +164,7 @@ pub fn docker_config(credentials: &BTreeMap<String, Credential>) -> Vec<u8> {
 }
 
 /// The credentials of a docker config that [`docker_config`] made; none where it did not.
-pub fn credentials_of(document: &[u8]) -> BTreeMap<String, Credential> {
+pub(crate) fn credentials_of(document: &[u8]) -> BTreeMap<String, Credential> {
     #[derive(Deserialize)]
     struct DockerConfig {
         auths: BTreeMap<String, Credential>,
@@ -173,7 +173,7 @@ pub fn credentials_of(document: &[u8]) -> BTreeMap<String, Credential> {
 }
 
 /// When a password expires that says so itself: a JSON Web Token with an `exp`. It is read, not verified.
-pub fn expiry(password: &str) -> Option<Timestamp> {
+pub(crate) fn expiry(password: &str) -> Option<Timestamp> {
     let (_, rest) = password.split_once('.')?;
     let (payload, signature) = rest.split_once('.')?;
     if signature.contains('.') {
@@ -216,11 +216,15 @@ mod tests {
     #[rstest]
     #[case::of_ecr(
         r#""cacheKeyType":"Registry","cacheDuration":"6h0m0s","auth":{"quay.io":{"username":"AWS","password":"p"}}"#,
-        Some(21_600), 1, 0
+        Some(21_600),
+        1,
+        0
     )]
     #[case::of_gcp_which_says_no_duration(
         r#""cacheKeyType":"Image","cacheDuration":"0s","auth":{"gcr.io":{"username":"_token","password":"p"}}"#,
-        None, 1, 0
+        None,
+        1,
+        0
     )]
     #[case::without_a_duration(
         r#""cacheKeyType":"Global","auth":{"a.io":{"username":"u","password":"p"},"*.a.io":{"username":"u","password":"p"}}"#,
@@ -229,7 +233,9 @@ mod tests {
     #[case::of_acr_with_an_entry_that_is_empty(
         r#""cacheKeyType":"Registry","cacheDuration":null,
             "auth":{"a.azurecr.io":{"username":"0","password":"p"},"*.azurecr.*":{"username":"","password":""}}"#,
-        None, 1, 1
+        None,
+        1,
+        1
     )]
     #[case::a_password_alone(r#""cacheKeyType":"Image","auth":{"a.io":{"password":"p"}}"#, None, 1, 0)]
     fn an_answer(#[case] fields: &str, #[case] seconds: Option<u64>, #[case] credentials: usize, #[case] empty: usize) {
@@ -287,7 +293,8 @@ mod tests {
         let answers = [&["a.io"], &["b.io"]]
             .map(|servers| Answer { credentials: credentials(servers, "2"), ..Answer::default() });
         let merged = merged(&credentials(&["old.io", "a.io"], "1"), answers, failed);
-        let told: Vec<_> = merged.iter().map(|(server, credential)| format!("{server}={}", credential.password)).collect();
+        let told: Vec<_> =
+            merged.iter().map(|(server, credential)| format!("{server}={}", credential.password)).collect();
         assert_eq!(told, expected);
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 /// The times of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Times {
+pub(crate) struct Times {
     /// When it was given.
     pub answered: Timestamp,
     /// When the provider is to be asked again.
@@ -19,9 +19,20 @@ pub struct Times {
     pub expires: Option<Timestamp>,
 }
 
+/// What came of asking a provider.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// It was not asked: its last answer is remembered, and still holds.
+    Recalled(Times),
+    /// It answered.
+    Answered(Times),
+    /// It gave no answer, or not the whole of one: why, in a sentence about it. The last answer stays.
+    Failed(String),
+}
+
 impl Times {
     /// Of an answer that is given `now`, and holds for so long. `jitter` is between 0 and 1.
-    pub fn of(now: Timestamp, holds_for: Duration, expires: Option<Timestamp>, jitter: f64) -> Self {
+    pub(crate) fn of(now: Timestamp, holds_for: Duration, expires: Option<Timestamp>, jitter: f64) -> Self {
         Self { answered: now, due: due(now, holds_for, jitter), holds_until: after(now, holds_for), expires }
     }
 }
@@ -34,7 +45,7 @@ const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// For how long an answer holds: as long as the provider says, or else the settings, within bounds. Of several answers it is the
 /// shortest.
-pub fn holds_for(said: impl IntoIterator<Item = Option<Duration>>, default: Duration) -> Duration {
+pub(crate) fn holds_for(said: impl IntoIterator<Item = Option<Duration>>, default: Duration) -> Duration {
     let shortest = said.into_iter().map(|duration| duration.unwrap_or(default)).min();
     shortest.unwrap_or(default).clamp(SHORTEST, LONGEST)
 }
@@ -47,11 +58,14 @@ fn due(answered: Timestamp, holds_for: Duration, jitter: f64) -> Timestamp {
 
 /// This time later.
 fn after(time: Timestamp, duration: Duration) -> Timestamp {
-    SignedDuration::try_from(duration).ok().and_then(|duration| time.checked_add(duration).ok()).unwrap_or(Timestamp::MAX)
+    SignedDuration::try_from(duration)
+        .ok()
+        .and_then(|duration| time.checked_add(duration).ok())
+        .unwrap_or(Timestamp::MAX)
 }
 
 /// How long it is until then: never longer than an answer can hold, whatever became of the clock meanwhile.
-pub fn wait(due: Timestamp, now: Timestamp) -> Duration {
+pub(crate) fn wait(due: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(due.duration_since(now)).unwrap_or_default().min(LONGEST)
 }
 

@@ -102,7 +102,7 @@ impl EventRecorder {
     fn about(&self, source: &Source) -> Option<ObjectReference> {
         match source {
             Source::Secret { namespace, name } => Some(reference("Secret", namespace, name)),
-            Source::File(_) | Source::Env(_) => self.own_pod.clone(),
+            Source::File(_) | Source::Env(_) | Source::Exec(_) => self.own_pod.clone(),
         }
     }
 

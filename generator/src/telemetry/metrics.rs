@@ -1,6 +1,7 @@
 //! What Prometheus can see. Registered once; everything that counts is given this.
 
 use crate::model::plan::CopyState;
+use crate::model::refresh::Asked;
 use crate::telemetry::process_metrics::ProcessMetrics;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -25,6 +26,10 @@ pub(crate) struct Metrics {
     /// 1 while this replica is the one that writes.
     pub leader: Gauge,
     source_versions: Family<SecretLabel, Gauge<i64>>,
+    refreshes: Family<RefreshLabels, Counter>,
+    refresh_failing: Family<SecretLabel, Gauge>,
+    refresh_deadlines: Family<SecretLabel, Gauge>,
+    expiries: Family<SecretLabel, Gauge>,
     /// Pods that were evicted because they could not pull.
     pub evictions: Counter,
     /// 1 while the settings, as they were last read, are valid.
@@ -48,6 +53,12 @@ struct RequestLabels {
     verb: &'static str,
     resource: &'static str,
     code: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RefreshLabels {
+    secret: String,
+    result: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -96,6 +107,30 @@ impl Default for Metrics {
             "The resourceVersion of the source Secret that copies are made equal to",
             source_versions.clone(),
         );
+        let refreshes = Family::default();
+        registry.register(
+            "source_refreshes",
+            "How often the credential provider of a source was asked, by whether it answered",
+            refreshes.clone(),
+        );
+        let refresh_failing = Family::default();
+        registry.register(
+            "source_refresh_failing",
+            "1 while the credential provider of a source fails, and its last answer stays",
+            refresh_failing.clone(),
+        );
+        let refresh_deadlines = Family::default();
+        registry.register(
+            "source_refresh_deadline_timestamp_seconds",
+            "Until when the last answer of a credential provider holds, as it said itself, or the settings",
+            refresh_deadlines.clone(),
+        );
+        let expiries = Family::default();
+        registry.register(
+            "source_expiry_timestamp_seconds",
+            "When the first credential of a source expires, where that is known",
+            expiries.clone(),
+        );
         let evictions = Counter::default();
         registry.register("evictions", "Pods that were evicted because they could not pull", evictions.clone());
         let settings_valid = Gauge::default();
@@ -127,6 +162,10 @@ impl Default for Metrics {
             last_full_sync,
             leader,
             source_versions,
+            refreshes,
+            refresh_failing,
+            refresh_deadlines,
+            expiries,
             evictions,
             settings_valid,
             failing_objects,
@@ -158,6 +197,9 @@ impl Metrics {
     pub(crate) fn forget(&self) {
         self.copies.clear();
         self.source_versions.clear();
+        for family in [&self.refresh_failing, &self.refresh_deadlines, &self.expiries] {
+            family.clear();
+        }
         for gauge in [&self.failing_objects, &self.waiting_objects, &self.failing_watches] {
             gauge.set(0);
         }
@@ -172,6 +214,33 @@ impl Metrics {
             }
             None => {
                 self.source_versions.remove(&label);
+            }
+        }
+    }
+
+    /// Shows what came of asking the credential provider of a secret.
+    pub(crate) fn show_asked(&self, secret: &str, asked: &Asked) {
+        let label = SecretLabel { secret: secret.to_owned() };
+        let count = |result| self.refreshes.get_or_create(&RefreshLabels { secret: secret.to_owned(), result }).inc();
+        match asked {
+            Asked::Recalled(_) => {}
+            Asked::Answered(_) => {
+                count("answered");
+            }
+            Asked::Failed(_) => {
+                count("failed");
+            }
+        }
+        self.refresh_failing.get_or_create(&label).set(matches!(asked, Asked::Failed(_)).into());
+        if let Asked::Recalled(times) | Asked::Answered(times) = asked {
+            self.refresh_deadlines.get_or_create(&label).set(times.holds_until.as_second());
+            match times.expires {
+                Some(expires) => {
+                    self.expiries.get_or_create(&label).set(expires.as_second());
+                }
+                None => {
+                    self.expiries.remove(&label);
+                }
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use super::{Controller, OVERVIEW_EVERY, PATIENCE, QUIET, SyncStatus};
 use crate::cluster::watch::Watched;
+use crate::engine::provider;
 use crate::model::footprint::Footprint;
 use crate::model::index::Index;
 use crate::model::observed::Version;
@@ -9,7 +10,7 @@ use crate::model::plan::{self, Action, CopyState, Rules, SourceState};
 use image_pull_secrets::settings::Source;
 use prometheus_client::metrics::gauge::Gauge;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 impl Controller {
@@ -114,7 +115,17 @@ impl Controller {
             .extend(silent.map(|(of, source)| {
                 format!("the source {} of {of} has not been read yet", plan::source_label(source))
             }));
-        format!("not everything could be read within {} s: {}", PATIENCE.as_secs(), reasons.join("; "))
+        format!("not everything could be read within {} s: {}", self.patience().as_secs(), reasons.join("; "))
+    }
+
+    /// How long it may take until everything is known: longer where credential providers are asked.
+    pub(super) fn patience(&self) -> Duration {
+        let images = self.rules.settings.secrets.iter().map(|secret| match &secret.source {
+            Some(Source::Exec(exec)) => exec.images.len(),
+            _ => 0,
+        });
+        // They are asked beside each other; the images of each one after the other.
+        PATIENCE + provider::LIMIT * u32::try_from(images.max().unwrap_or_default()).unwrap_or(u32::MAX)
     }
 
     /// The sources that are to be read, and have not been, each with the name of its secret.
@@ -138,7 +149,11 @@ impl Controller {
         match self.rules.sources.get(name)? {
             SourceState::Missing => Some(format!("the source {label} of {name} is missing")),
             SourceState::Unusable(fault) => Some(format!("the source {label} of {name}: {fault}")),
-            SourceState::Unread | SourceState::Ready(_) | SourceState::Gone => None,
+            SourceState::Ready(_) => {
+                let (why, _) = self.provider_failures.get(name)?;
+                Some(format!("the source {label} of {name} is not renewed: {why}"))
+            }
+            SourceState::Unread | SourceState::Gone => None,
         }
     }
 }

@@ -111,7 +111,8 @@ impl Program {
     fn told(&self, errors: &[u8], output: &[u8]) -> String {
         let mut text = String::from_utf8_lossy(errors).into_owned();
         let hidden = self.env.iter().filter(|(name, _)| is_secret(&name.to_string_lossy()));
-        let hidden = hidden.map(|(_, value)| value.to_string_lossy().into_owned()).filter(|value| !value.starts_with('/'));
+        let hidden =
+            hidden.map(|(_, value)| value.to_string_lossy().into_owned()).filter(|value| !value.starts_with('/'));
         let output = String::from_utf8_lossy(output);
         let words = output.split(|c: char| c.is_whitespace() || "\"'{}[],:".contains(c)).map(str::to_owned);
         let mut hidden: Vec<String> = hidden.chain(words).filter(|value| value.len() >= 6).collect();
@@ -229,14 +230,18 @@ mod tests {
     #[rstest]
     #[case::that_fails("echo hunter2; exit 3", "it failed (exit code 3)")]
     #[case::that_says_why("echo 'no region' >&2; exit 1", "it failed (exit code 1): no region")]
-    #[case::that_says_it_in_lines("printf 'one\\n\\n  two\\033[31m\\n' >&2; exit 1", "it failed (exit code 1): one; two\u{fffd}[31m")]
+    #[case::that_says_it_in_lines(
+        "printf 'one\\n\\n  two\\033[31m\\n' >&2; exit 1",
+        "it failed (exit code 1): one; two\u{fffd}[31m"
+    )]
     #[case::that_says_its_answer(
         "echo '{\"password\":\"hunter2-hunter2\"}' | tee /dev/stderr; exit 1",
         "it failed (exit code 1): {\"…\":\"…\"}"
     )]
     #[case::that_is_killed("kill -9 $$", "it failed (signal 9)")]
     #[case::that_prints_too_much(
-        "head -c 2000000 /dev/zero; sleep 1000", "it printed more than 1048576 bytes, and was killed"
+        "head -c 2000000 /dev/zero; sleep 1000",
+        "it printed more than 1048576 bytes, and was killed"
     )]
     #[tokio::test]
     async fn the_failure_of_a_program(#[case] text: &str, #[case] expected: &str) {
