@@ -41,7 +41,7 @@ impl Record {
     /// # Errors
     /// It cannot be read: not even after some tries, where another try makes sense.
     pub(crate) async fn lease(&self) -> Result<Option<Lease>> {
-        self.persistently(async || self.api().get_opt(&self.lease).await.map_err(|error| ("get", error))).await
+        self.persistently(|| async { self.api().get_opt(&self.lease).await.map_err(|error| ("get", error)) }).await
     }
 
     /// Records when everything was last as it should be, for `status` to show. Once: the next time is not far away.
@@ -70,7 +70,7 @@ impl Record {
     pub(crate) async fn annotate(&self, key: &str, value: &str) -> Result<()> {
         let patch = json!({"metadata": {"annotations": {key: value}}});
         let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-        let write = async || match self.api().patch(&self.lease, &params, &Patch::Merge(&patch)).await {
+        let write = || async { match self.api().patch(&self.lease, &params, &Patch::Merge(&patch)).await {
             Err(kube::Error::Api(status)) if status.is_not_found() => {
                 let annotations = Some([(key.to_owned(), value.to_owned())].into());
                 let metadata = ObjectMeta { name: Some(self.lease.clone()), annotations, ..ObjectMeta::default() };
@@ -79,12 +79,15 @@ impl Record {
                 self.api().create(&params, &lease).await.map_err(|error| ("create", error))
             }
             answer => answer.map_err(|error| ("patch", error)),
-        };
+        }};
         self.persistently(write).await.map(drop)
     }
 
     /// Makes a request, and makes it again where that may help. Its error comes with its verb.
-    async fn persistently<T>(&self, request: impl AsyncFn() -> Result<T, (&'static str, kube::Error)>) -> Result<T> {
+    async fn persistently<T, F>(&self, request: impl Fn() -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T, (&'static str, kube::Error)>>,
+    {
         let mut waits = Backoff::new(Duration::from_millis(500), Duration::from_secs(10)).take(TRIES);
         loop {
             let (verb, error) = match request().await {
@@ -103,7 +106,7 @@ impl Record {
     /// # Errors
     /// It cannot be read or deleted: not even after some tries, where another try makes sense.
     pub(crate) async fn delete_unless_held(&self) -> Result<bool> {
-        self.persistently(async || {
+        self.persistently(|| async {
             let found = self.api().get_opt(&self.lease).await.map_err(|error| ("get", error))?;
             let Some(Lease { metadata, spec, .. }) = found else { return Ok(true) };
             if spec.and_then(|spec| spec.holder_identity).is_some_and(|holder| !holder.is_empty()) {

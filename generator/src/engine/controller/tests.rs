@@ -1,4 +1,5 @@
 use super::*;
+use crate::engine::provider::Asking;
 use crate::cluster::fake_api::{self, refusal};
 use crate::cluster::record::Record;
 use crate::model::content::Content;
@@ -48,6 +49,8 @@ fn controller(
         recorder: EventRecorder::default(),
         selector: None,
         extras: Arc::default(),
+        credential_providers: None,
+        asking: Asking::Never,
         delete_with_source: false,
         restart_stuck_pods: false,
         concurrency: 2,
