@@ -70,16 +70,18 @@ impl Record {
     pub(crate) async fn annotate(&self, key: &str, value: &str) -> Result<()> {
         let patch = json!({"metadata": {"annotations": {key: value}}});
         let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-        let write = || async { match self.api().patch(&self.lease, &params, &Patch::Merge(&patch)).await {
-            Err(kube::Error::Api(status)) if status.is_not_found() => {
-                let annotations = Some([(key.to_owned(), value.to_owned())].into());
-                let metadata = ObjectMeta { name: Some(self.lease.clone()), annotations, ..ObjectMeta::default() };
-                let lease = Lease { metadata, ..Lease::default() };
-                let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
-                self.api().create(&params, &lease).await.map_err(|error| ("create", error))
+        let write = || async {
+            match self.api().patch(&self.lease, &params, &Patch::Merge(&patch)).await {
+                Err(kube::Error::Api(status)) if status.is_not_found() => {
+                    let annotations = Some([(key.to_owned(), value.to_owned())].into());
+                    let metadata = ObjectMeta { name: Some(self.lease.clone()), annotations, ..ObjectMeta::default() };
+                    let lease = Lease { metadata, ..Lease::default() };
+                    let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+                    self.api().create(&params, &lease).await.map_err(|error| ("create", error))
+                }
+                answer => answer.map_err(|error| ("patch", error)),
             }
-            answer => answer.map_err(|error| ("patch", error)),
-        }};
+        };
         self.persistently(write).await.map(drop)
     }
 

@@ -14,12 +14,8 @@ use crate::engine::context::Context;
 use crate::engine::stuck_pods::StuckPods;
 use crate::model::footprint::Footprint;
 use crate::model::index::{Index, Observation};
-<<<<<<< HEAD
 use crate::model::plan::{self, Action, NamespacePlan, Object, Rules, SourceState};
-=======
-use crate::model::plan::{self, Action, NamespacePlan, Rules, SourceState};
 use crate::model::refresh::Asked;
->>>>>>> 32dd2d2 (source.exec: sources that are credential providers, asked by the leader, remembered on the Lease)
 use crate::telemetry::events::EventRecorder;
 use anyhow::{Result, bail};
 use std::collections::{BTreeMap, BTreeSet, HashSet};

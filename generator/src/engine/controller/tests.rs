@@ -1,7 +1,7 @@
 use super::*;
-use crate::engine::provider::Asking;
 use crate::cluster::fake_api::{self, refusal};
 use crate::cluster::record::Record;
+use crate::engine::provider::Asking;
 use crate::model::content::Content;
 use crate::model::observed::NamespaceFacts;
 use crate::telemetry::server::Health;
