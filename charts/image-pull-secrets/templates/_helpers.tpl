@@ -292,11 +292,9 @@ app.kubernetes.io/component: controller
   imagePullPolicy: {{ .pullPolicy | default "IfNotPresent" }}
   command: {{ .command | toJson }}
   resources: {{- toYaml $.Values.generator.resources | nindent 4 }}
-  securityContext:
-    allowPrivilegeEscalation: false
-    readOnlyRootFilesystem: true
-    capabilities:
-      drop: [ALL]
+  {{- with $.Values.generator.securityContext }}
+  securityContext: {{- toYaml . | nindent 4 }}
+  {{- end }}
   volumeMounts:
     - name: provider-{{ .name }}
       mountPath: /credential-providers/{{ .name }}

@@ -358,7 +358,7 @@ async fn cloud(document: impl Fn(usize) -> Value + Send + Sync + 'static) -> (St
                         seen.push(format!("{} {} {:?}", head.method, head.uri, head.headers));
                         seen.len()
                     };
-                    let answer = Full::from(Bytes::from(document(count).to_string()));
+                    let answer = Full::<Bytes>::from(Bytes::from(document(count).to_string()));
                     Ok::<_, Infallible>(
                         Response::builder().header("content-type", "application/json").body(answer).unwrap(),
                     )
