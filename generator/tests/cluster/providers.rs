@@ -175,7 +175,7 @@ async fn what_no_longer_belongs_to_an_answer_goes_and_what_is_empty_never_comes(
     "its answer has a field that no CredentialProviderResponse has, or one of another kind"
 )]
 #[case::answers_in_another_version(
-    &format!("echo '{}' | sed s.k8s.io/v1.k8s.io/v1beta1.", answer(&["quay.io"], "2")),
+    &format!("echo '{}' | sed s,k8s.io/v1,k8s.io/v1beta1,", answer(&["quay.io"], "2")),
     "its answer has another apiVersion than credentialprovider.kubelet.k8s.io/v1, or none"
 )]
 #[case::fails_and_says_why("echo 'no region is set' >&2; exit 1", "it failed (exit code 1): no region is set")]
@@ -238,7 +238,8 @@ async fn a_provider_that_never_answered_leaves_copies_as_they_are_and_is_told() 
     assert!(once.log.contains(&told), "{}", once.log);
     assert!(provider.corner.copy(&namespace).await.is_none());
     let (status, code) = provider.status();
-    assert_eq!((&status["secrets"][0]["state"], code), (&json!("waiting"), Some(1)), "{status}");
+    let row = status["secrets"].as_array().unwrap().iter().find(|row| row["namespace"] == namespace.as_str()).unwrap();
+    assert_eq!((&row["state"], code), (&json!("waiting"), Some(1)), "{status}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -263,7 +264,7 @@ async fn an_answer_that_still_holds_outlives_a_restart_without_a_question_or_a_w
     let provider = Provider::new("restart").await;
     let (first, second) = (provider.corner.namespace("a").await, provider.corner.namespace("b").await);
     // Each answer is another, as with ECR.
-    let lasting = answer(&["quay.io"], "'$(wc -c <\"$STATE/count\" | tr -d ' ')'").replace("10s", "6h0m0s");
+    let lasting = answer(&["quay.io"], "'$(wc -c <$STATE/count)'").replace("10s", "6h0m0s");
     provider.does(&format!("echo '{lasting}'"));
     let generator = provider.run();
     for namespace in [&first, &second] {
