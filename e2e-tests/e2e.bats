@@ -1,7 +1,7 @@
 #!/usr/bin/env bats
 # The policy in kwctl, on recorded sessions: no cluster needed. `make e2e-kwctl` runs it.
 #
-# What each case is and what must come of it stands in fixtures/cases.json; tests/fixtures.rs checks the same cases in the
+# What each case is and what must come of it stands in fixtures/cases.json; tests/module/fixtures.rs checks the same cases in the
 # embedded host.
 
 bats_require_minimum_version 1.5.0

@@ -2,7 +2,7 @@
 //!
 //! Both are engine providers of the `wapc` crate, so that everything above them is the same code. wasmtime comes as
 //! Kubewarden's own provider, and is what every test runs the module on; wasmi is there for a command that has only itself to
-//! wait for. `tests/engines.rs` shows that they answer alike.
+//! wait for. `tests/module/engines.rs` shows that they answer alike.
 
 mod wasmi;
 #[cfg(feature = "wasmtime")]

@@ -4,7 +4,7 @@ use std::{thread, time::Duration};
 
 use wasmtime_provider::{
     EpochDeadlines, WasmtimeEngineProvider, WasmtimeEngineProviderBuilder, WasmtimeEngineProviderPre, errors,
-    wasmtime::{self, Config, Engine},
+    wasmtime::{self, Cache, Config, Engine},
 };
 
 use super::LoadError;
@@ -21,6 +21,8 @@ impl Module {
         let mut config = Config::default();
         config.wasm_function_references(true);
         config.epoch_interruption(true);
+        // In wasmtime's own directory, where the next process finds it. Without a home directory every process compiles.
+        config.cache(Cache::from_file(None).ok());
         let engine = Engine::new(&config).map_err(compile)?;
         let module = wasmtime::Module::new(&engine, module).map_err(compile)?;
         let pre = WasmtimeEngineProviderBuilder::new().engine(engine.clone()).module(module).build_pre();
