@@ -99,6 +99,12 @@ class Helm(unittest.TestCase):
         own = {"generator": {"image": {"repository": "ghcr.io/acme/built-here", "tag": "1"}}}
         for _, spec in pod_specs(render(mirror | own)):
             self.assertEqual(spec["containers"][0]["image"], "mirror.example.com:5000/acme/built-here:1")
+        providers = [{"name": "a", "image": "ghcr.io/acme/a:v1", "command": ["cp"]}, {"name": "b", "image": "acme/b:v1", "command": ["cp"]},
+                     {"name": "c", "image": "c:1.2", "command": ["cp"]}, {"name": "d", "image": "ghcr.io/acme/d:v1"}]
+        spec = find(render(mirror | {"generator": {"credentialProviders": providers}}), "Deployment")["spec"]["template"]["spec"]
+        self.assertEqual([container["image"] for container in spec["initContainers"]], [
+            f"mirror.example.com:5000/{path}" for path in ["acme/a:v1", "acme/b:v1", "library/c:1.2"]])
+        self.assertEqual([v["image"]["reference"] for v in spec["volumes"] if "image" in v], ["mirror.example.com:5000/acme/d:v1"])
         for _, spec in pod_specs(render(MATRIX["a mirror for every chart"])):
             self.assertEqual(spec["imagePullSecrets"], [{"name": "mirror"}, {"name": "own"}])
 

@@ -37,6 +37,13 @@
 {{- compact $path | join "/" }}
 {{- end }}
 
+{{/* The same for an image by its whole name. Without a path it is an official image of Docker Hub, and its first part no host. */}}
+{{- define "ips.mirroredImage" -}}
+{{- $image := index . 1 }}
+{{- if and (index . 0).Values.global.imageRegistry (not (contains "/" $image)) }}{{ $image = printf "docker.io/library/%s" $image }}{{ end }}
+{{- include "ips.mirrored" (list (index . 0) $image) }}
+{{- end }}
+
 {{- define "ips.registry" -}}
 {{ include "ips.mirrored" (list . .Values.registry) | required "registry is empty: say where module and image are, as in --set registry=ghcr.io/OWNER" }}
 {{- end }}
@@ -288,7 +295,7 @@ app.kubernetes.io/component: controller
 {{- range .Values.generator.credentialProviders }}
 {{- if .command }}
 - name: provider-{{ .name }}
-  image: {{ .image | toYaml }}
+  image: {{ include "ips.mirroredImage" (list $ .image) | toYaml }}
   imagePullPolicy: {{ .pullPolicy | default "IfNotPresent" }}
   command: {{ .command | toJson }}
   resources: {{- toYaml $.Values.generator.resources | nindent 4 }}
@@ -318,7 +325,7 @@ app.kubernetes.io/component: controller
   emptyDir: {}
   {{- else }}
   image:
-    reference: {{ .image | toYaml }}
+    reference: {{ include "ips.mirroredImage" (list $ .image) | toYaml }}
     pullPolicy: {{ .pullPolicy | default "IfNotPresent" }}
   {{- end }}
 {{- end }}
