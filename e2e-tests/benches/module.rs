@@ -5,6 +5,7 @@
 //! Figures are medians. The tables are Markdown.
 //!
 //! `BENCH_OTHER_MODULE`, another build of the policy, takes turns with the two, and has a table of its own beside this one.
+//! `BENCH_CASES` is part of the names of those cases that are to be measured.
 
 use std::env;
 use std::time::{Duration, Instant};
@@ -57,8 +58,15 @@ fn main() {
 
     assert_the_yardstick_appends_one_entry(&yardstick);
 
-    let rows: Vec<_> = cases().iter().map(|case| measure(case, &policy, &yardstick, other.as_ref())).collect();
-    print_beside_the_yardstick(&rows);
+    println!("| case | start | yardstick | ratio | validate | of it host | yardstick | ratio | aim | ×10 costs |");
+    println!("|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|");
+    let only = env::var("BENCH_CASES").unwrap_or_default();
+    let mut rows = Vec::new();
+    for case in cases().into_iter().filter(|case| case.name.contains(&only)) {
+        let row = measure(&case, &policy, &yardstick, other.as_ref());
+        print_beside_the_yardstick(&row, rows.last());
+        rows.push(row);
+    }
     println!("\nModules: policy {} bytes, yardstick {} bytes.", policy_module.len(), yardstick_module.len());
     if let Some(other_module) = other_module {
         print_beside_the_other(&rows);
@@ -66,26 +74,22 @@ fn main() {
     }
 }
 
-fn print_beside_the_yardstick(rows: &[Row]) {
-    println!("| case | start | yardstick | ratio | validate | of it host | yardstick | ratio | aim | ×10 costs |");
-    println!("|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|");
-    let mut before = None;
-    for Row { name, aim, grown, policy, yardstick, .. } in rows {
-        let growth = before.filter(|_| *grown).map(|before| format!("×{:.1}", ratio(policy.validate, before)));
-        println!(
-            "| {name} | {} | {} | {:.2} | {} | {} | {} | {:.2} | {} | {} |",
-            microseconds(policy.start),
-            microseconds(yardstick.start),
-            ratio(policy.start, yardstick.start),
-            microseconds(policy.validate),
-            microseconds(policy.answering),
-            microseconds(yardstick.validate),
-            ratio(policy.validate, yardstick.validate),
-            aim.map(|aim| format!("{aim:.2}")).unwrap_or_default(),
-            growth.unwrap_or_default(),
-        );
-        before = Some(policy.validate);
-    }
+fn print_beside_the_yardstick(row: &Row, before: Option<&Row>) {
+    let Row { name, aim, grown, policy, yardstick, .. } = row;
+    let growth =
+        before.filter(|_| *grown).map(|before| format!("×{:.1}", ratio(policy.validate, before.policy.validate)));
+    println!(
+        "| {name} | {} | {} | {:.2} | {} | {} | {} | {:.2} | {} | {} |",
+        microseconds(policy.start),
+        microseconds(yardstick.start),
+        ratio(policy.start, yardstick.start),
+        microseconds(policy.validate),
+        microseconds(policy.answering),
+        microseconds(yardstick.validate),
+        ratio(policy.validate, yardstick.validate),
+        aim.map(|aim| format!("{aim:.2}")).unwrap_or_default(),
+        growth.unwrap_or_default(),
+    );
 }
 
 fn print_beside_the_other(rows: &[Row]) {
