@@ -3,7 +3,7 @@
 //! Types of our own rather than the SDK's: those put the whole payload into their error texts, fail on a `null` namespace,
 //! and know no field that Kubernetes adds later.
 
-use image_pull_secrets::json::{self, Malformed, Reader};
+use image_pull_secrets::json::{self, Part, Wanted};
 use image_pull_secrets::settings::Faults;
 use image_pull_secrets::text::shown;
 use std::borrow::Cow;
@@ -87,176 +87,35 @@ pub enum Unreadable {
     NotAList(Kind),
 }
 
-/// An `admission.k8s.io/v1` AdmissionRequest, as far as it matters.
-struct Request<'a> {
-    group: Cow<'a, str>,
-    version: Cow<'a, str>,
-    kind: Cow<'a, str>,
-    operation: Cow<'a, str>,
-    sub_resource: Cow<'a, str>,
-    namespace: Cow<'a, str>,
-    object: Option<Object<'a>>,
+const fn any(name: &'static str) -> Wanted {
+    Wanted(name, &[])
 }
 
-/// The object of a request, as far as it matters, whatever its kind: each value as its text.
-#[derive(Default)]
-struct Object<'a> {
-    text: &'a str,
-    name: Option<&'a str>,
-    generate_name: Option<&'a str>,
-    namespace: Option<&'a str>,
-    annotations: Option<&'a str>,
-    deletion_timestamp: Option<&'a str>,
-    references: Option<&'a str>,
-    spec: Option<Spec<'a>>,
+/// What is read of a payload, whatever the kind of its object. The request is an AdmissionRequest of `admission.k8s.io/v1`.
+const PAYLOAD: &[Wanted] = &[any("settings"), Wanted("request", REQUEST)];
+const REQUEST: &[Wanted] = &[
+    Wanted("kind", &[any("group"), any("version"), any("kind")]),
+    any("operation"),
+    any("subResource"),
+    any("namespace"),
+    Wanted("object", &[Wanted("metadata", METADATA), Wanted("spec", SPEC), any("imagePullSecrets")]),
+];
+const METADATA: &[Wanted] =
+    &[any("name"), any("generateName"), any("namespace"), any("annotations"), any("deletionTimestamp")];
+const SPEC: &[Wanted] =
+    &[any("imagePullSecrets"), any("containers"), any("initContainers"), any("ephemeralContainers"), any("volumes")];
+
+/// The text of a member, where absent, `null` and anything but a string count as empty.
+fn text<'a>(of: &Part<'a>, name: &str) -> Cow<'a, str> {
+    of.text_of(name).and_then(json::string).unwrap_or_default()
 }
 
-#[derive(Default)]
-struct Spec<'a> {
-    text: &'a str,
-    references: Option<&'a str>,
-    containers: Option<&'a str>,
-    init_containers: Option<&'a str>,
-    ephemeral_containers: Option<&'a str>,
-    volumes: Option<&'a str>,
-}
-
-/// Any text, where absent, `null` and anything but a string count as empty.
-fn text(value: Option<&str>) -> Cow<'_, str> {
-    value.and_then(json::string).unwrap_or_default()
-}
-
-impl<'a> Spec<'a> {
-    fn read(reader: &mut Reader<'a>) -> Result<Option<Self>, Malformed> {
-        let mut spec = Self::default();
-        let (text, is_object) = reader.spanned(&mut |reader| {
-            reader.members(&mut |name, reader| {
-                let slot = match &*name {
-                    "imagePullSecrets" => &mut spec.references,
-                    "containers" => &mut spec.containers,
-                    "initContainers" => &mut spec.init_containers,
-                    "ephemeralContainers" => &mut spec.ephemeral_containers,
-                    "volumes" => &mut spec.volumes,
-                    _ => return Ok(()),
-                };
-                *slot = Some(reader.value()?);
-                Ok(())
-            })
-        })?;
-        spec.text = text;
-        Ok(is_object.then_some(spec))
-    }
-}
-
-impl<'a> Object<'a> {
-    fn read(reader: &mut Reader<'a>) -> Result<Option<Self>, Malformed> {
-        let mut object = Self::default();
-        let (text, is_object) = reader.spanned(&mut |reader| {
-            reader.members(&mut |name, reader| {
-                match &*name {
-                    "metadata" => object.read_metadata(reader)?,
-                    "spec" => object.spec = Spec::read(reader)?,
-                    "imagePullSecrets" => object.references = Some(reader.value()?),
-                    _ => {}
-                }
-                Ok(())
-            })
-        })?;
-        object.text = text;
-        Ok(is_object.then_some(object))
-    }
-
-    fn read_metadata(&mut self, reader: &mut Reader<'a>) -> Result<(), Malformed> {
-        // The last of two counts, whole.
-        (self.name, self.generate_name, self.namespace) = (None, None, None);
-        (self.annotations, self.deletion_timestamp) = (None, None);
-        reader.members(&mut |name, reader| {
-            let slot = match &*name {
-                "name" => &mut self.name,
-                "generateName" => &mut self.generate_name,
-                "namespace" => &mut self.namespace,
-                "annotations" => &mut self.annotations,
-                "deletionTimestamp" => &mut self.deletion_timestamp,
-                _ => return Ok(()),
-            };
-            *slot = Some(reader.value()?);
-            Ok(())
-        })?;
-        Ok(())
-    }
-}
-
-impl<'a> Request<'a> {
-    /// Splits a payload into the text of the settings and the request, in one pass over its text.
-    fn read(payload: &'a str) -> Result<(&'a str, Self), Unreadable> {
-        let (mut settings, mut has_request) = ("null", false);
-        let [mut kind, mut operation, mut sub_resource, mut namespace] = [None; 4];
-        let mut object = None;
-        let mut read_request = |name: Cow<'a, str>, reader: &mut Reader<'a>| {
-            let slot = match &*name {
-                "kind" => &mut kind,
-                "operation" => &mut operation,
-                "subResource" => &mut sub_resource,
-                "namespace" => &mut namespace,
-                "object" => {
-                    object = Object::read(reader)?;
-                    return Ok(());
-                }
-                _ => return Ok(()),
-            };
-            *slot = Some(reader.value()?);
-            Ok(())
-        };
-        let read = Reader::whole(payload, &mut |reader| {
-            reader.members(&mut |name, reader| {
-                match &*name {
-                    "settings" => settings = reader.value()?,
-                    "request" => has_request = reader.members(&mut read_request)?,
-                    _ => {}
-                }
-                Ok(())
-            })
-        });
-        if read.is_err() || !has_request {
-            return Err(Unreadable::Payload);
-        }
-        let [group, version, kind] =
-            kind.and_then(|kind| json::pick(kind, ["group", "version", "kind"]).ok()).ok_or(Unreadable::Payload)?;
-        let request = Self {
-            group: text(group),
-            version: text(version),
-            kind: text(kind),
-            operation: text(operation),
-            sub_resource: text(sub_resource),
-            namespace: text(namespace),
-            object,
-        };
-        Ok((settings, request))
-    }
-
-    /// The kind, where it is one of ours.
-    fn kind(&self) -> Option<Kind> {
-        match (&*self.group, &*self.version, &*self.kind) {
-            ("", "v1", "Pod") => Some(Kind::Pod),
-            ("", "v1", "ServiceAccount") => Some(Kind::ServiceAccount),
-            _ => None,
-        }
-    }
-
-    /// Why the request is left alone before its object is looked at, or `None` where it is not.
-    fn is_none_of_ours(&self, kind: Kind) -> Option<Untouched> {
-        match (kind, &*self.operation) {
-            _ if self.is_about_ephemeral_containers(kind) => None,
-            _ if !self.sub_resource.is_empty() => Some(Untouched::SubResource),
-            // A Pod's imagePullSecrets are immutable: to add one would make every label edit of an old Pod fail.
-            (Kind::Pod, "CREATE") | (Kind::ServiceAccount, "CREATE" | "UPDATE") => None,
-            _ => Some(Untouched::OtherOperation),
-        }
-    }
-
-    /// Whether somebody gives a running Pod ephemeral containers: `kubectl debug`. The object is the whole Pod.
-    fn is_about_ephemeral_containers(&self, kind: Kind) -> bool {
-        kind == Kind::Pod && self.sub_resource == "ephemeralcontainers" && self.operation == "UPDATE"
+/// The kind, where it is one of ours.
+fn kind_of(kind: &Part<'_>) -> Option<Kind> {
+    match (&*text(kind, "group"), &*text(kind, "version"), &*text(kind, "kind")) {
+        ("", "v1", "Pod") => Some(Kind::Pod),
+        ("", "v1", "ServiceAccount") => Some(Kind::ServiceAccount),
+        _ => None,
     }
 }
 
@@ -270,7 +129,9 @@ pub struct Subject<'a> {
     pub name: Cow<'a, str>,
     /// Whether the request is for ephemeral containers only; nothing else of the Pod can change then.
     pub is_about_ephemeral_containers: bool,
-    object: Object<'a>,
+    object: Part<'a>,
+    metadata: Part<'a>,
+    spec: Option<Part<'a>>,
 }
 
 /// Where the references of an object stand, and which they are.
@@ -296,19 +157,27 @@ impl<'a> Subject<'a> {
     /// Reads a payload: the text of the settings, and what the request is about, where it is the policy's business.
     pub fn read(payload: &'a [u8]) -> Result<(&'a str, Self), Unchanged> {
         let payload = std::str::from_utf8(payload).map_err(|_| Unreadable::Payload)?;
-        let (settings, request) = Request::read(payload)?;
-        let kind = request.kind().ok_or(Untouched::OtherKind)?;
-        if let Some(reason) = request.is_none_of_ours(kind) {
-            return Err(reason.into());
-        }
-        Ok((settings, Self::of(kind, request)?))
-    }
-
-    fn of(kind: Kind, request: Request<'a>) -> Result<Self, Unreadable> {
-        let is_about_ephemeral_containers = request.is_about_ephemeral_containers(kind);
-        let object = request.object.ok_or(Unreadable::Object(kind))?;
-        let namespace = if request.namespace.is_empty() { text(object.namespace) } else { request.namespace };
-        Ok(Self { kind, namespace, name: text(object.name), is_about_ephemeral_containers, object })
+        let mut payload = Part::read(payload, PAYLOAD).map_err(|_| Unreadable::Payload)?;
+        let mut request = payload.take("request").ok_or(Unreadable::Payload)?;
+        let kind = kind_of(request.member("kind").ok_or(Unreadable::Payload)?).ok_or(Untouched::OtherKind)?;
+        let is_about_ephemeral_containers = match (kind, &*text(&request, "subResource"), &*text(&request, "operation"))
+        {
+            // `kubectl debug`. The object is the whole Pod.
+            (Kind::Pod, "ephemeralcontainers", "UPDATE") => true,
+            // A Pod's imagePullSecrets are immutable: to add one would make every label edit of an old Pod fail.
+            (Kind::Pod, "", "CREATE") | (Kind::ServiceAccount, "", "CREATE" | "UPDATE") => false,
+            (_, "", _) => return Err(Untouched::OtherOperation.into()),
+            _ => return Err(Untouched::SubResource.into()),
+        };
+        let mut object = request.take("object").ok_or(Unreadable::Object(kind))?;
+        let metadata = object.take("metadata").unwrap_or_default();
+        let namespace = match text(&request, "namespace") {
+            namespace if namespace.is_empty() => text(&metadata, "namespace"),
+            namespace => namespace,
+        };
+        let (name, spec) = (text(&metadata, "name"), object.take("spec"));
+        let subject = Self { kind, namespace, name, is_about_ephemeral_containers, object, metadata, spec };
+        Ok((payload.text_of("settings").unwrap_or("null"), subject))
     }
 
     /// The text of the whole object.
@@ -318,13 +187,13 @@ impl<'a> Subject<'a> {
 
     /// Whether it has a deletionTimestamp.
     pub fn is_being_deleted(&self) -> bool {
-        !text(self.object.deletion_timestamp).is_empty()
+        !text(&self.metadata, "deletionTimestamp").is_empty()
     }
 
     /// How messages name the object: `namespace/name`, with a star for what the API server will append.
     pub fn label(&self) -> String {
         let namespace = shown(&self.namespace);
-        match (&*self.name, &*text(self.object.generate_name)) {
+        match (&*self.name, &*text(&self.metadata, "generateName")) {
             ("", "") => format!("{namespace}/?"),
             ("", prefix) => format!("{namespace}/{}*", shown(prefix)),
             (name, _) => format!("{namespace}/{}", shown(name)),
@@ -333,7 +202,7 @@ impl<'a> Subject<'a> {
 
     /// The value of an annotation.
     pub fn annotation(&self, key: &str) -> Option<Cow<'a, str>> {
-        let [value] = json::pick(self.object.annotations?, [key]).ok()?;
+        let [value] = json::pick(self.metadata.text_of("annotations")?, [key]).ok()?;
         json::string(value?)
     }
 
@@ -345,24 +214,24 @@ impl<'a> Subject<'a> {
 
     /// Where the references stand.
     pub fn references(&self) -> Result<References<'a>, Unreadable> {
-        let (holder, list) = match (self.kind, &self.object.spec) {
-            (Kind::ServiceAccount, _) => (self.object.text, self.object.references),
-            (Kind::Pod, Some(spec)) => (spec.text, spec.references),
-            (Kind::Pod, None) => return Err(Unreadable::NoSpec),
+        let holder = match self.kind {
+            Kind::ServiceAccount => &self.object,
+            Kind::Pod => self.spec.as_ref().ok_or(Unreadable::NoSpec)?,
         };
+        let list = holder.text_of("imagePullSecrets");
         let entries = match list {
             None | Some("null") => Vec::new(),
             Some(list) => json::elements(list).ok_or(Unreadable::NotAList(self.kind))?,
         };
         let name = |entry| json::pick(entry, ["name"]).ok().and_then(|[name]| json::string(name?));
-        Ok(References { holder, list, names: entries.into_iter().filter_map(name).collect() })
+        Ok(References { holder: holder.text, list, names: entries.into_iter().filter_map(name).collect() })
     }
 
     /// The image references of a Pod's containers, init containers and image volumes, as written.
     pub fn image_references(&self) -> Vec<Cow<'a, str>> {
-        let Some(spec) = &self.object.spec else { return Vec::new() };
-        let of_containers = [spec.containers, spec.init_containers].into_iter().flat_map(of_containers);
-        let of_volumes = each(spec.volumes).into_iter().filter_map(|volume| {
+        let Some(spec) = &self.spec else { return Vec::new() };
+        let of_containers = ["containers", "initContainers"].into_iter().flat_map(|list| of_containers(spec, list));
+        let of_volumes = each(spec, "volumes").into_iter().filter_map(|volume| {
             let [image] = json::pick(volume, ["image"]).ok()?;
             let [reference] = json::pick(image?, ["reference"]).ok()?;
             json::string(reference?)
@@ -372,17 +241,17 @@ impl<'a> Subject<'a> {
 
     /// The image references of a Pod's ephemeral containers, as written.
     pub fn ephemeral_image_references(&self) -> Vec<Cow<'a, str>> {
-        of_containers(self.object.spec.as_ref().and_then(|spec| spec.ephemeral_containers)).collect()
+        self.spec.iter().flat_map(|spec| of_containers(spec, "ephemeralContainers")).collect()
     }
 }
 
-fn of_containers(list: Option<&str>) -> impl Iterator<Item = Cow<'_, str>> {
-    each(list).into_iter().filter_map(|container| {
+fn of_containers<'a>(spec: &Part<'a>, list: &str) -> impl Iterator<Item = Cow<'a, str>> + use<'a> {
+    each(spec, list).into_iter().filter_map(|container| {
         let [image] = json::pick(container, ["image"]).ok()?;
         json::string(image?)
     })
 }
 
-fn each(list: Option<&str>) -> Vec<&str> {
-    list.and_then(json::elements).unwrap_or_default()
+fn each<'a>(spec: &Part<'a>, list: &str) -> Vec<&'a str> {
+    spec.text_of(list).and_then(json::elements).unwrap_or_default()
 }

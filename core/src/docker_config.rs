@@ -1,7 +1,8 @@
 //! Docker configs, parsed and looked up as the kubelet does, without keeping a credential.
 //!
 //! Source: `config.go` and `keyring.go` in Kubernetes' `pkg/credentialprovider`, and `encoding/json` of Go, whose habits
-//! count: member names without regard to case, `null` is no value, the last of two wins, unknown members are passed over.
+//! count: member names without regard to case, `null` is no value, the last of two wins, unknown members are passed over,
+//! and nothing nests deeper than 10,000 levels.
 
 use crate::image::{Image, Images};
 use crate::json::{self, JsonError};
@@ -19,6 +20,9 @@ pub enum DockerConfigError {
     /// The document is not JSON, or no object.
     #[error("its docker config {0}")]
     Document(#[from] JsonError),
+    /// The document is JSON, of more levels than Go reads.
+    #[error("its docker config has more than 10,000 levels")]
+    TooDeep,
     /// `auths` is there, and no object.
     #[error("its \"auths\" is not an object")]
     Auths,
@@ -105,6 +109,7 @@ impl DockerConfig {
     pub fn parse(document: &[u8]) -> Result<Self, DockerConfigError> {
         // Go reads what is no UTF-8 as U+FFFD too.
         let text = String::from_utf8_lossy(document);
+        check_depth(&text)?;
         let mut servers = Vec::new();
         each_member(&text, &mut |name, value| match folded(name).as_str() {
             "auths" if value == "null" => {
@@ -127,6 +132,7 @@ impl DockerConfig {
     /// [`DockerConfigError`] where the kubelet's `json.Unmarshal` into `DockerConfig` fails.
     pub fn parse_legacy(document: &[u8]) -> Result<Self, DockerConfigError> {
         let text = String::from_utf8_lossy(document);
+        check_depth(&text)?;
         let mut servers = Vec::new();
         read_entries(&text, &mut servers)?;
         Ok(Self::from_servers(servers))
@@ -190,6 +196,33 @@ impl Entry {
     fn is_default_registry(&self) -> bool {
         self.key == DEFAULT_REGISTRY_KEY
     }
+}
+
+/// As deep as Go nests (`maxNestingDepth` in `encoding/json`).
+const DEEPEST: usize = 10_000;
+
+fn check_depth(text: &str) -> Result<(), DockerConfigError> {
+    let opens = |b: u8| matches!(b, b'{' | b'[');
+    // The usual config has no more brackets than that.
+    if text.bytes().filter(|b| opens(*b)).count() <= DEEPEST {
+        return Ok(());
+    }
+    let (mut depth, mut is_in_string, mut is_escaped) = (0_usize, false, false);
+    for b in text.bytes() {
+        match b {
+            _ if is_escaped => is_escaped = false,
+            b'\\' => is_escaped = is_in_string,
+            b'"' => is_in_string = !is_in_string,
+            _ if is_in_string => {}
+            b if opens(b) => depth += 1,
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > DEEPEST {
+            return Err(DockerConfigError::TooDeep);
+        }
+    }
+    Ok(())
 }
 
 /// The key of the keyring for a server: without its scheme, and without a leading `/v1/` or `/v2/`.
@@ -394,7 +427,7 @@ mod tests {
     }
 
     #[rstest]
-    #[case::no_json("nope", "its docker config is not JSON (line 1, column 1)")]
+    #[case::no_json("nope", "its docker config is not JSON (line 1, column 2)")]
     #[case::a_list("[]", "its docker config is not a JSON object")]
     #[case::something_behind("{} {}", "its docker config is not JSON (line 1, column 4)")]
     #[case::auths_of_another_kind(r#"{"auths":[]}"#, "its \"auths\" is not an object")]
@@ -430,6 +463,24 @@ mod tests {
     #[case::headers_of_another_kind(r#"{"HttpHeaders":{"a":1}}"#, "its \"HttpHeaders\" is not an object of strings")]
     fn says_what_the_kubelet_could_not_parse(#[case] document: &str, #[case] message: &str) {
         assert_eq!(DockerConfig::parse(document.as_bytes()).unwrap_err().to_string(), message);
+    }
+
+    #[test]
+    fn nesting_ends_where_it_does_in_go() {
+        let within = |depth: usize| {
+            let deep = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+            DockerConfig::parse(format!("{{\"x\":{deep}}}").as_bytes()).map(|_| ()).map_err(|error| error.to_string())
+        };
+        assert_eq!(within(9_999), Ok(()));
+        assert_eq!(within(10_000), Err("its docker config has more than 10,000 levels".to_owned()));
+    }
+
+    #[rstest]
+    #[case::side_by_side(r#""x":[]"#)]
+    #[case::in_a_text(r#""x":"[\"[""#)]
+    fn brackets_that_do_not_nest_are_not_counted(#[case] member: &str) {
+        let document = format!("{{{}}}", [member; 20_000].join(","));
+        assert_eq!(DockerConfig::parse(document.as_bytes()).map(|config| config.servers().len()), Ok(0));
     }
 
     #[rstest]

@@ -1,27 +1,44 @@
-//! The reader of JSON text against serde_json: the same texts are JSON, the same members have the same values.
+//! The members and parts of JSON text against serde_json's values: the same texts are JSON, the same members have the same
+//! values.
 #![no_main]
 
-use image_pull_secrets::json::{self, Reader};
+use image_pull_secrets::json::{self, Part, Wanted};
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+const WANTED: &[Wanted] = &[Wanted("a", &[Wanted("b", &[]), Wanted("c", &[Wanted("d", &[])])]), Wanted("e", &[])];
+
 fuzz_target!(|text: &str| {
-    // serde_json's raw values nest without end; ours, as Go's, do not. No input of this size gets there.
-    let ours = Reader::whole(text, &mut |reader| reader.value().map(|_| true)).is_ok();
-    let theirs = serde_json::from_str::<Box<RawValue>>(text).is_ok();
-    assert_eq!(ours, theirs);
-    let Ok(Value::Object(object)) = serde_json::from_str::<Value>(text) else { return };
+    let is_json = serde_json::from_str::<Box<RawValue>>(text).is_ok();
+    let is_object = is_json && text.trim_ascii_start().starts_with('{');
+    assert_eq!(json::pick(text, ["a"]).is_ok(), is_object);
+    assert_eq!(Part::read(text, WANTED).is_ok(), is_object);
+    let Ok(value @ Value::Object(_)) = serde_json::from_str::<Value>(text) else { return };
     let mut seen = std::collections::BTreeMap::new();
     json::members(text, &mut |name, value| {
         seen.insert(name.into_owned(), value);
     })
     .expect("an object");
+    let object = value.as_object().expect("an object");
     assert_eq!(seen.len(), object.len());
     for (name, value) in object {
-        assert_eq!(serde_json::from_str::<Value>(seen[&name]).ok(), Some(value.clone()));
+        assert_eq!(serde_json::from_str::<Value>(seen[name]).ok().as_ref(), Some(value));
         if let Value::String(string) = value {
-            assert_eq!(json::string(seen[&name]).as_deref(), Some(string.as_str()));
+            assert_eq!(json::string(seen[name]).as_deref(), Some(string.as_str()));
         }
     }
+    check(&Part::read(text, WANTED).expect("an object"), &value, WANTED);
 });
+
+/// A part is the value that serde_json reads, and so are its members.
+fn check(part: &Part<'_>, value: &Value, wanted: &[Wanted]) {
+    assert_eq!(serde_json::from_str::<Value>(part.text).ok().as_ref(), Some(value));
+    for Wanted(name, within) in wanted {
+        let value = value.get(name).filter(|value| within.is_empty() || value.is_object());
+        assert_eq!(part.member(name).is_some(), value.is_some());
+        if let (Some(part), Some(value)) = (part.member(name), value) {
+            check(part, value, within);
+        }
+    }
+}

@@ -487,7 +487,7 @@ mod tests {
     }
 
     #[rstest]
-    #[case::no_json("{", "settings: is not JSON (line 1, column 2)")]
+    #[case::no_json("{", "settings: is not JSON (line 1, column 1)")]
     #[case::white_space_that_json_does_not_know(
         "{\"secrets\": [{\"name\": \"a\"}]}\u{c}",
         "settings: is not JSON (line 1, column 29)"

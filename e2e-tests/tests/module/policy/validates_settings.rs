@@ -19,7 +19,7 @@ fn valid_settings_are_valid(#[case] settings: &str) {
 }
 
 #[rstest]
-#[case::no_json("{", "settings: is not JSON (line 1, column 2)")]
+#[case::no_json("{", "settings: is not JSON (line 1, column 1)")]
 #[case::nothing("", "settings: is not JSON (line 1, column 1)")]
 #[case::null(
     "null",
