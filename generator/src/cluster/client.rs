@@ -24,7 +24,8 @@ const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
 /// How much of an answer that is no Status is told, in characters.
 const LONGEST_TEXT: usize = 200;
 
-/// How long nothing may arrive on a connection. More than [`crate::cluster::watch::QUIET_SECONDS`], after which a watch ends by itself.
+/// How long nothing may arrive on a connection. More than [`crate::cluster::watch::QUIET_SECONDS`], after which a watch ends by
+/// itself.
 const READ_TIMEOUT: Duration = Duration::from_secs(55);
 
 /// The configuration of this kubeconfig file and context, or that kubectl would find.

@@ -1,4 +1,4 @@
-//! The loop: takes in reports, plans the namespaces that they concern, and has the plan carried out.
+//! The reconcile loop: observes what is reported, plans the namespaces that this concerns, and has the plan carried out.
 //!
 //! One task owns the index. Namespaces are carried out concurrently, each by one task at a time, so that one that fails or
 //! hangs holds up no other. An object whose write failed, or which somebody else keeps changing, waits alone.
@@ -310,7 +310,8 @@ impl Controller {
         successes
     }
 
-    /// Waits for the next thing to happen, until `wake_at` if that is given, and takes it in. Gives the number of writes that succeeded meanwhile.
+    /// Waits for the next thing to happen, until `wake_at` if that is given, and observes it. Gives the number of writes that
+    /// succeeded meanwhile.
     async fn step(&mut self, wake_at: Option<Instant>) -> usize {
         let wake = self.write_backoff.next_wake().into_iter().chain(wake_at).min();
         let sleep = tokio::time::sleep_until(wake.unwrap_or_else(|| Instant::now() + PATIENCE));

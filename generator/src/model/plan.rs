@@ -86,7 +86,8 @@ pub(crate) enum CopyState {
     Foreign,
     /// The source is missing or unusable; a copy that is there stays as it is.
     Waiting,
-    /// The copy, or a reference to it, is still there and is not to be: its namespace is not selected any more, or its secret not configured.
+    /// The copy, or a reference to it, is still there and is not to be: its namespace is not selected any more, or its secret
+    /// not configured.
     Leftover,
     /// The namespace is not selected.
     Excluded,

@@ -148,11 +148,11 @@ async fn after_an_error_of_the_api_server_it_is_tried_again_as_it_is_then() {
 #[case::it_has_started(&[seen("u1", "8", false)])]
 #[case::it_was_replaced_by_one_that_is_not_stuck(&[seen("u1", "8", false), seen("u2", "9", false)])]
 #[tokio::test(start_paused = true)]
-async fn after_an_error_of_the_api_server_it_is_left_alone_if(#[case] news: &[PodSeen]) {
+async fn after_an_error_of_the_api_server_it_is_left_alone_if(#[case] seen_then: &[PodSeen]) {
     let (asked, mut stuck) = api_server(&[500]);
     stuck.observe(seen("u1", "7", true));
     go_on(&mut stuck, 1).await;
-    news.iter().for_each(|pod| stuck.observe(pod.clone()));
+    seen_then.iter().for_each(|pod| stuck.observe(pod.clone()));
     go_on(&mut stuck, 3).await;
     assert_eq!(asked.lock().unwrap().len(), 1);
 }
