@@ -468,7 +468,8 @@ fn policy() -> &'static Host {
 /// docs/install.md, which has what `exclude.annotation` needs besides.
 fn shipped_role(name: &str, secrets: &[String], annotation: bool) -> Value {
     let file = |path: &str| fs::read_to_string(modules::root().join(path)).unwrap();
-    let text = if annotation { file("docs/install.md") } else { format!("```yaml\n{}\n```", file("deploy/policy.yaml")) };
+    let text =
+        if annotation { file("docs/install.md") } else { format!("```yaml\n{}\n```", file("deploy/policy.yaml")) };
     let blocks = text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("\n```").next());
     let documents = blocks.flat_map(|block| block.split("\n---\n"));
     let is_role = |text: &&str| text.lines().any(|line| line == "kind: ClusterRole");

@@ -66,7 +66,8 @@ fn settings_that_are_shown_are_valid() {
 
 #[test]
 fn the_policy_without_the_chart_is_what_metadata_yml_asks_for() {
-    let policy = blocks(&read("docs/install.md"), "yaml").iter().flat_map(|block| yaml_documents(block)).next().unwrap();
+    let policy =
+        blocks(&read("docs/install.md"), "yaml").iter().flat_map(|block| yaml_documents(block)).next().unwrap();
     assert_eq!(policy["kind"], "ClusterAdmissionPolicy");
     let metadata: Value = yaml_serde::from_str(&read("metadata.yml")).unwrap();
     for field in ["mutating", "backgroundAudit"] {
