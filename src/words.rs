@@ -90,7 +90,7 @@ fn reason_of(untouched: Untouched) -> &'static str {
         Untouched::ExcludedByNamespaceAnnotation => "its Namespace has the exclude annotation",
         Untouched::BeingDeleted => "it is being deleted",
         Untouched::NotSelected => "its name is not selected",
-        Untouched::NothingToAdd => "nothing is wanted that is not listed",
+        Untouched::NothingToAdd => "it lists every wanted secret already",
     }
 }
 
@@ -120,13 +120,13 @@ fn unreadable_warning(part: &Unreadable) -> String {
 /// A warning about one of the wanted secrets.
 fn trouble_warning(subject: &Subject<'_>, trouble: &Trouble) -> String {
     let done = match trouble.reference {
-        Reference::Listed => "Listed already",
-        Reference::Added => "Referenced anyway",
-        Reference::LeftOut => "Not referenced",
+        Reference::Listed => "It was listed already",
+        Reference::Added => "It was added anyway",
+        Reference::LeftOut => "It was not added",
     };
     let remedy = match (&trouble.cause, trouble.reference, subject.kind) {
         (Cause::Missing, Reference::Listed | Reference::Added, _) => {
-            "create it, or private images will not pull".into()
+            "create it, or private images cannot be pulled".into()
         }
         (Cause::Missing, Reference::LeftOut, Kind::Pod) => "create it, then recreate the Pod".into(),
         (Cause::Missing, Reference::LeftOut, Kind::ServiceAccount) => {
@@ -163,7 +163,7 @@ fn namespace_warning(subject: &Subject<'_>, unknown: Unknown) -> String {
 fn rejection(subject: &Subject<'_>, troubles: &[Trouble]) -> String {
     let troubles = || troubles.iter().filter(|trouble| trouble.denies);
     let namespace = shown(&subject.namespace);
-    let mut message = format!("Pod {} needs image pull secrets that it cannot have.", subject.label());
+    let mut message = format!("Pod {} is denied because of its image pull secrets.", subject.label());
     let (mut missing, mut commands) = (String::new(), String::new());
     for trouble in troubles().filter(|trouble| trouble.cause == Cause::Missing) {
         let name = &trouble.secret;
@@ -211,7 +211,7 @@ fn remedy_of_unknown(unknown: Unknown, secret: &str) -> String {
         Unknown::NoCluster => "give kwctl a kubeconfig and --allow-context-aware",
         Unknown::Unreachable | Unknown::KindNotServed => "check policy-server's connection to it",
         Unknown::NoNamespace => "name one",
-        Unknown::OutOfTime => "see why it is slow, then try again",
+        Unknown::OutOfTime => "find out why it is slow, then try again",
         Unknown::Malformed | Unknown::Other => "see policy-server's log",
     }
     .to_owned()

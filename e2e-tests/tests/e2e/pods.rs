@@ -25,13 +25,13 @@ async fn a_pod_names_the_secret_from_its_first_moment() {
     "warn",
     201,
     &["creds"],
-    "Secret NAMESPACE/creds does not exist. Referenced anyway; create it, or private images will not pull"
+    "Secret NAMESPACE/creds does not exist. It was added anyway; create it, or private images cannot be pulled"
 )]
 #[case::skip(
     "skip",
     201,
     &[],
-    "Secret NAMESPACE/creds does not exist. Not referenced; create it, then recreate the Pod"
+    "Secret NAMESPACE/creds does not exist. It was not added; create it, then recreate the Pod"
 )]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_is_warned_that_the_secret_is_missing(
@@ -51,7 +51,7 @@ async fn a_client_is_told_why_its_pod_is_rejected() {
     let stage = Stage::new(settings("reject")).await;
     let refused = stage.create_pod(pod("web")).await;
     let expected = format!(
-        "denied the request: Pod {namespace}/web needs image pull secrets that it cannot have. Missing in namespace \
+        "denied the request: Pod {namespace}/web is denied because of its image pull secrets. Missing in namespace \
          {namespace}: creds. Create what is missing, then try again: kubectl create secret docker-registry creds -n \
          {namespace} ",
         namespace = stage.namespace
@@ -70,7 +70,7 @@ async fn a_secret_that_the_kubelet_cannot_read_is_not_named() {
     let created = stage.create_pod(pod("web")).await.ok();
     assert_eq!(created.listed(), [""; 0]);
     let expected = format!(
-        "Secret {}/creds is unusable: its entry \"ghcr.io\" has an \"auth\" that is not base64. Not referenced; replace \
+        "Secret {}/creds is unusable: its entry \"ghcr.io\" has an \"auth\" that is not base64. It was not added; replace \
          it, then recreate the Pod",
         stage.namespace
     );

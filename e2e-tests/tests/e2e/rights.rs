@@ -72,7 +72,7 @@ async fn a_right_that_is_missing_is_named_to_the_client() {
     let created = stage.create_pod(pod("web")).await.ok();
     assert_eq!(created.listed(), ["creds"]);
     let expected = format!(
-        "Secret {}/creds was not checked: policy-server may not read it. Referenced anyway; grant its ServiceAccount get \
+        "Secret {}/creds was not checked: policy-server may not read it. It was added anyway; grant its ServiceAccount get \
          on secrets, resourceNames [\"creds\"]",
         stage.namespace
     );
@@ -112,7 +112,7 @@ async fn a_webhook_that_cannot_reach_the_api_server_adds_the_reference_and_says_
     let created = stage.create_pod(pod("web")).await.ok();
     assert_eq!(created.listed(), ["creds"]);
     let expected = format!(
-        "Secret {}/creds was not checked: the API server did not answer. Referenced anyway; check policy-server's \
+        "Secret {}/creds was not checked: the API server did not answer. It was added anyway; check policy-server's \
          connection to it",
         stage.namespace
     );

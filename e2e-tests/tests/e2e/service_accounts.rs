@@ -23,7 +23,7 @@ async fn under_skip_one_refers_to_the_secret_only_once_it_is_there() {
     let created = stage.post(&stage.accounts(), json!({"metadata": {"name": "builder"}})).await.ok();
     assert_eq!(created.listed(), [""; 0]);
     let expected = format!(
-        "Secret {}/creds does not exist. Not referenced; create it: the generator, or the account's next update, then adds \
+        "Secret {}/creds does not exist. It was not added; create it: the generator, or the account's next update, then adds \
          the reference",
         stage.namespace
     );

@@ -8,11 +8,12 @@
 use crate::cluster::backoff::Backoff;
 use crate::cluster::error::chain;
 use crate::cluster::rbac::Request;
+use crate::cluster::record::metadata_of_lease;
 use crate::model::ownership::MANAGER;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{ObjectMeta, PostParams};
+use kube::api::PostParams;
 use kube::{Api, Client};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -210,7 +211,7 @@ impl Election {
     async fn try_once(&self, observed: &mut Option<Observed>) -> kube::Result<Option<Instant>> {
         for wait in after_conflicts().take(CONFLICTS) {
             let Some(lease) = self.read().await? else {
-                let metadata = ObjectMeta { name: Some(self.lease.clone()), ..ObjectMeta::default() };
+                let metadata = metadata_of_lease(&self.lease);
                 let lease = Lease { metadata, spec: Some(self.taken(&LeaseSpec::default())) };
                 let asked = Instant::now();
                 if went_through(in_time(self.api().create(&by_us(), &lease)).await)? {

@@ -1,20 +1,56 @@
-//! What is recorded on the Lease: the footprint, so that what is no longer in the settings is found and removed after a restart
+//! The generator's Lease, and what is recorded on it: the footprint, so that what is no longer in the settings is found and removed after a restart
 //! too, without a right to list every Secret; and when everything was last as it should be.
 
 use crate::cluster::backoff::Backoff;
 use crate::cluster::rbac::Request;
 use crate::model::footprint::Footprint;
-use crate::model::ownership::{FOOTPRINT_ANNOTATION, LAST_FULL_SYNC_ANNOTATION, MANAGER};
+use crate::model::ownership::{FOOTPRINT_ANNOTATION, LAST_FULL_SYNC_ANNOTATION, MANAGED_BY_LABEL, MANAGER};
 use anyhow::{Result, anyhow};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client};
 use serde_json::json;
+use std::fmt;
 use std::time::Duration;
 
 /// How often the record is asked for or written again, at most: for three quarters of a minute.
 const TRIES: usize = 9;
+
+/// Where a Lease is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LeaseName {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its own name.
+    pub name: String,
+}
+
+impl fmt::Display for LeaseName {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// The Leases of all generators of the cluster, by the label that each has; only those of this name where one is given.
+///
+/// # Errors
+/// They cannot be listed.
+pub(crate) async fn leases_of_generators(client: &Client, name: Option<&str>) -> kube::Result<Vec<LeaseName>> {
+    let params = ListParams::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGER}"));
+    let list = Api::<Lease>::all(client.clone()).list_metadata(&params).await?;
+    let leases = list.items.into_iter().map(|lease| LeaseName {
+        namespace: lease.metadata.namespace.unwrap_or_default(),
+        name: lease.metadata.name.unwrap_or_default(),
+    });
+    Ok(leases.filter(|lease| name.is_none_or(|name| lease.name == name)).collect())
+}
+
+/// What a Lease of this name is created with: the label by which it is found from outside.
+pub(crate) fn metadata_of_lease(name: &str) -> ObjectMeta {
+    let labels = Some([(MANAGED_BY_LABEL.to_owned(), MANAGER.to_owned())].into());
+    ObjectMeta { name: Some(name.to_owned()), labels, ..ObjectMeta::default() }
+}
 
 /// Where the footprint is recorded.
 #[derive(Clone)]
@@ -74,7 +110,7 @@ impl Record {
             match self.api().patch(&self.lease, &params, &Patch::Merge(&patch)).await {
                 Err(kube::Error::Api(status)) if status.is_not_found() => {
                     let annotations = Some([(key.to_owned(), value.to_owned())].into());
-                    let metadata = ObjectMeta { name: Some(self.lease.clone()), annotations, ..ObjectMeta::default() };
+                    let metadata = ObjectMeta { annotations, ..metadata_of_lease(&self.lease) };
                     let lease = Lease { metadata, ..Lease::default() };
                     let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
                     self.api().create(&params, &lease).await.map_err(|error| ("create", error))

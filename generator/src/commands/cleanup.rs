@@ -4,7 +4,8 @@
 //! the Lease first, so that a generator that still runs does not put everything back meanwhile.
 
 use crate::commands::cli::CleanupArgs;
-use crate::commands::connect::connect;
+use crate::cluster::record::leases_of_generators;
+use crate::commands::connect::connect_and_find_lease;
 use crate::commands::process::{interrupted, stop_on_signal};
 use crate::engine::context::Context;
 use crate::engine::controller::Controller;
@@ -37,7 +38,7 @@ pub(crate) async fn cleanup(args: CleanupArgs) -> Result<ExitCode> {
         bail!("standard input is no terminal to ask at: give --yes to remove everything, or --dry-run to see it");
     }
     let stop = stop_on_signal()?;
-    let context = connect(&args.common).await?;
+    let context = connect_and_find_lease(&args.common).await?;
     let prepared = stop.run_until_cancelled(prepare(&args, &context)).await;
     match prepared.transpose()? {
         Some(ControlFlow::Continue(job)) => remove(&context, &job, &stop).await,
@@ -50,6 +51,10 @@ pub(crate) async fn cleanup(args: CleanupArgs) -> Result<ExitCode> {
 /// nothing.
 async fn prepare(args: &CleanupArgs, context: &Context) -> Result<ControlFlow<ExitCode, Job>> {
     let recorded = context.record.read().await;
+    let elsewhere = match &recorded {
+        Ok(recorded) if recorded.secrets.is_empty() => leases_elsewhere(args, context).await,
+        _ => None,
+    };
     let settings = match args.common.settings.source() {
         Some(source) => match source.read(&context.client).await {
             Ok(configuration) => Some(configuration.settings),
@@ -70,11 +75,24 @@ async fn prepare(args: &CleanupArgs, context: &Context) -> Result<ControlFlow<Ex
         }
         (Err(error), None) => return Err(error),
     };
+    let lease = format!("{}/{}", context.record.namespace, context.record.lease);
     let Some(settings) = settings.or_else(|| settings_of(&footprint)) else {
-        let lease = format!("{}/{}", context.record.namespace, context.record.lease);
-        println!("There is nothing to remove: no settings were given, and no Lease {lease} records any.");
-        return Ok(ControlFlow::Break(ExitCode::SUCCESS));
+        let Some(elsewhere) = elsewhere else {
+            println!("There is nothing to remove: no settings were given, and no Lease {lease} records any.");
+            return Ok(ControlFlow::Break(ExitCode::SUCCESS));
+        };
+        println!(
+            "Nothing was removed: no settings were given, and no Lease {lease} records any. There is a generator whose Lease \
+             is {elsewhere}: to remove what it made, give --lease-namespace and --lease-name."
+        );
+        return Ok(ControlFlow::Break(ExitCode::FAILURE));
     };
+    if let Some(elsewhere) = elsewhere {
+        tracing::warn!(
+            "no Lease {lease} records anything, and there is a generator whose Lease is {elsewhere}: if it made the copies, \
+             give --lease-namespace and --lease-name, or it will make them again"
+        );
+    }
     let removal = if args.all_references { Removal::All } else { Removal::Recorded };
     let job = Job { settings, removal, footprint };
     if args.dry_run || !args.yes {
@@ -95,6 +113,16 @@ async fn prepare(args: &CleanupArgs, context: &Context) -> Result<ControlFlow<Ex
         }
     }
     Ok(ControlFlow::Continue(job))
+}
+
+/// The Leases of other generators, with commas between them. Of no others where the name of ours was given, which are other
+/// generators on purpose; nor where they may not be listed, as in the generator's own Pod.
+async fn leases_elsewhere(args: &CleanupArgs, context: &Context) -> Option<String> {
+    let leases = leases_of_generators(&context.client, args.common.lease_name.as_deref()).await.unwrap_or_default();
+    let (namespace, name) = (&context.record.namespace, &context.record.lease);
+    let others = leases.iter().filter(|lease| (&lease.namespace, &lease.name) != (namespace, name));
+    let others: Vec<_> = others.map(ToString::to_string).collect();
+    (!others.is_empty()).then(|| others.join(", "))
 }
 
 async fn remove(context: &Context, job: &Job, stop: &CancellationToken) -> Result<ExitCode> {

@@ -94,13 +94,15 @@ pub(crate) struct CommonArgs {
     #[arg(long, value_name = "SELECTOR", env = "GENERATOR_NAMESPACE_SELECTOR", value_parser = parse_selector)]
     pub namespace_selector: Option<Selector>,
 
-    /// Takes the Lease in this namespace. The default is the namespace of the Pod, or that of the kubeconfig's context.
+    /// Takes the Lease in this namespace. In a Pod the default is the Pod's namespace. Elsewhere, `run` takes that of the
+    /// kubeconfig's context, and the other commands look for the generator's Lease in the whole cluster before that.
     #[arg(long, value_name = "NAMESPACE", env = "GENERATOR_LEASE_NAMESPACE")]
     pub lease_namespace: Option<String>,
 
-    /// Takes the Lease of this name. It also records what the settings selected so far, so that it can be removed later.
-    #[arg(long, value_name = "NAME", env = "GENERATOR_LEASE_NAME", default_value = "image-pull-secrets-generator")]
-    pub lease_name: String,
+    /// Takes the Lease of this name; the default is image-pull-secrets-generator. It also records what the settings selected
+    /// so far, so that it can be removed later.
+    #[arg(long, value_name = "NAME", env = "GENERATOR_LEASE_NAME")]
+    pub lease_name: Option<String>,
 
     /// Gives every copy this label, besides the generator's own. May be given several times; in the environment variable, one a
     /// line. Labels of the source are never copied.

@@ -1,14 +1,14 @@
 //! What the common arguments and the environment say of where the cluster is, and of who asks.
 
-use crate::cluster::record::Record;
+use crate::cluster::record::{Record, leases_of_generators};
 use crate::cluster::{client, events};
 use crate::commands::cli::CommonArgs;
 use crate::engine::context::Context;
 use crate::engine::provider::Asking;
-use crate::model::ownership::Extras;
+use crate::model::ownership::{Extras, MANAGER};
 use crate::telemetry::events::EventRecorder;
 use crate::telemetry::server::Health;
-use anyhow::Result;
+use anyhow::{Result, bail};
 use std::env;
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ pub(crate) async fn connect(args: &CommonArgs) -> Result<Context> {
         record: Record {
             client: client.clone(),
             namespace: namespace.unwrap_or(default_namespace),
-            lease: args.lease_name.clone(),
+            lease: args.lease_name.clone().unwrap_or_else(|| MANAGER.to_owned()),
         },
         client,
         identity,
@@ -48,4 +48,33 @@ pub(crate) async fn connect(args: &CommonArgs) -> Result<Context> {
         restart_stuck_pods: false,
         concurrency: 32,
     })
+}
+
+/// The same, for commands that people run from outside of the cluster. Where nothing says in which namespace the Lease is, it
+/// is looked for in all of them.
+///
+/// # Errors
+/// There is no API server to connect to, or there are Leases of several generators to choose from.
+pub(crate) async fn connect_and_find_lease(args: &CommonArgs) -> Result<Context> {
+    let mut context = connect(args).await?;
+    if args.lease_namespace.is_some() || env::var_os("POD_NAMESPACE").is_some() {
+        return Ok(context);
+    }
+    match leases_of_generators(&context.client, args.lease_name.as_deref()).await.as_deref() {
+        Ok([]) => {}
+        Ok([lease]) => {
+            context.record.namespace.clone_from(&lease.namespace);
+            context.record.lease.clone_from(&lease.name);
+        }
+        Ok(leases) => {
+            let leases: Vec<_> = leases.iter().map(ToString::to_string).collect();
+            bail!(
+                "there are several generators in this cluster, with the Leases {}: choose one with --lease-namespace and \
+                 --lease-name",
+                leases.join(", ")
+            )
+        }
+        Err(error) => tracing::debug!("the generator's Lease was not looked for in other namespaces: {error}"),
+    }
+    Ok(context)
 }

@@ -1,7 +1,7 @@
 //! `run`: keeps everything as the settings want it.
 
 use crate::commands::cli::RunArgs;
-use crate::commands::connect::connect;
+use crate::commands::connect::{connect, connect_and_find_lease};
 use crate::commands::process::{interrupted, stop_on_signal};
 use crate::engine::context::Context;
 use crate::engine::controller::{Summary, SyncStatus};
@@ -29,16 +29,17 @@ pub(crate) async fn run(args: RunArgs) -> Result<ExitCode> {
         (false, true) => Asking::Once,
         (false, false) => Asking::WhenDue,
     };
+    let is_short = args.dry_run || args.once;
     let context = Context {
         credential_providers: args.credential_providers.clone(),
         asking,
         delete_with_source: args.delete_with_source,
         restart_stuck_pods: args.restart_stuck_pods,
         concurrency: args.concurrency.into(),
-        ..connect(&args.common).await?
+        ..if is_short { connect_and_find_lease(&args.common).await? } else { connect(&args.common).await? }
     };
     let stop = stop_on_signal()?;
-    if args.dry_run || args.once {
+    if is_short {
         let read = stop.run_until_cancelled(source.read(&context.client)).await;
         let Some(configuration) = read.transpose()? else { return Ok(interrupted()) };
         return if args.dry_run {

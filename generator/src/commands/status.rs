@@ -4,7 +4,7 @@ use crate::cluster::answers::{self, Recorded};
 use crate::cluster::record::recorded_on;
 use crate::cluster::writer::Writer;
 use crate::commands::cli::{Output, StatusArgs};
-use crate::commands::connect::connect;
+use crate::commands::connect::connect_and_find_lease;
 use crate::engine::session;
 use crate::model::ownership::LAST_FULL_SYNC_ANNOTATION;
 use crate::model::plan::{self, Action, CopyState, NamespacePlan, Object, ReferenceChange, Rules};
@@ -35,7 +35,7 @@ pub(crate) async fn status(args: StatusArgs) -> Result<ExitCode> {
     let Some(source) = args.common.settings.source() else {
         bail!("there are no settings: give --settings FILE or --policy NAME");
     };
-    let context = connect(&args.common).await?.only_looking();
+    let context = connect_and_find_lease(&args.common).await?.only_looking();
     let configuration = source.read(&context.client).await?;
     let lease = context.record.lease().await;
     let footprint = lease.as_ref().ok().and_then(Option::as_ref).map(recorded_on).unwrap_or_default();

@@ -102,6 +102,35 @@ fn footprint_of(lease: &Lease) -> String {
     lease.metadata.annotations.as_ref().unwrap()["image-pull-secrets.kubewarden.io/footprint"].clone()
 }
 
+/// Who cleans up from outside of the cluster need not know where the Lease is.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_lease_is_found_in_whichever_namespace_it_is() {
+    let corner = Corner::new("lease-elsewhere").await;
+    let namespace = corner.namespace("a").await;
+    corner.put_source("1").await;
+    assert!(corner.once(&corner.settings(), &["--lease-namespace", &namespace]).status.success());
+    corner.settled(&namespace, "1").await;
+    let cleanup = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_image-pull-secrets-generator"));
+        command.args(["cleanup", "--yes", "--kubeconfig"]).arg(&corner.kubeconfig).args(args);
+        let output = command.env_remove("POD_NAMESPACE").stdin(Stdio::null()).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+
+    let (code, said) = cleanup(&["--lease-namespace", "kube-public"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.starts_with("Nothing was removed: no settings were given, and no Lease kube-public/"), "{said}");
+    assert!(said.contains(&format!("{namespace}/{}", corner.name)), "{said}");
+    assert!(corner.copy(&namespace).await.is_some());
+
+    let (code, said) = cleanup(&["--lease-name", &corner.name]);
+    assert_eq!((code, &*said), (Some(0), "2 objects changed, 0 failures.\n"));
+    assert!(corner.copy(&namespace).await.is_none() && corner.references(&namespace).await.is_empty());
+    let (code, said) = cleanup(&["--lease-name", &corner.name]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.starts_with("There is nothing to remove"), "{said}");
+}
+
 /// There is no Lease: nothing recorded what was made.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_settings_say_what_to_remove_where_nothing_is_recorded() {

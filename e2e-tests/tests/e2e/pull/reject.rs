@@ -27,7 +27,7 @@ async fn a_pod_is_denied_while_the_secret_is_missing_and_pulls_once_it_is_there(
     let namespace = object["metadata"]["name"].as_str().unwrap().to_owned();
     kubectl_apply(stage, &[object, deployment(&namespace, &image)]);
     eventually_within(PATIENCE, "the ReplicaSet is told that its Pod is denied", || {
-        events_say(stage, &namespace, "needs image pull secrets that it cannot have")
+        events_say(stage, &namespace, "is denied because of its image pull secrets")
     })
     .await;
     assert_eq!(pods_in(stage, &namespace).await.len(), 0);

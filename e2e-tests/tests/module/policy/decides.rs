@@ -155,7 +155,7 @@ fn what_cannot_deny_is_warned_of_where_something_else_denies() {
     assert!(evaluation.response.message().contains("Missing in namespace shop: nope. "), "{:?}", evaluation.response);
     assert_eq!(
         warnings(&evaluation),
-        ["Secret shop/nope-2 does not exist. Not referenced; create it, then recreate the Pod"]
+        ["Secret shop/nope-2 does not exist. It was not added; create it, then recreate the Pod"]
     );
 }
 

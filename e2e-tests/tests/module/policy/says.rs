@@ -12,41 +12,41 @@ const POD: &str = "{apiVersion: v1, kind: Pod, metadata: {name: web, namespace: 
 #[case::missing(
     "nope",
     "warn",
-    "Secret shop/nope does not exist. Referenced anyway; create it, or private images will not pull"
+    "Secret shop/nope does not exist. It was added anyway; create it, or private images cannot be pulled"
 )]
 #[case::missing_and_skipped(
     "nope",
     "skip",
-    "Secret shop/nope does not exist. Not referenced; create it, then recreate the Pod"
+    "Secret shop/nope does not exist. It was not added; create it, then recreate the Pod"
 )]
 #[case::of_another_type(
     "opaque",
     "warn",
-    "Secret shop/opaque is unusable: its type is \"Opaque\", not kubernetes.io/dockerconfigjson. Not referenced; \
+    "Secret shop/opaque is unusable: its type is \"Opaque\", not kubernetes.io/dockerconfigjson. It was not added; \
      replace it, then recreate the Pod"
 )]
 #[case::malformed(
     "malformed",
     "skip",
-    "Secret shop/malformed is unusable: its entry \"ghcr.io\" has an \"auth\" that is not base64. Not referenced; \
+    "Secret shop/malformed is unusable: its entry \"ghcr.io\" has an \"auth\" that is not base64. It was not added; \
      replace it, then recreate the Pod"
 )]
 #[case::forbidden(
     "forbidden",
     "warn",
-    "Secret shop/forbidden was not checked: policy-server may not read it. Referenced anyway; grant its ServiceAccount \
+    "Secret shop/forbidden was not checked: policy-server may not read it. It was added anyway; grant its ServiceAccount \
      get on secrets, resourceNames [\"forbidden\"]"
 )]
 #[case::unreachable(
     "unreachable",
     "warn",
-    "Secret shop/unreachable was not checked: the API server did not answer. Referenced anyway; check policy-server's \
+    "Secret shop/unreachable was not checked: the API server did not answer. It was added anyway; check policy-server's \
      connection to it"
 )]
 #[case::undiscovered(
     "undiscovered",
     "warn",
-    "Secret shop/undiscovered was not checked: the API server does not serve its kind. Referenced anyway; check \
+    "Secret shop/undiscovered was not checked: the API server does not serve its kind. It was added anyway; check \
      policy-server's connection to it"
 )]
 fn a_warning_says_what_is_wrong_and_what_to_do(#[case] name: &str, #[case] on_missing: &str, #[case] expected: &str) {
@@ -66,12 +66,12 @@ fn a_warning_says_what_is_wrong_and_what_to_do(#[case] name: &str, #[case] on_mi
 #[rstest]
 #[case::the_kind(
     "{mutating: true, hostCapabilities: [kubernetes/get_resource]}",
-    "Secret shop/usable was not checked: the policy's contextAwareResources lack its kind. Referenced anyway; add v1 \
+    "Secret shop/usable was not checked: the policy's contextAwareResources lack its kind. It was added anyway; add v1 \
      Secret to them"
 )]
 #[case::the_capability(
     "{mutating: true, contextAwareResources: [{apiVersion: v1, kind: Secret}]}",
-    "Secret shop/usable was not checked: the policy lacks the host capability kubernetes/get_resource. Referenced \
+    "Secret shop/usable was not checked: the policy lacks the host capability kubernetes/get_resource. It was added \
      anyway; allow it on the PolicyServer"
 )]
 fn a_warning_says_what_is_not_granted(#[case] metadata: &str, #[case] expected: &str) {
@@ -86,7 +86,7 @@ fn without_a_cluster_the_warning_is_about_kwctl() {
     let evaluation = evaluate(&settings("{secrets: [{name: usable}]}"), &request(POD), &Cluster::Absent);
     assert_eq!(
         warnings(&evaluation),
-        ["Secret shop/usable was not checked: there is no cluster to ask. Referenced anyway; give kwctl a kubeconfig \
+        ["Secret shop/usable was not checked: there is no cluster to ask. It was added anyway; give kwctl a kubeconfig \
              and --allow-context-aware"]
     );
 }
@@ -108,12 +108,12 @@ fn causes_and_backtraces_of_the_host_are_not_passed_on() {
 #[rstest]
 #[case::of_another_type(
     "opaque",
-    "Secret shop/opaque is unusable: its type is \"Opaque\", not kubernetes.io/dockerconfigjson. Not referenced; replace \
+    "Secret shop/opaque is unusable: its type is \"Opaque\", not kubernetes.io/dockerconfigjson. It was not added; replace \
      it"
 )]
 #[case::missing(
     "nope",
-    "Secret shop/nope does not exist. Not referenced; create it: the generator, or the account's next update, then adds \
+    "Secret shop/nope does not exist. It was not added; create it: the generator, or the account's next update, then adds \
      the reference"
 )]
 fn a_service_account_is_not_told_to_recreate_a_pod(#[case] name: &str, #[case] expected: &str) {
@@ -123,10 +123,10 @@ fn a_service_account_is_not_told_to_recreate_a_pod(#[case] name: &str, #[case] e
 }
 
 #[rstest]
-#[case::missing("nope", "Secret shop/nope does not exist. Listed already; create it, or private images will not pull")]
+#[case::missing("nope", "Secret shop/nope does not exist. It was listed already; create it, or private images cannot be pulled")]
 #[case::malformed(
     "malformed",
-    "Secret shop/malformed is unusable: its entry \"ghcr.io\" has an \"auth\" that is not base64. Listed already; \
+    "Secret shop/malformed is unusable: its entry \"ghcr.io\" has an \"auth\" that is not base64. It was listed already; \
      replace it"
 )]
 fn a_warning_says_that_the_pod_lists_the_secret_already(#[case] name: &str, #[case] expected: &str) {
@@ -146,8 +146,8 @@ fn a_warning_says_that_there_was_no_time_left() {
     assert_eq!(
         warnings(&evaluate(&settings, &request(POD), &Cluster::of(slow))),
         [
-            "Secret shop/usable-2 was not checked: the API server is slow, and there was no time left to ask. Referenced \
-          anyway; see why it is slow, then try again"
+            "Secret shop/usable-2 was not checked: the API server is slow, and there was no time left to ask. It was added \
+          anyway; find out why it is slow, then try again"
         ]
     );
 }
@@ -198,7 +198,7 @@ fn the_type_of_a_secret_is_cut_and_freed_of_control_characters() {
     let cluster = Cluster::of(Manifests::parse(&secret.to_string()).unwrap());
     let evaluation = evaluate(&settings("{secrets: [{name: odd}]}"), &request(POD), &cluster);
     let expected = format!(
-        "Secret shop/odd is unusable: its type is \"a\u{fffd}{}…\", not kubernetes.io/dockerconfigjson. Not referenced; \
+        "Secret shop/odd is unusable: its type is \"a\u{fffd}{}…\", not kubernetes.io/dockerconfigjson. It was not added; \
          replace it, then recreate the Pod",
         "b".repeat(98)
     );
@@ -215,7 +215,7 @@ fn a_rejection_names_every_secret_at_once_and_the_commands() {
     let evaluation = evaluate(&settings, &request(POD), &cluster);
     assert_eq!(
         evaluation.response.message(),
-        "Pod shop/web needs image pull secrets that it cannot have. Missing in namespace shop: nope, nope-2. Create what \
+        "Pod shop/web is denied because of its image pull secrets. Missing in namespace shop: nope, nope-2. Create what \
          is missing, then try again: kubectl create secret docker-registry nope -n shop --docker-server=REGISTRY \
          --docker-username=USER --docker-password=PASSWORD; kubectl create secret docker-registry nope-2 -n shop \
          --docker-server=REGISTRY --docker-username=USER --docker-password=PASSWORD. Secret shop/opaque is unusable: its \
@@ -230,7 +230,7 @@ fn a_pod_without_a_name_yet_is_named_by_its_prefix() {
     let evaluation = evaluate(&settings("{secrets: [{name: opaque}], onMissingSecret: reject}"), &pod, &cluster());
     let message = evaluation.response.message();
     assert!(
-        message.starts_with("Pod shop/web-* needs image pull secrets that it cannot have. Secret shop/opaque"),
+        message.starts_with("Pod shop/web-* is denied because of its image pull secrets. Secret shop/opaque"),
         "{message}"
     );
 }
