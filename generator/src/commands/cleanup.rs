@@ -3,8 +3,8 @@
 //! It is the same plan as ever, with no namespace selected; with a selector, other namespaces are left as they are. It takes
 //! the Lease first, so that a generator that still runs does not put everything back meanwhile.
 
-use crate::commands::cli::CleanupArgs;
 use crate::cluster::record::leases_of_generators;
+use crate::commands::cli::CleanupArgs;
 use crate::commands::connect::connect_and_find_lease;
 use crate::commands::process::{interrupted, stop_on_signal};
 use crate::engine::context::Context;

@@ -86,8 +86,10 @@ fn without_a_cluster_the_warning_is_about_kwctl() {
     let evaluation = evaluate(&settings("{secrets: [{name: usable}]}"), &request(POD), &Cluster::Absent);
     assert_eq!(
         warnings(&evaluation),
-        ["Secret shop/usable was not checked: there is no cluster to ask. It was added anyway; give kwctl a kubeconfig \
-             and --allow-context-aware"]
+        [
+            "Secret shop/usable was not checked: there is no cluster to ask. It was added anyway; give kwctl a kubeconfig \
+             and --allow-context-aware"
+        ]
     );
 }
 
@@ -123,7 +125,10 @@ fn a_service_account_is_not_told_to_recreate_a_pod(#[case] name: &str, #[case] e
 }
 
 #[rstest]
-#[case::missing("nope", "Secret shop/nope does not exist. It was listed already; create it, or private images cannot be pulled")]
+#[case::missing(
+    "nope",
+    "Secret shop/nope does not exist. It was listed already; create it, or private images cannot be pulled"
+)]
 #[case::malformed(
     "malformed",
     "Secret shop/malformed is unusable: its entry \"ghcr.io\" has an \"auth\" that is not base64. It was listed already; \
