@@ -35,7 +35,9 @@ struct Job {
 /// It is not known what to remove, or not everything could be read.
 pub(crate) async fn cleanup(args: CleanupArgs) -> Result<ExitCode> {
     if !args.dry_run && !args.yes && !stdin().is_terminal() {
-        bail!("standard input is no terminal to ask at: give --yes to remove everything, or --dry-run to see it");
+        bail!(
+            "standard input is not a terminal, so nobody can be asked: give --yes to remove everything, or --dry-run to see it"
+        );
     }
     let stop = stop_on_signal()?;
     let context = connect_and_find_lease(&args.common).await?;
@@ -129,7 +131,7 @@ async fn remove(context: &Context, job: &Job, stop: &CancellationToken) -> Resul
     let taken_over = match stop.run_until_cancelled(context.election().take_over()).await {
         Some(Ok(taken_over)) => taken_over,
         Some(Err(error)) => {
-            tracing::warn!("a generator that still runs would put everything back: {error:#}");
+            tracing::warn!("a generator that may still run was not stopped, and would put everything back: {error:#}");
             false
         }
         None => return Ok(interrupted()),
@@ -146,11 +148,13 @@ async fn remove(context: &Context, job: &Job, stop: &CancellationToken) -> Resul
         return Ok(ExitCode::FAILURE);
     }
     if taken_over {
-        println!("A generator holds no Lease for the next minutes: remove its Deployment now, or it will begin again.");
+        println!(
+            "A generator still runs, and has to wait for five minutes. Remove its Deployment before that, or it makes everything again."
+        );
     }
     if context.selector.is_some() {
         println!(
-            "Only namespaces that the selector matches were looked at: the Lease still records what others may have."
+            "Only namespaces that match the selector were cleaned up. The Lease still records what there may be in others."
         );
     } else if !taken_over {
         match stop.run_until_cancelled(context.record.delete_unless_held()).await {

@@ -450,8 +450,8 @@ impl Controller {
             }
             SourceState::Unusable(fault) => {
                 metrics.show_source(&secret, None);
-                tracing::warn!(secret, source = label, "the source is not propagated: {fault}");
-                let note = format!("Source {label} of {secret} is not propagated: {fault}.");
+                tracing::warn!(secret, source = label, "the source is not copied: {fault}");
+                let note = format!("Source {label} of {secret} is not copied: {fault}.");
                 self.recorder.warning(&source, "SourceUnusable", &note);
             }
             SourceState::Unread => {}

@@ -32,7 +32,10 @@ pub(crate) async fn run(
     let following = tokio::spawn(source.follow(client, sender, move |validity| {
         metrics.settings_valid.set(validity.as_ref().is_ok_and(|&valid| valid).into());
         if let Err(error) = validity {
-            recorder.warning_about_itself("SettingsInvalid", &format!("The settings stay as they were: {error:#}"));
+            recorder.warning_about_itself(
+                "SettingsInvalid",
+                &format!("The settings cannot be used, and stay as they were: {error:#}"),
+            );
         }
     }));
 

@@ -72,7 +72,7 @@ pub(crate) async fn record_last_full_sync(record: &Record, seconds: i64, told: &
 /// What is recorded, as far as it can be read.
 pub(crate) async fn recorded(record: &Record) -> Option<Footprint> {
     let recorded = record.read().await;
-    recorded.inspect_err(|error| tracing::warn!("what left the settings before now is not known: {error:#}")).ok()
+    recorded.inspect_err(|error| tracing::warn!("it is not known what left the settings before: {error:#}")).ok()
 }
 
 #[cfg(test)]

@@ -89,7 +89,7 @@ impl SettingsSource {
             }
             Err(error) => {
                 validity(Err(&error));
-                tracing::error!("the settings stay as they were: {error:#}");
+                tracing::error!("the settings cannot be used, and stay as they were: {error:#}");
             }
         };
         match self {
@@ -109,7 +109,8 @@ async fn follow_policy(client: Client, name: &str, set: impl Fn(Result<Option<Co
     let waits = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
     let mut events = pin!(waiting_after_errors(watcher(policies(client), watch::config(Some(name))), waits));
     let (mut found, mut last_reason) = (false, String::new());
-    let absent = || tracing::warn!("ClusterAdmissionPolicy {name} is not there: nothing is done until it is");
+    let absent =
+        || tracing::warn!("there is no ClusterAdmissionPolicy {name}: the generator does nothing until there is one");
     while let Some(event) = events.next().await {
         if matches!(event, Ok(Event::InitDone | Event::Apply(_) | Event::Delete(_))) {
             last_reason.clear();

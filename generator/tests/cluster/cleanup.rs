@@ -163,7 +163,7 @@ async fn with_a_selector_it_removes_only_there_and_remembers_the_rest() {
     assert!(seen.out.contains(&test) && !seen.out.contains(&other), "{}", seen.out);
     let finished = corner.finish(&["cleanup", "--yes", "--namespace-selector", &label]);
     assert!(finished.status.success(), "{}", finished.log);
-    assert!(finished.out.contains("Only namespaces that the selector matches were looked at"), "{}", finished.out);
+    assert!(finished.out.contains("Only namespaces that match the selector were cleaned up"), "{}", finished.out);
     assert!(corner.copy(&test).await.is_none() && corner.references(&test).await.is_empty());
     assert_eq!(corner.content(&other).await, Some(docker_config("1")));
     assert_eq!(corner.references(&other).await, [corner.name.as_str()]);

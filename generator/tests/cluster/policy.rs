@@ -42,7 +42,7 @@ async fn a_policy_is_followed_with_its_selector_and_without_it_nothing_is_done()
     let own_pod = own_pod.each_ref().map(|(name, value)| (*name, value.as_str()));
     let args = ["run", "--no-leader-elect", "--policy", &corner.name];
     let generator = corner.start_as(&args, &corner.kubeconfig, &own_pod);
-    generator.logs("is not there: nothing is done until it is").await;
+    generator.logs("the generator does nothing until there is one").await;
     let policy = json!({
         "apiVersion": "policies.kubewarden.io/v1", "kind": "ClusterAdmissionPolicy",
         "metadata": {"name": corner.name},
@@ -68,7 +68,7 @@ async fn a_policy_is_followed_with_its_selector_and_without_it_nothing_is_done()
     corner.settled(&other, "1").await;
 
     patch(json!({"settings": {"secrets": []}})).await;
-    generator.logs("the settings stay as they were").await;
+    generator.logs("the settings cannot be used, and stay as they were").await;
     generator.counts(VALID, 0.0).await;
     let events = Api::<Event>::namespaced(corner.client.clone(), &corner.ns("source"));
     eventually("its own Pod has an Event about it", PATIENCE, || async {
@@ -77,7 +77,9 @@ async fn a_policy_is_followed_with_its_selector_and_without_it_nothing_is_done()
             let (about, note) = (&event.involved_object, event.message.as_deref().unwrap_or_default());
             (about.kind.as_deref(), about.name.as_deref()) == (Some("Pod"), Some("generator-0"))
                 && event.reason.as_deref() == Some("SettingsInvalid")
-                && note.starts_with("The settings stay as they were: settings of ClusterAdmissionPolicy")
+                && note.starts_with(
+                    "The settings cannot be used, and stay as they were: settings of ClusterAdmissionPolicy",
+                )
         })
     })
     .await;
@@ -86,7 +88,7 @@ async fn a_policy_is_followed_with_its_selector_and_without_it_nothing_is_done()
 
     policies.delete(&corner.name, &DeleteParams::default()).await.unwrap();
     eventually("it says so again", PATIENCE, || async {
-        generator.log().matches("is not there: nothing is done until it is").count() == 2
+        generator.log().matches("the generator does nothing until there is one").count() == 2
     })
     .await;
     corner.put_source("3").await;

@@ -169,14 +169,14 @@ async fn an_admission_that_adds_to_the_copy_is_told_and_not_fought() {
     corner.put_source("1").await;
     let generator = corner.run(&corner.settings(), &[]);
     let told = format!(
-        "Secret {namespace}/{} was written, and is not what was written: an admission webhook or policy changes it",
+        "Secret {namespace}/{} is not as it was written: an admission webhook or policy changes it",
         corner.name
     );
     generator.logs(&told).await;
     tokio::time::sleep(Duration::from_secs(6)).await;
     let writes = generator.metric(&count("patch", "2xx")).await.unwrap_or_default();
     assert!(writes < 8.0, "{writes} writes in 6 s");
-    assert_eq!(warnings(&generator, "is not what was written").await, 1);
+    assert_eq!(warnings(&generator, "is not as it was written").await, 1);
     let drifted = format!("image_pull_secrets_copies{{secret=\"{}\",state=\"drifted\"}}", corner.name);
     generator.counts(&drifted, 1.0).await;
     policy.1.remove().await;
@@ -198,7 +198,7 @@ async fn an_admission_that_takes_our_label_makes_the_copy_a_foreign_secret() {
     secrets_are(&corner, &namespace, |answer| answer.as_ref().is_ok_and(is_stripped)).await;
     corner.put_source("1").await;
     let generator = corner.run(&corner.settings(), &[]);
-    generator.logs("is not what was written: an admission webhook or policy changes it").await;
+    generator.logs("is not as it was written: an admission webhook or policy changes it").await;
     generator.logs("was not made by the generator: it is kept, and no copy is made").await;
     let before = corner.copy(&namespace).await;
     corner.put_source("2").await;

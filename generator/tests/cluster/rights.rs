@@ -193,7 +193,7 @@ fn may_not_read_the_record(corner: &str, rule: &mut Value) {
 
 #[rstest]
 #[case::its_copies(may_not_see_the_former_secret, "cannot watch secrets named")]
-#[case::the_record(may_not_read_the_record, "what left the settings before now is not known")]
+#[case::the_record(may_not_read_the_record, "it is not known what left the settings before")]
 #[tokio::test(flavor = "multi_thread")]
 async fn what_left_the_settings_is_not_forgotten_by_one_who_may_not_see(
     #[case] take_away: fn(&str, &mut Value),

@@ -94,7 +94,7 @@ async fn an_unusable_source_is_never_propagated(
     // A type cannot change.
     corner.delete_secret(&source).await;
     corner.put_secret(&source, secret_type, document).await;
-    let told = format!("the source is not propagated: {fault}");
+    let told = format!("the source is not copied: {fault}");
     generator.logs(&told).await;
     told_by_event(&corner, &source, "SourceUnusable", fault).await;
     stays("the copy is as it was", || async { corner.content(&namespace).await == Some(docker_config("1")) }).await;
@@ -150,7 +150,7 @@ async fn a_file_that_is_too_large_for_a_secret_is_not_propagated_until_it_shrink
     // Valid, were it not for its size.
     fs::write(&file, docker_config(&"x".repeat(3 << 20))).unwrap();
     let fault = "it has more than 1048576 bytes of data, and no Secret may have so much";
-    generator.logs(&format!("the source is not propagated: {fault}")).await;
+    generator.logs(&format!("the source is not copied: {fault}")).await;
     told_by_event(&corner, &source, "SourceUnusable", fault).await;
     stays("the copy is as it was", || async { corner.content(&namespace).await == Some(docker_config("1")) }).await;
     assert_eq!(status(&corner, &settings), ("waiting".to_owned(), Some(1)));

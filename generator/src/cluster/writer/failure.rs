@@ -89,9 +89,7 @@ impl Failure {
     }
 
     pub(super) fn changed(target: &str) -> Self {
-        let message = format!(
-            "Secret {target} was written, and is not what was written: an admission webhook or policy changes it"
-        );
+        let message = format!("Secret {target} is not as it was written: an admission webhook or policy changes it");
         Self::plain(Reason::Refused, message)
     }
 
