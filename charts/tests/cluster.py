@@ -6,12 +6,14 @@ import pathlib
 import subprocess
 import tempfile
 import time
+import urllib.request
 
 import yaml
 
 import chart
 
 CLUSTER = chart.ROOT / "e2e-tests/cluster/bin/cluster"
+HOST = os.environ.get("E2E_HOST") or str(chart.ROOT / "target/debug/image-pull-secrets-e2e")
 GENERATOR = os.environ.get("GENERATOR") or str(chart.ROOT / "target/debug/image-pull-secrets-generator")
 
 
@@ -88,6 +90,48 @@ class Cluster:
         with open(f"{self.directory.name}/generator.log", "a") as log:
             return subprocess.Popen([GENERATOR, *(arguments or container["args"])], env=env, stdout=log, stderr=log,
                                     stdin=subprocess.DEVNULL)
+
+    def give_nodes_to(self, *namespaces):
+        """Has the Pods of these namespaces scheduled, and those of `default`, where it is tried: the Nodes take only Pods
+        that ask for their scheduler."""
+        def object_of(kind, spec):
+            return {"apiVersion": "admissionregistration.k8s.io/v1", "kind": kind, "metadata": {"name": "nodes"}, "spec": spec}
+
+        policy = object_of("MutatingAdmissionPolicy", {
+            "failurePolicy": "Fail",
+            "reinvocationPolicy": "Never",
+            "matchConstraints": {
+                "namespaceSelector": {"matchExpressions": [
+                    {"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["default", *namespaces]}]},
+                "resourceRules": [
+                    {"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "operations": ["CREATE"]}],
+            },
+            "mutations": [{"patchType": "ApplyConfiguration", "applyConfiguration": {
+                "expression": 'Object{spec: Object.spec{schedulerName: "test-cluster"}}'}}],
+        })
+        binding = object_of("MutatingAdmissionPolicyBinding", {"policyName": "nodes"})
+        self.kubectl("apply", "-f", "-", input=yaml.safe_dump_all([policy, binding]))
+        # The API server takes a moment to follow it.
+        pod = ["run", "probe", "--image=probe", "--dry-run=server", "--output=jsonpath={.spec.schedulerName}"]
+        assert eventually(lambda: self.kubectl(*pod).stdout == "test-cluster", seconds=120)
+
+    def ask_registry(self, method, path, body=None):
+        """Asks the registry's control API; gives its answer. See e2e-tests/cluster/README.md."""
+        request = urllib.request.Request(self.registry + path, method=method, data=json.dumps(body).encode() if body else None)
+        with urllib.request.urlopen(request, timeout=20) as response:
+            return json.loads(response.read() or "null")
+
+    def serve_policy(self, name):
+        """Does what Kubewarden does for a ClusterAdmissionPolicy: serves it, with the rights of its policy-server, and
+        registers it at the API server. Gives the process."""
+        settings = pathlib.Path(self.directory.name) / "policy-settings.yaml"
+        settings.write_text(yaml.safe_dump(self.get("clusteradmissionpolicy", name)["spec"]["settings"]))
+        served = subprocess.Popen(
+            [HOST, "serve", "--quiet", "--settings", str(settings), "--name", name,
+             "--kubeconfig", self.kubeconfig_of("kubewarden", "policy-server")],
+            cwd=chart.ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        self.kubectl("apply", "-f", "-", input=served.stdout.readline())
+        return served
 
     def log(self):
         """All that the generators of this cluster logged."""

@@ -4,14 +4,11 @@ The test cluster is there already, and there is neither Docker nor Kubewarden. W
 STAND_INS says which for each command. Every other command is run as it stands, and its output is compared with the page's.
 """
 
-import json
 import os
 import pathlib
 import re
 import subprocess
-import tempfile
 import unittest
-import urllib.request
 
 import yaml
 
@@ -19,31 +16,8 @@ import chart
 import documentation
 from cluster import Cluster, eventually
 
-HOST = os.environ.get("HOST") or str(chart.ROOT / "target/debug/image-pull-secrets-e2e")
 REGISTRY = "localhost:5001"
 RELEASE = ["image-pull-secrets", "--namespace", "image-pull-secrets"]
-
-# The Nodes take only Pods that ask for their scheduler. These are the Pods that the page means to be pulled for.
-SCHEDULING = """
-apiVersion: admissionregistration.k8s.io/v1
-kind: MutatingAdmissionPolicy
-metadata: {name: nodes}
-spec:
-  reinvocationPolicy: Never
-  failurePolicy: Fail
-  matchConstraints:
-    namespaceSelector:
-      matchExpressions: [{key: kubernetes.io/metadata.name, operator: In, values: [shop, team-a]}]
-    resourceRules: [{apiGroups: [""], apiVersions: [v1], operations: [CREATE], resources: [pods]}]
-  mutations:
-    - patchType: ApplyConfiguration
-      applyConfiguration: {expression: 'Object{spec: Object.spec{schedulerName: "test-cluster"}}'}
----
-apiVersion: admissionregistration.k8s.io/v1
-kind: MutatingAdmissionPolicyBinding
-metadata: {name: nodes}
-spec: {policyName: nodes}
-"""
 
 
 class Quickstart(unittest.TestCase):
@@ -77,10 +51,9 @@ class Quickstart(unittest.TestCase):
 
     def setUp(self):
         self.cluster = self.enterContext(Cluster(nodes=1))
-        self.directory = self.enterContext(tempfile.TemporaryDirectory())
         self.accounts = {}
         self.generator = self.policy = None
-        self.cluster.kubectl("apply", "-f", "-", input=SCHEDULING)
+        self.cluster.give_nodes_to("shop", "team-a")
 
     def tearDown(self):
         for process in [self.generator, self.policy]:
@@ -126,14 +99,10 @@ class Quickstart(unittest.TestCase):
         if redirection == ">":
             self.accounts = {}
         self.accounts[user] = password
-        self.control("PUT", f"/hosts/{REGISTRY}", {"auth": "basic", "accounts": self.accounts})
+        self.cluster.ask_registry("PUT", f"/hosts/{REGISTRY}", {"auth": "basic", "accounts": self.accounts})
 
     def push(self, image):
-        self.control("POST", "/images", {"image": image})
-
-    def control(self, method, path, body):
-        request = urllib.request.Request(self.cluster.registry + path, json.dumps(body).encode(), method=method)
-        urllib.request.urlopen(request, timeout=20).close()
+        self.cluster.ask_registry("POST", "/images", {"image": image})
 
     # What Kubewarden does
 
@@ -141,15 +110,7 @@ class Quickstart(unittest.TestCase):
         self.cluster.kubectl("create", "serviceaccount", "policy-server", "--namespace", "kubewarden")
 
     def start_policy(self):
-        policy = self.cluster.get("clusteradmissionpolicy", "image-pull-secrets")
-        settings = pathlib.Path(self.directory, "settings.json")
-        settings.write_text(json.dumps(policy["spec"]["settings"]))
-        self.policy = subprocess.Popen(
-            [HOST, "serve", "--quiet", "--settings", str(settings),
-             "--kubeconfig", self.cluster.kubeconfig_of("kubewarden", "policy-server")],
-            cwd=chart.ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        configuration = json.loads(self.policy.stdout.readline())
-        self.cluster.kubectl("apply", "-f", "-", input=json.dumps(configuration))
+        self.policy = self.cluster.serve_policy("image-pull-secrets")
 
     # What the node does that would run the generator's image
 
