@@ -4,24 +4,18 @@ The test cluster is there already, and there is neither Docker nor Kubewarden. W
 STAND_INS says which for each command. Every other command is run as it stands, and its output is compared with the page's.
 """
 
-import os
-import pathlib
-import re
-import subprocess
 import unittest
 
 import yaml
 
-import chart
-import documentation
-from cluster import Cluster, eventually
+from reader import Reader
 
 REGISTRY = "localhost:5001"
 RELEASE = ["image-pull-secrets", "--namespace", "image-pull-secrets"]
 
 
-class Quickstart(unittest.TestCase):
-    # What begins with this is done in another way: by a method, or not at all.
+class Quickstart(Reader):
+    NODES = 1
     STAND_INS = [
         ("git clone ", None),
         ("kind create cluster ", None),
@@ -50,48 +44,12 @@ class Quickstart(unittest.TestCase):
     ]
 
     def setUp(self):
-        self.cluster = self.enterContext(Cluster(nodes=1))
+        super().setUp()
         self.accounts = {}
-        self.generator = self.policy = None
         self.cluster.give_nodes_to("shop", "team-a")
 
-    def tearDown(self):
-        for process in [self.generator, self.policy]:
-            if process and process.poll() is None:
-                process.terminate()
-                process.wait(20)
-
     def test_its_commands_do_what_it_says(self):
-        page = (chart.ROOT / "docs/quickstart.md").read_text()
-        unused = {pattern for pattern, _ in self.STAND_INS}
-        last = compared = 0
-        for block in documentation.blocks(page):
-            if block.language == "text":
-                # The copies follow their source a moment later.
-                self.assertTrue(eventually(lambda: self.shell(last).stdout == block.text), self.shell(last).stdout)
-                compared += 1
-            for last in documentation.lines(block.text) if block.language == "sh" else []:
-                with self.subTest(last):
-                    self.follow(last, unused)
-        self.assertEqual(unused, set(), "the page has no such command any more")
-        self.assertEqual(compared, page.count("```text"))
-
-    def follow(self, command, unused):
-        for pattern, method in self.STAND_INS:
-            found = re.match(pattern, command)
-            if found:
-                unused.discard(pattern)
-                if method:
-                    getattr(self, method)(*found.groups())
-                return
-        done = self.shell(command)
-        self.assertEqual(done.returncode, 0, f"{done.stdout}{done.stderr}{self.cluster.log()}")
-
-    def shell(self, command):
-        """Runs a command as the reader does, in the checkout."""
-        path = f"{pathlib.Path(chart.HELM).parent}:{os.environ['PATH']}"
-        return subprocess.run(["bash", "-o", "pipefail", "-c", command], cwd=chart.ROOT, text=True, capture_output=True,
-                              env=os.environ | {"KUBECONFIG": self.cluster.admin, "PATH": path})
+        self.follow("docs/quickstart.md")
 
     # What the registry does
 
@@ -112,28 +70,13 @@ class Quickstart(unittest.TestCase):
     def start_policy(self):
         self.policy = self.cluster.serve_policy("image-pull-secrets")
 
-    # What the node does that would run the generator's image
-
-    def start_generator(self):
-        self.generator = self.cluster.generator(self.workload())
-
-    def ask_for_the_status(self):
-        def status():
-            return self.cluster.generator(self.workload(), arguments=["status"]).wait(30)
-        self.assertTrue(eventually(lambda: status() == 0), self.cluster.log())
-
-    def workload(self):
-        return self.cluster.get("deployment", "image-pull-secrets-generator", "--namespace", "image-pull-secrets")
-
     def uninstall(self):
         hooks = [document for document in yaml.safe_load_all(self.cluster.helm("get", "hooks", *RELEASE))
                  if document and document["metadata"]["annotations"]["helm.sh/hook"] == "post-delete"]
         job = next(document for document in hooks if document["kind"] == "Job")
         rights = yaml.safe_dump_all(document for document in hooks if document["kind"] != "Job")
         self.cluster.helm("uninstall", *RELEASE, "--no-hooks")
-        for process in [self.generator, self.policy]:
-            process.terminate()
-            process.wait(20)
+        self.stop()
         # With the policy, Kubewarden's controller deletes its webhook.
         self.cluster.kubectl("delete", "mutatingwebhookconfiguration", "image-pull-secrets")
         self.cluster.kubectl("apply", "-f", "-", input=rights)
