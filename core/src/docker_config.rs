@@ -89,7 +89,7 @@ pub struct DockerConfig {
 /// A server as written, its key as `BasicDockerKeyring.Add` makes it, and what the key is as a URL: it is read as one once
 /// more, as `URLsMatchStr` does, so that what was escaped twice is resolved twice. A key that is none matches nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Entry {
+pub struct Entry {
     server: String,
     key: String,
     location: Option<Location>,
@@ -171,6 +171,11 @@ impl DockerConfig {
         entries.into_iter().map(|entry| entry.server.as_str()).collect()
     }
 
+    /// The entries that are URLs, in the order of the document; the kubelet passes over the others.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
     /// The servers that the config names, in order, each once; those that are no URL are left out, as the kubelet does.
     pub fn servers(&self) -> BTreeSet<&str> {
         self.entries.iter().map(|entry| entry.server.as_str()).collect()
@@ -189,11 +194,29 @@ impl DockerConfig {
 }
 
 impl Entry {
-    fn matches(&self, image: &Image) -> bool {
+    /// The server, as written.
+    pub fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// What the kubelet's keyring knows it as: without its scheme, and without a leading `/v1/` or `/v2/`.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// Where what it is for lives, or `None` for a key that matches nothing.
+    pub fn location(&self) -> Option<&Location> {
+        self.location.as_ref()
+    }
+
+    /// Whether its key matches the image. What is for Docker Hub by its old name is another matter:
+    /// [`Entry::is_default_registry`].
+    pub fn matches(&self, image: &Image) -> bool {
         image.location().is_some_and(|image| self.location.as_ref().is_some_and(|location| location.holds(image)))
     }
 
-    fn is_default_registry(&self) -> bool {
+    /// Whether it is what the kubelet falls back on for images of the default registry that nothing matched.
+    pub fn is_default_registry(&self) -> bool {
         self.key == DEFAULT_REGISTRY_KEY
     }
 }
@@ -279,15 +302,15 @@ const fn lenient(padding: DecodePaddingMode) -> GeneralPurpose {
 const PADDED: GeneralPurpose = lenient(DecodePaddingMode::RequireCanonical);
 const UNPADDED: GeneralPurpose = lenient(DecodePaddingMode::RequireNone);
 
-/// `decodeDockerConfigFieldAuth`; Go's decoder passes over line breaks and does not look at the bits that are left over.
 fn check_auth(auth: &str) -> Result<(), EntryFault> {
-    if auth.is_empty() {
-        return Ok(());
-    }
+    if auth.is_empty() || decode_auth(auth)?.contains(&b':') { Ok(()) } else { Err(EntryFault::AuthWithoutColon) }
+}
+
+/// `decodeDockerConfigFieldAuth`; Go's decoder passes over line breaks and does not look at the bits that are left over.
+pub(crate) fn decode_auth(auth: &str) -> Result<Vec<u8>, EntryFault> {
     let engine = if auth.trim_ascii_end().ends_with('=') { PADDED } else { UNPADDED };
     let digits: Vec<u8> = auth.bytes().filter(|b| !matches!(b, b'\r' | b'\n')).collect();
-    let decoded = engine.decode(digits).map_err(|_| EntryFault::AuthNotBase64)?;
-    if decoded.contains(&b':') { Ok(()) } else { Err(EntryFault::AuthWithoutColon) }
+    engine.decode(digits).map_err(|_| EntryFault::AuthNotBase64)
 }
 
 fn check_headers(value: &str) -> Result<(), DockerConfigError> {
@@ -318,7 +341,7 @@ fn each_member(
 }
 
 /// Go compares member names by simple Unicode folding; beyond ASCII two letters fold to one of ours.
-fn folded(name: &str) -> String {
+pub(crate) fn folded(name: &str) -> String {
     name.chars()
         .map(|c| match c {
             'ſ' => 's',
