@@ -1,0 +1,479 @@
+//! What the cluster knows of a Pod's Secrets, read with the rights of whoever asks. What may not be read is noted, with the
+//! rule that is missing, and the rest is read all the same.
+
+use super::subject::{Existing, Kind, Subject, names, pods_of};
+use crate::cluster::rbac::Request;
+use crate::engine::settings_source::{self, SettingsSource};
+use crate::model::explain::absence::Policy;
+use crate::model::explain::secret::{AccountList, Found, Origin, origins};
+use crate::model::explain::{Facts, Status};
+use crate::model::ownership::REFERENCES_ANNOTATION;
+use anyhow::{Result, anyhow};
+use image_pull_secrets::image::Image;
+use image_pull_secrets::secret::SecretFormat;
+use image_pull_secrets::settings::{Settings, Source};
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::{Event, Namespace, Pod, Secret, ServiceAccount};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use kube::api::{DynamicObject, ListParams};
+use kube::core::Selector;
+use kube::{Api, Client, Resource, ResourceExt as _};
+use serde::de::DeserializeOwned;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt::Debug;
+
+/// The kubelet's pauses after pulls that failed: the first one, and the longest.
+const PAUSES: (i64, i64) = (10, 300);
+
+/// How many Pods are listed at a time.
+const PAGE: u32 = 500;
+
+/// Reads, and remembers what it has read: many Pods share a namespace.
+pub(crate) struct Looker {
+    client: Client,
+    policy: Option<PolicyFound>,
+    namespaces: HashMap<String, Surroundings>,
+    elsewhere: HashMap<String, BTreeMap<(String, String), Found>>,
+    notes: BTreeSet<String>,
+}
+
+/// The policy, wherever it is.
+struct PolicyFound {
+    settings: Settings,
+    selector: Option<Selector>,
+    not_at_work: Option<&'static str>,
+}
+
+/// What one namespace has.
+#[derive(Default)]
+struct Surroundings {
+    metadata: Option<ObjectMeta>,
+    secrets: BTreeMap<String, Found>,
+    accounts: HashMap<String, Option<AccountList>>,
+}
+
+impl Looker {
+    /// Finds the settings first: those that are named, or those of the policy that is in the cluster.
+    ///
+    /// # Errors
+    /// The settings that are named cannot be used.
+    pub(crate) async fn new(client: Client, named: Option<SettingsSource>) -> Result<Self> {
+        let mut looker = Self {
+            client,
+            policy: None,
+            namespaces: HashMap::new(),
+            elsewhere: HashMap::new(),
+            notes: BTreeSet::new(),
+        };
+        looker.policy = match named {
+            Some(SettingsSource::Policy(name)) => Some(looker.policy_named(&name).await?),
+            Some(source) => {
+                let configuration = source.read(&looker.client).await?;
+                Some(PolicyFound {
+                    settings: Settings::clone(&configuration.settings),
+                    selector: configuration.selector,
+                    not_at_work: None,
+                })
+            }
+            None => looker.discover_policy().await,
+        };
+        Ok(looker)
+    }
+
+    /// The object of this name.
+    ///
+    /// # Errors
+    /// It is not there, or cannot be read.
+    pub(crate) async fn subject(&self, kind: &Kind, name: &str, namespace: &str) -> Result<Subject> {
+        if kind.is_service_account() {
+            return Ok(Subject::of_account(name, namespace));
+        }
+        let api = Api::<DynamicObject>::namespaced_with(self.client.clone(), namespace, &kind.resource());
+        let request =
+            Request { verb: "get", group: kind.group(), resource: kind.plural(), namespace: Some(namespace), name: Some(name) };
+        let title = kind.title(name);
+        let object = api.get_opt(name).await.map_err(|error| anyhow!("cannot read {title}: {}", why(request, &error)))?;
+        let object = object.ok_or_else(|| anyhow!("there is no {title} in namespace {namespace}"))?;
+        let mut object = serde_json::to_value(object)?;
+        object["kind"] = kind.resource().kind.into();
+        if kind.resource().kind == "Pod" {
+            return Ok(Subject::of_pod(&serde_json::from_value(object)?));
+        }
+        if let Some(selector) = pods_of(&object) {
+            let pods = Api::<Pod>::namespaced(self.client.clone(), namespace);
+            let pods = pods.list(&ListParams::default().labels(&selector)).await;
+            let mut subjects = pods.iter().flatten().map(Subject::of_pod);
+            if let Some(waiting) = subjects.find(Subject::waits) {
+                return Ok(Subject { title: format!("{} of {title}", waiting.title), ..waiting });
+            }
+        }
+        Subject::of_object(&object, namespace)?.ok_or_else(|| anyhow!("{title} makes no Pods"))
+    }
+
+    /// The Pods that wait for an image, in one namespace or in all, and how many there are altogether. `progress` is told how
+    /// many were looked at so far.
+    ///
+    /// # Errors
+    /// They cannot be listed.
+    pub(crate) async fn waiting(
+        &self,
+        namespace: Option<&str>,
+        mut progress: impl FnMut(usize),
+    ) -> Result<(Vec<Subject>, usize)> {
+        let api: Api<Pod> = match namespace {
+            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
+            None => Api::all(self.client.clone()),
+        };
+        let request = Request { verb: "list", group: "", resource: "pods", namespace, name: None };
+        let (mut waiting, mut seen) = (Vec::new(), 0);
+        // A Pod that has ended waits for nothing.
+        let mut page = ListParams::default().fields("status.phase!=Succeeded,status.phase!=Failed").limit(PAGE);
+        loop {
+            let pods = api.list(&page).await.map_err(|error| anyhow!("cannot list Pods: {}", why(request, &error)))?;
+            seen += pods.items.len();
+            progress(seen);
+            waiting.extend(pods.items.iter().map(Subject::of_pod).filter(Subject::waits));
+            match pods.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => page = page.continue_token(&token),
+                None => return Ok((waiting, seen)),
+            }
+        }
+    }
+
+    /// Everything that is known of this Pod.
+    pub(crate) async fn facts(&mut self, subject: &Subject) -> Facts {
+        let namespace = subject.namespace.as_str();
+        if !self.namespaces.contains_key(namespace) {
+            let surroundings = self.surroundings(namespace).await;
+            self.namespaces.insert(namespace.to_owned(), surroundings);
+        }
+        let account = self.account(namespace, &subject.account).await;
+        let policy = self.policy_for(subject);
+        let configured: Vec<String> =
+            policy.iter().flat_map(|policy| &policy.settings.secrets).map(|secret| secret.name.clone()).collect();
+        let inherited = subject.listed.is_empty();
+        let listed = if inherited && subject.existing.is_none() { &account.listed } else { &subject.listed };
+        for name in listed.iter().chain(&configured) {
+            self.read_secret(namespace, name).await;
+        }
+        let mut facts = Facts {
+            subject: subject.title.clone(),
+            namespace: namespace.to_owned(),
+            images: subject.images.clone(),
+            secrets: self.namespaces.get(namespace).map(|found| found.secrets.clone()).unwrap_or_default(),
+            ..Facts::default()
+        };
+        let known: Vec<_> = configured.iter().map(String::as_str).collect();
+        // What a template lists is its own, whoever else names it.
+        let from_account = if inherited || subject.existing.is_some() { account } else { AccountList::default() };
+        let configured_here = if subject.existing.is_some() { &known[..] } else { &[] };
+        let whence = origins(listed, &from_account, configured_here);
+        facts.listed = listed.iter().cloned().zip(whence).collect();
+        if let (None, Some(policy)) = (&subject.existing, &policy) {
+            let images = Image::parse_all(&subject.images.iter().map(|image| &image.reference).collect::<Vec<_>>());
+            let added = policy.will_add(listed, namespace, &images, |name| {
+                facts.secrets.get(name).unwrap_or(&Found::Missing)
+            });
+            facts.listed.extend(added.into_iter().map(|name| (name, Origin::PolicyWill)));
+        }
+        for (name, _) in &facts.listed {
+            if facts.secrets.get(name) == Some(&Found::Missing) {
+                facts.elsewhere.extend(self.elsewhere(name, namespace, &policy).await);
+            }
+        }
+        if let Some(existing) = &subject.existing {
+            self.next_tries(namespace, existing, &mut facts).await;
+        }
+        facts.policy = policy;
+        facts.notes = self.notes.iter().cloned().collect();
+        facts
+    }
+
+    /// What is known of the policy, in the light of one Pod.
+    fn policy_for(&self, subject: &Subject) -> Option<Policy> {
+        let policy = self.policy.as_ref()?;
+        let metadata = self.namespaces.get(&subject.namespace).and_then(|found| found.metadata.as_ref());
+        let labels = metadata.and_then(|metadata| metadata.labels.clone()).unwrap_or_default();
+        let annotation = policy.settings.exclude.annotation.as_deref();
+        let excludes = |annotations: Option<&BTreeMap<String, String>>| {
+            let value = annotation.and_then(|name| annotations?.get(name));
+            Settings::excludes_by_annotation(value.map(String::as_str))
+        };
+        use kube::core::SelectorExt as _;
+        Some(Policy {
+            settings: policy.settings.clone(),
+            not_at_work: policy.not_at_work,
+            // What is not known selects, as for the policy.
+            selects_namespace: metadata.is_none() || policy.selector.as_ref().is_none_or(|s| s.matches(&labels)),
+            excludes_namespace: excludes(metadata.and_then(|metadata| metadata.annotations.as_ref())),
+            excludes_pod: excludes(Some(&subject.annotations)),
+        })
+    }
+
+    async fn policy_named(&self, name: &str) -> Result<PolicyFound> {
+        let policy = settings_source::policies(self.client.clone()).get(name).await.map_err(|error| {
+            let request = Request { verb: "get", ..settings_source::policy_request(name) };
+            anyhow!("cannot read ClusterAdmissionPolicy {name}: {}", settings_source::reason(request, &error))
+        })?;
+        policy_of(&policy)
+    }
+
+    /// The policy that is in the cluster: the first whose settings are such settings.
+    async fn discover_policy(&mut self) -> Option<PolicyFound> {
+        let policies = settings_source::policies(self.client.clone()).list(&ListParams::default()).await;
+        let policies = match policies {
+            Ok(policies) => policies.items,
+            Err(error) => {
+                let request = Request { name: None, ..settings_source::policy_request("") };
+                self.note("the settings are not known", &settings_source::reason(request, &error));
+                return None;
+            }
+        };
+        let is_ours = |policy: &&DynamicObject| {
+            policy.data["spec"]["module"].as_str().is_some_and(|module| module.contains(MODULE))
+        };
+        let found = policies.iter().filter(is_ours).find_map(|policy| policy_of(policy).ok());
+        if found.is_none() {
+            let reason = format!("no ClusterAdmissionPolicy has a module {MODULE} and valid settings");
+            self.note("the settings are not known", &reason);
+        }
+        found
+    }
+
+    async fn surroundings(&mut self, namespace: &str) -> Surroundings {
+        let mut found = Surroundings::default();
+        let request =
+            Request { verb: "get", group: "", resource: "namespaces", namespace: None, name: Some(namespace) };
+        match Api::<Namespace>::all(self.client.clone()).get_opt(namespace).await {
+            Ok(Some(object)) => found.metadata = Some(object.metadata),
+            Ok(None) => self.note(&format!("Namespace {namespace}"), "it does not exist"),
+            Err(error) => self.note(&format!("Namespace {namespace} was not read"), &why(request, &error)),
+        }
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
+        for format in [SecretFormat::DockerConfigJson, SecretFormat::DockerCfg] {
+            let request =
+                Request { verb: "list", group: "", resource: "secrets", namespace: Some(namespace), name: None };
+            match api.list(&ListParams::default().fields(&format!("type={}", format.secret_type()))).await {
+                Ok(secrets) => {
+                    found.secrets.extend(secrets.iter().map(|secret| (secret.name_any(), found_of(secret))));
+                }
+                Err(error) => self.note(
+                    &format!("which other Secrets namespace {namespace} has is not known"),
+                    &why(request, &error),
+                ),
+            }
+        }
+        found
+    }
+
+    async fn account(&mut self, namespace: &str, name: &str) -> AccountList {
+        let known = self.namespaces.get(namespace).and_then(|found| found.accounts.get(name));
+        if let Some(known) = known {
+            return known.clone().unwrap_or_default();
+        }
+        let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), namespace);
+        let found = match self.get(&api, namespace, name, "serviceaccounts").await {
+            Ok(Some(account)) => {
+                let added = account.annotations().get(REFERENCES_ANNOTATION).cloned().unwrap_or_default();
+                Some(AccountList {
+                    name: name.to_owned(),
+                    listed: names(account.image_pull_secrets.as_deref().unwrap_or_default()),
+                    by_generator: added.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect(),
+                })
+            }
+            Ok(None) => {
+                self.note(&format!("ServiceAccount {namespace}/{name}"), "it does not exist");
+                None
+            }
+            Err(reason) => {
+                self.note(&format!("ServiceAccount {namespace}/{name} was not read"), &reason);
+                None
+            }
+        };
+        self.namespaces.entry(namespace.to_owned()).or_default().accounts.insert(name.to_owned(), found.clone());
+        found.unwrap_or_default()
+    }
+
+    async fn read_secret(&mut self, namespace: &str, name: &str) {
+        let known = self.namespaces.get(namespace).is_some_and(|found| found.secrets.contains_key(name));
+        if known {
+            return;
+        }
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
+        let found = match self.get(&api, namespace, name, "secrets").await {
+            Ok(Some(secret)) => found_of(&secret),
+            Ok(None) => Found::Missing,
+            Err(reason) => Found::Unreadable(reason),
+        };
+        self.namespaces.entry(namespace.to_owned()).or_default().secrets.insert(name.to_owned(), found);
+    }
+
+    /// Secrets of this name in other namespaces.
+    async fn elsewhere(
+        &mut self,
+        name: &str,
+        namespace: &str,
+        policy: &Option<Policy>,
+    ) -> BTreeMap<(String, String), Found> {
+        if let Some(known) = self.elsewhere.get(name) {
+            return known.clone();
+        }
+        let request = Request { verb: "list", group: "", resource: "secrets", namespace: None, name: Some(name) };
+        let everywhere = Api::<Secret>::all(self.client.clone());
+        let mut found = BTreeMap::new();
+        match everywhere.list(&ListParams::default().fields(&format!("metadata.name={name}"))).await {
+            Ok(secrets) => {
+                for secret in secrets.iter().filter(|secret| secret.namespace().as_deref() != Some(namespace)) {
+                    found.insert((secret.namespace().unwrap_or_default(), name.to_owned()), found_of(secret));
+                }
+            }
+            Err(error) => {
+                // The source at least may be readable.
+                let configured = policy.iter().flat_map(|policy| &policy.settings.secrets);
+                let source = configured.filter(|secret| secret.name == name).find_map(|secret| secret.source.as_ref());
+                if let Some(Source::Secret { namespace: of_source, name: source }) = source {
+                    let api: Api<Secret> = Api::namespaced(self.client.clone(), of_source);
+                    if let Ok(Some(secret)) = self.get(&api, of_source, source, "secrets").await {
+                        found.insert((of_source.clone(), name.to_owned()), found_of(&secret));
+                    }
+                }
+                if found.is_empty() {
+                    let what = format!("whether another namespace has a Secret {name} is not known");
+                    self.note(&what, &why(request, &error));
+                }
+            }
+        }
+        self.elsewhere.insert(name.to_owned(), found.clone());
+        found
+    }
+
+    /// Works out from the Events when the kubelet tries again.
+    async fn next_tries(&mut self, namespace: &str, existing: &Existing, facts: &mut Facts) {
+        if !facts.images.iter().any(|image| matches!(image.status, Some(Status::Waiting { .. }))) {
+            return;
+        }
+        let request = Request { verb: "list", group: "", resource: "events", namespace: Some(namespace), name: None };
+        let api: Api<Event> = Api::namespaced(self.client.clone(), namespace);
+        let of_pod = format!("involvedObject.uid={},reason=Failed", existing.uid);
+        let events = match api.list(&ListParams::default().fields(&of_pod)).await {
+            Ok(events) => events.items,
+            Err(error) => {
+                self.note("when the kubelet tries again is not known", &why(request, &error));
+                return;
+            }
+        };
+        for image in &mut facts.images {
+            if let Some(Status::Waiting { next_try, .. }) = &mut image.status {
+                *next_try = next_try_after(&events, &image.reference, existing.created).map(|time| time.to_string());
+            }
+        }
+    }
+
+    async fn get<K>(&self, api: &Api<K>, namespace: &str, name: &str, resource: &'static str) -> Result<Option<K>, String>
+    where
+        K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+    {
+        let request = Request { verb: "get", group: "", resource, namespace: Some(namespace), name: Some(name) };
+        api.get_opt(name).await.map_err(|error| why(request, &error))
+    }
+
+    fn note(&mut self, what: &str, why: &str) {
+        self.notes.insert(format!("{what}: {why}"));
+    }
+
+    /// What could not be looked at so far.
+    pub(crate) fn notes(&self) -> impl Iterator<Item = &str> {
+        self.notes.iter().map(String::as_str)
+    }
+}
+
+/// What the module's name contains, wherever it was published.
+const MODULE: &str = "image-pull-secrets";
+
+fn policy_of(policy: &DynamicObject) -> Result<PolicyFound> {
+    let configuration = settings_source::of_policy(&policy.name_any(), policy)?;
+    let text = |pointer: &str| policy.data.pointer(pointer).and_then(|value| value.as_str());
+    let not_at_work = match (text("/spec/mode"), text("/status/policyStatus")) {
+        (Some("monitor"), _) => Some("its mode is monitor"),
+        (_, None | Some("active")) => None,
+        (_, Some(_)) => Some("it is not active"),
+    };
+    Ok(PolicyFound {
+        settings: Settings::clone(&configuration.settings),
+        selector: configuration.selector,
+        not_at_work,
+    })
+}
+
+fn found_of(secret: &Secret) -> Found {
+    let no_data = BTreeMap::new();
+    Found::of(secret.type_.as_deref().unwrap_or("Opaque"), secret.data.as_ref().unwrap_or(&no_data))
+}
+
+/// Why the API server did not do this, in one line.
+fn why(request: Request<'_>, error: &kube::Error) -> String {
+    settings_source::reason(request, error)
+}
+
+/// When the kubelet tries to pull this image again, at the latest: its pauses double after each failure. Events live for an
+/// hour, so that those of a Pod that is older may have been more.
+fn next_try_after(events: &[Event], image: &str, created: Option<Timestamp>) -> Option<Timestamp> {
+    let of_image = |event: &&Event| {
+        event.message.as_deref().is_some_and(|message| message.starts_with(&format!("Failed to pull image \"{image}\"")))
+    };
+    let failures: Vec<_> = events.iter().filter(of_image).collect();
+    let time = |event: &Event| event.last_timestamp.as_ref().map(|time| time.0);
+    let last = failures.iter().filter_map(|event| time(event)).max()?;
+    let count: i32 = failures.iter().map(|event| event.count.unwrap_or(1)).sum();
+    let is_old = created.is_some_and(|created| last.duration_since(created) > SignedDuration::from_hours(1));
+    let exponent = u32::try_from(count.saturating_sub(1)).unwrap_or_default();
+    let doubled = 2_i64.checked_pow(exponent).and_then(|factor| PAUSES.0.checked_mul(factor)).unwrap_or(PAUSES.1);
+    let pause = if is_old { PAUSES.1 } else { doubled.min(PAUSES.1) };
+    last.checked_add(SignedDuration::from_secs(pause)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+    use serde_json::json;
+
+    const IMAGE: &str = "ghcr.io/acme/app:1";
+
+    fn failed(count: i32, last: &str) -> Event {
+        serde_json::from_value(json!({
+            "metadata": {}, "involvedObject": {}, "reason": "Failed", "count": count, "lastTimestamp": last,
+            "message": format!("Failed to pull image \"{IMAGE}\": 401"),
+        }))
+        .unwrap()
+    }
+
+    #[rstest]
+    #[case::the_first_failure(&[failed(1, "2026-01-01T12:00:00Z")], Some("2026-01-01T12:00:10Z"))]
+    #[case::the_third(&[failed(3, "2026-01-01T12:00:00Z")], Some("2026-01-01T12:00:40Z"))]
+    #[case::with_two_messages(
+        &[failed(2, "2026-01-01T12:00:00Z"), failed(1, "2026-01-01T12:01:00Z")], Some("2026-01-01T12:01:40Z"))]
+    #[case::the_longest_pause(&[failed(99, "2026-01-01T12:00:00Z")], Some("2026-01-01T12:05:00Z"))]
+    #[case::an_old_pod(&[failed(1, "2026-01-01T23:00:00Z")], Some("2026-01-01T23:05:00Z"))]
+    #[case::no_event(&[], None)]
+    fn the_kubelets_next_try_follows_from_its_events(#[case] events: &[Event], #[case] expected: Option<&str>) {
+        let created = "2026-01-01T11:59:00Z".parse().ok();
+        let found = next_try_after(events, IMAGE, created).map(|time| time.to_string());
+        assert_eq!(found.as_deref(), expected);
+        assert_eq!(next_try_after(events, "ghcr.io/acme/other", created), None);
+    }
+
+    #[rstest]
+    #[case::at_work(json!({"mode": "protect"}), "active", None)]
+    #[case::only_watching(json!({"mode": "monitor"}), "active", Some("its mode is monitor"))]
+    #[case::not_yet(json!({}), "pending", Some("it is not active"))]
+    fn whether_the_policy_is_at_work(#[case] spec: serde_json::Value, #[case] status: &str, #[case] expected: Option<&str>) {
+        let mut policy = json!({
+            "apiVersion": "policies.kubewarden.io/v1", "kind": "ClusterAdmissionPolicy", "metadata": {"name": "p"},
+            "spec": spec, "status": {"policyStatus": status},
+        });
+        policy["spec"]["settings"] = json!({"secrets": [{"name": "creds"}]});
+        assert_eq!(policy_of(&serde_json::from_value(policy).unwrap()).unwrap().not_at_work, expected);
+    }
+}

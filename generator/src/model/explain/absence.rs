@@ -1,0 +1,209 @@
+//! Why a Pod does not list a Secret that would be right for its image.
+
+use super::secret::Found;
+use image_pull_secrets::image::{Image, Images};
+use image_pull_secrets::settings::{ConfiguredSecret, OnMissingSecret, Settings};
+use std::fmt;
+
+/// Why a Pod does not list a Secret of its namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Absence {
+    /// Neither the settings nor the Pod name it.
+    NotConfigured,
+    /// The settings exclude the namespace by its name.
+    ExcludedNamespace,
+    /// The Namespace has the exclude annotation.
+    NamespaceAnnotation,
+    /// The Pod has it.
+    PodAnnotation,
+    /// The policy is not for this namespace, going by its labels.
+    NotSelectedNamespace,
+    /// The secret is for images that its `matchImages` names, and the Pod has none of them.
+    MatchImages,
+    /// The policy does not add anything at present: why not.
+    PolicyNotAtWork(&'static str),
+    /// Everything would add it now: the Pod was created before that.
+    OlderPod,
+}
+
+impl fmt::Display for Absence {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::NotConfigured => f.write_str("neither the Pod nor the settings name it"),
+            Self::ExcludedNamespace => f.write_str("the settings exclude the namespace"),
+            Self::NamespaceAnnotation => f.write_str("the Namespace has the exclude annotation"),
+            Self::PodAnnotation => f.write_str("the Pod has the exclude annotation"),
+            Self::NotSelectedNamespace => f.write_str("the policy's namespaceSelector does not select the namespace"),
+            Self::MatchImages => f.write_str("its matchImages matches no image of the Pod"),
+            Self::PolicyNotAtWork(why) => write!(f, "the policy adds nothing: {why}"),
+            Self::OlderPod => f.write_str("the Pod was created before the policy could add it"),
+        }
+    }
+}
+
+impl Absence {
+    /// One word for programs.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::NotConfigured => "notConfigured",
+            Self::ExcludedNamespace => "excludedNamespace",
+            Self::NamespaceAnnotation => "namespaceAnnotation",
+            Self::PodAnnotation => "podAnnotation",
+            Self::NotSelectedNamespace => "notSelectedNamespace",
+            Self::MatchImages => "matchImages",
+            Self::PolicyNotAtWork(_) => "policyNotAtWork",
+            Self::OlderPod => "olderPod",
+        }
+    }
+}
+
+/// What is known of the policy: its settings, and whether it is at work in the namespace of the Pod.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Policy {
+    pub(crate) settings: Settings,
+    /// Why it adds nothing, if it does not.
+    pub(crate) not_at_work: Option<&'static str>,
+    /// Whether its namespaceSelector selects the namespace.
+    pub(crate) selects_namespace: bool,
+    /// Whether the Namespace has the exclude annotation.
+    pub(crate) excludes_namespace: bool,
+    /// Whether the Pod has it.
+    pub(crate) excludes_pod: bool,
+}
+
+impl Policy {
+    /// Why it does not add this secret to a Pod in this namespace with these images; `None` where it does.
+    pub(crate) fn leaves_out(&self, secret: &ConfiguredSecret, namespace: &str, images: &[Image]) -> Option<Absence> {
+        if self.settings.excludes_namespace(namespace) {
+            Some(Absence::ExcludedNamespace)
+        } else if self.excludes_namespace {
+            Some(Absence::NamespaceAnnotation)
+        } else if self.excludes_pod {
+            Some(Absence::PodAnnotation)
+        } else if !self.selects_namespace {
+            Some(Absence::NotSelectedNamespace)
+        } else if secret.scope.wants(images) == Some(false) {
+            Some(Absence::MatchImages)
+        } else {
+            self.not_at_work.map(Absence::PolicyNotAtWork)
+        }
+    }
+
+    /// Why a Pod that exists does not list the Secret of this name.
+    pub(crate) fn why_not_listed(&self, name: &str, namespace: &str, images: &[Image]) -> Absence {
+        match self.settings.secrets.iter().find(|secret| secret.name == name) {
+            None => Absence::NotConfigured,
+            Some(secret) => self.leaves_out(secret, namespace, images).unwrap_or(Absence::OlderPod),
+        }
+    }
+
+    /// The names that it will add to a Pod that lists these, going by what `found` says of each Secret: as the policy decides.
+    pub(crate) fn will_add<'f>(
+        &self,
+        listed: &[String],
+        namespace: &str,
+        images: &[Image],
+        found: impl Fn(&str) -> &'f Found,
+    ) -> Vec<String> {
+        let prepared = Images::new(images);
+        let is_added = |secret: &&ConfiguredSecret| {
+            let on_missing = self.settings.on_missing_secret;
+            !listed.contains(&secret.name)
+                && self.leaves_out(secret, namespace, images).is_none()
+                && match found(&secret.name) {
+                    _ if on_missing == OnMissingSecret::Ignore => true,
+                    Found::Usable(usable) => {
+                        secret.scope.wants(images).unwrap_or_else(|| usable.config.covers_any(&prepared))
+                    }
+                    Found::Missing => on_missing != OnMissingSecret::Skip,
+                    Found::PassedOver(_) | Found::Malformed(_) => false,
+                    Found::Unreadable(_) => true,
+                }
+        };
+        self.settings.secrets.iter().filter(is_added).map(|secret| secret.name.clone()).collect()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use k8s_openapi::ByteString;
+    use rstest::rstest;
+    use serde_json::{Value, json};
+    use std::collections::BTreeMap;
+
+    /// A policy at work with these settings.
+    pub(crate) fn policy(settings: Value) -> Policy {
+        Policy {
+            settings: Settings::from_value(&settings).unwrap(),
+            not_at_work: None,
+            selects_namespace: true,
+            excludes_namespace: false,
+            excludes_pod: false,
+        }
+    }
+
+    fn creds() -> Policy {
+        policy(json!({"secrets": [{"name": "creds"}]}))
+    }
+
+    #[rstest]
+    #[case::a_pod_from_before(creds(), Absence::OlderPod)]
+    #[case::another_secret(policy(json!({"secrets": [{"name": "other"}]})), Absence::NotConfigured)]
+    #[case::an_excluded_namespace(
+        policy(json!({"secrets": [{"name": "creds"}], "exclude": {"namespaces": ["sh*"]}})),
+        Absence::ExcludedNamespace
+    )]
+    #[case::an_annotated_namespace(Policy { excludes_namespace: true, ..creds() }, Absence::NamespaceAnnotation)]
+    #[case::an_annotated_pod(Policy { excludes_pod: true, ..creds() }, Absence::PodAnnotation)]
+    #[case::labels(Policy { selects_namespace: false, ..creds() }, Absence::NotSelectedNamespace)]
+    #[case::another_image(
+        policy(json!({"secrets": [{"name": "creds", "matchImages": ["quay.io"]}]})),
+        Absence::MatchImages
+    )]
+    #[case::monitor(
+        Policy { not_at_work: Some("its mode is monitor"), ..creds() },
+        Absence::PolicyNotAtWork("its mode is monitor")
+    )]
+    fn the_reason_is_the_first_that_the_policy_goes_by(#[case] policy: Policy, #[case] expected: Absence) {
+        let images = [Image::parse("ghcr.io/acme/app").unwrap()];
+        assert_eq!(policy.why_not_listed("creds", "shop", &images), expected);
+        assert_eq!(
+            policy.will_add(&[], "shop", &images, |_| &Found::Missing),
+            match expected {
+                Absence::OlderPod => vec!["creds".to_owned()],
+                Absence::NotConfigured => vec!["other".to_owned()],
+                _ => vec![],
+            }
+        );
+    }
+
+    fn found(server: &str) -> Found {
+        let document = format!(r#"{{"auths": {{"{server}": {{"username": "u", "password": "p"}}}}}}"#);
+        let data = BTreeMap::from([(".dockerconfigjson".to_owned(), ByteString(document.into_bytes()))]);
+        Found::of("kubernetes.io/dockerconfigjson", &data)
+    }
+
+    #[rstest]
+    #[case::usable("warn", false, found("quay.io"), true)]
+    #[case::missing("warn", false, Found::Missing, true)]
+    #[case::missing_under_skip("skip", false, Found::Missing, false)]
+    #[case::unusable("warn", false, Found::of("Opaque", &BTreeMap::new()), false)]
+    #[case::unusable_under_ignore("ignore", false, Found::of("Opaque", &BTreeMap::new()), true)]
+    #[case::unreadable("warn", false, Found::Unreadable("forbidden".to_owned()), true)]
+    #[case::with_credentials_for_it("warn", true, found("ghcr.io"), true)]
+    #[case::with_credentials_for_another("warn", true, found("quay.io"), false)]
+    fn what_is_added_is_what_the_policy_adds(
+        #[case] on_missing: &str,
+        #[case] match_credentials: bool,
+        #[case] found: Found,
+        #[case] expected: bool,
+    ) {
+        let secret = json!({"name": "creds", "matchCredentials": match_credentials});
+        let policy = policy(json!({"secrets": [secret], "onMissingSecret": on_missing}));
+        let images = [Image::parse("ghcr.io/acme/app").unwrap()];
+        let will_add = |listed: &[String]| policy.will_add(listed, "shop", &images, |_| &found);
+        assert_eq!(will_add(&[]), if expected { vec!["creds".to_owned()] } else { vec![] });
+        assert_eq!(will_add(&["creds".to_owned()]), Vec::<String>::new());
+    }
+}
