@@ -42,10 +42,7 @@ impl fmt::Debug for Credential {
 ///
 /// # Errors
 /// [`DockerConfigError`] where the kubelet would fail.
-pub fn credentials(
-    format: SecretFormat,
-    document: &[u8],
-) -> Result<BTreeMap<String, Credential>, DockerConfigError> {
+pub fn credentials(format: SecretFormat, document: &[u8]) -> Result<BTreeMap<String, Credential>, DockerConfigError> {
     format.parse(document)?;
     let text = String::from_utf8_lossy(document);
     let mut found = BTreeMap::new();

@@ -21,7 +21,8 @@ pub struct Attempt<'a> {
 /// The attempts for `image` with these configs, in the order of the Pod's list. None at all is one without a credential.
 pub fn attempts<'a>(configs: &[&'a DockerConfig], image: &Image) -> Vec<Attempt<'a>> {
     let chosen = |choose: &dyn Fn(&Entry) -> bool| -> Vec<(usize, &'a Entry)> {
-        let all = configs.iter().enumerate().flat_map(|(at, config)| config.entries().iter().map(move |entry| (at, entry)));
+        let all =
+            configs.iter().enumerate().flat_map(|(at, config)| config.entries().iter().map(move |entry| (at, entry)));
         all.filter(|(_, entry)| choose(entry)).collect()
     };
     let mut entries = chosen(&|entry| entry.matches(image));
@@ -89,8 +90,7 @@ mod tests {
         let configs: Vec<_> = secrets.iter().map(|servers| config(servers)).collect();
         let configs: Vec<_> = configs.iter().collect();
         let image = Image::parse("ghcr.io/acme/app").unwrap();
-        let found: Vec<_> =
-            attempts(&configs, &image).iter().map(|attempt| attempt.is_interchangeable).collect();
+        let found: Vec<_> = attempts(&configs, &image).iter().map(|attempt| attempt.is_interchangeable).collect();
         assert_eq!(found, expected);
     }
 

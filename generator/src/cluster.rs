@@ -10,5 +10,6 @@ pub(crate) mod events;
 pub(crate) mod fake_api;
 pub(crate) mod rbac;
 pub(crate) mod record;
+pub(crate) mod registry;
 pub(crate) mod watch;
 pub(crate) mod writer;

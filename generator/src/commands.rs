@@ -3,6 +3,7 @@
 pub(crate) mod cleanup;
 pub(crate) mod cli;
 pub(crate) mod connect;
+pub(crate) mod explain;
 pub(crate) mod process;
 pub(crate) mod run;
 pub(crate) mod status;
@@ -22,6 +23,7 @@ pub fn main() -> ExitCode {
             Command::Run(args) => run::run(args).await,
             Command::Status(args) => status::status(args).await,
             Command::Cleanup(args) => cleanup::cleanup(args).await,
+            Command::Explain(args) => explain::explain(args).await,
             Command::Validate(args) => validate::validate(&args),
         }
     });

@@ -1,6 +1,7 @@
 //! Pure data: what is, what is wanted, and what to do. Nothing here asks anybody, or knows what time it is.
 
 pub(crate) mod content;
+pub(crate) mod explain;
 pub(crate) mod footprint;
 pub(crate) mod index;
 pub(crate) mod label_selector;

@@ -92,7 +92,7 @@ impl Registries {
         let answer = answer(self.client.get(url(host, "")?)).await?;
         if answer.status() != StatusCode::UNAUTHORIZED {
             // It asks nobody, or fails: the request that counts will tell.
-            return Ok(Authorization::None);
+            return Ok(Authorization::Nothing);
         }
         let credential = credential.filter(|credential| !credential.username().is_empty());
         match challenge(answer.headers()) {

@@ -57,6 +57,9 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// Removes every copy and every reference that the generator made.
     Cleanup(CleanupArgs),
+    /// Says why a Pod pulls its images, or does not. Exits with 0 when it pulls, with 1 when it does not, and with 2 when that
+    /// cannot be told.
+    Explain(ExplainArgs),
     /// Says whether a settings file is valid, and what is wrong with it, without a cluster. Exits with 1 when it is not.
     Validate(ValidateArgs),
 }
@@ -68,9 +71,23 @@ impl Command {
             Self::Run(args) => &args.common.log,
             Self::Status(args) => &args.common.log,
             Self::Cleanup(args) => &args.common.log,
+            Self::Explain(args) => &args.log,
             Self::Validate(args) => &args.log,
         }
     }
+}
+
+/// Where the cluster is.
+#[derive(Debug, Args)]
+pub(crate) struct ConnectionArgs {
+    /// Uses this kubeconfig file. Without it the configuration is found as kubectl finds it: $KUBECONFIG, then
+    /// ~/.kube/config, then the ServiceAccount of the Pod.
+    #[arg(long, value_name = "FILE", env = "GENERATOR_KUBECONFIG")]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// Uses this context of the kubeconfig instead of its current one.
+    #[arg(long, value_name = "NAME", env = "GENERATOR_CONTEXT")]
+    pub context: Option<String>,
 }
 
 /// What every command takes.
@@ -80,14 +97,9 @@ pub(crate) struct CommonArgs {
     #[command(flatten)]
     pub settings: SettingsArgs,
 
-    /// Uses this kubeconfig file. Without it the configuration is found as kubectl finds it: $KUBECONFIG, then
-    /// ~/.kube/config, then the ServiceAccount of the Pod.
-    #[arg(long, value_name = "FILE", env = "GENERATOR_KUBECONFIG")]
-    pub kubeconfig: Option<PathBuf>,
-
-    /// Uses this context of the kubeconfig instead of its current one.
-    #[arg(long, value_name = "NAME", env = "GENERATOR_CONTEXT")]
-    pub context: Option<String>,
+    /// Where the cluster is.
+    #[command(flatten)]
+    pub connection: ConnectionArgs,
 
     /// Limits everything to namespaces with these labels, written as for `kubectl --selector`: cleanup removes nothing from
     /// others. With --policy, the namespaceSelector of the policy counts as well, but for cleanup.
@@ -250,6 +262,70 @@ pub(crate) struct CleanupArgs {
     pub all_references: bool,
 }
 
+/// `explain`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("what").required(true).args(["target", "image", "filename", "all"]))]
+pub(crate) struct ExplainArgs {
+    /// Explains this object: pod/NAME, deployment/NAME, statefulset/NAME, daemonset/NAME, replicaset/NAME, job/NAME,
+    /// cronjob/NAME or serviceaccount/NAME. A name alone is that of a Pod.
+    #[arg(value_name = "KIND/NAME")]
+    pub target: Option<String>,
+
+    /// Explains what a Pod would do that has this image, and no imagePullSecrets of its own.
+    #[arg(long, value_name = "IMAGE")]
+    pub image: Option<String>,
+
+    /// Takes this ServiceAccount for the Pod of --image. The default is the one named default.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["target", "filename", "all"])]
+    pub service_account: Option<String>,
+
+    /// Explains the Pods of the manifests in this file, which need not be in the cluster; - is standard input.
+    #[arg(short, long, value_name = "FILE")]
+    pub filename: Option<PathBuf>,
+
+    /// Explains every Pod that waits for an image, by what is in the way, that of the most Pods first.
+    #[arg(short = 'A', long, visible_alias = "all-namespaces")]
+    pub all: bool,
+
+    /// Looks in this namespace. The default is that of the kubeconfig's context; with --all, every namespace.
+    #[arg(short, long, value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+
+    /// Asks the registries, from here, whether they would hand out each image: with every credential that the kubelet
+    /// would try, in its order.
+    #[arg(long = "try")]
+    pub try_registry: bool,
+
+    /// Trusts the certificates in this file (PEM) too, for --try.
+    #[arg(long, value_name = "FILE", requires = "try_registry")]
+    pub registry_ca: Option<PathBuf>,
+
+    /// Prints text for people, or JSON for programs.
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    pub output: ExplainOutput,
+
+    /// Where the settings are. Without them, those of the policy in the cluster count.
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+
+    /// Where the cluster is.
+    #[command(flatten)]
+    pub connection: ConnectionArgs,
+
+    /// How it logs.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// How `explain` prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExplainOutput {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
 /// `validate`.
 #[derive(Debug, Args)]
 pub(crate) struct ValidateArgs {
@@ -383,6 +459,22 @@ mod tests {
     fn pods_are_restarted_only_by_what_goes_on_watching_them() {
         let error = Cli::try_parse_from(["generator", "run", "--once", "--restart-stuck-pods"]).unwrap_err();
         assert!(error.to_string().contains("'--once' cannot be used with '--restart-stuck-pods'"), "{error}");
+    }
+
+    #[rstest]
+    #[case::a_pod(&["web"], None)]
+    #[case::an_image(&["--image", "nginx", "--service-account", "builder"], None)]
+    #[case::all(&["-A", "--try", "--registry-ca", "ca.pem"], None)]
+    #[case::nothing(&[], Some("the following required arguments were not provided"))]
+    #[case::two_things(&["web", "--all"], Some("cannot be used with"))]
+    #[case::an_authority_for_nobody(&["web", "--registry-ca", "ca.pem"], Some("--try"))]
+    fn explain_is_told_what_to_explain(#[case] arguments: &[&str], #[case] fault: Option<&str>) {
+        let parsed = Cli::try_parse_from([&["generator", "explain"], arguments].concat());
+        match (parsed, fault) {
+            (Ok(_), None) => {}
+            (Err(error), Some(fault)) => assert!(error.to_string().contains(fault), "{error}"),
+            (other, _) => panic!("{:?}", other.map(|_| ())),
+        }
     }
 
     #[test]

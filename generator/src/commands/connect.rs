@@ -17,7 +17,7 @@ use std::sync::Arc;
 /// # Errors
 /// There is no API server to connect to.
 pub(crate) async fn connect(args: &CommonArgs) -> Result<Context> {
-    let config = client::config(args.kubeconfig.as_deref(), args.context.as_deref()).await?;
+    let config = client::config(args.connection.kubeconfig.as_deref(), args.connection.context.as_deref()).await?;
     let default_namespace = config.default_namespace.clone();
     let client = client::client(config)?;
     let own_pod = env::var("POD_NAMESPACE").ok().zip(env::var("POD_NAME").ok());

@@ -142,7 +142,8 @@ async fn follow_policy(client: Client, name: &str, set: impl Fn(Result<Option<Co
     }
 }
 
-fn reason(request: Request<'_>, error: &kube::Error) -> String {
+/// Why the API server did not do this, in one line.
+pub(crate) fn reason(request: Request<'_>, error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) if status.code == 404 && status.message.contains("404 page not found") => {
             "Kubewarden is not installed in this cluster".to_owned()
@@ -155,17 +156,23 @@ fn reason(request: Request<'_>, error: &kube::Error) -> String {
     }
 }
 
-fn policy_request(name: &str) -> Request<'_> {
+/// What is asked for where the policy of this name is.
+pub(crate) fn policy_request(name: &str) -> Request<'_> {
     let (group, resource) = ("policies.kubewarden.io", "clusteradmissionpolicies");
     Request { verb: "list", group, resource, namespace: None, name: Some(name) }
 }
 
-fn policies(client: Client) -> Api<DynamicObject> {
+/// The ClusterAdmissionPolicies of the cluster.
+pub(crate) fn policies(client: Client) -> Api<DynamicObject> {
     let kind = GroupVersionKind::gvk("policies.kubewarden.io", "v1", "ClusterAdmissionPolicy");
     Api::all_with(client, &ApiResource::from_gvk_with_plural(&kind, "clusteradmissionpolicies"))
 }
 
-fn of_policy(name: &str, policy: &DynamicObject) -> Result<Configuration> {
+/// What a ClusterAdmissionPolicy says.
+///
+/// # Errors
+/// Its settings or its namespaceSelector are not valid.
+pub(crate) fn of_policy(name: &str, policy: &DynamicObject) -> Result<Configuration> {
     let spec = policy.data.get("spec").cloned().unwrap_or_default();
     let spec: PolicySpec = serde_json::from_value(spec)
         .with_context(|| format!("ClusterAdmissionPolicy {name} has no spec that can be read"))?;

@@ -124,15 +124,9 @@ pub(crate) struct NearMiss {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Unlisted {
     /// It is in the Pod's namespace.
-    Here {
-        secret: String,
-        absence: Absence,
-    },
+    Here { secret: String, absence: Absence },
     /// It is in another one, and the Pod lists its name.
-    Elsewhere {
-        secret: String,
-        namespace: String,
-    },
+    Elsewhere { secret: String, namespace: String },
 }
 
 /// What a registry answered.
@@ -317,7 +311,9 @@ impl ImageExplanation {
             _ if self.verdict.fails() => of_verdict(),
             None | Some(Problem::Refused | Problem::MalformedSecret | Problem::ImageName) => of_verdict(),
             // A registry hides what it does not let somebody see.
-            Some(Problem::NoSuchImage | Problem::NeverPull | Problem::Other) if self.attempts.is_empty() => of_verdict(),
+            Some(Problem::NoSuchImage | Problem::NeverPull | Problem::Other) if self.attempts.is_empty() => {
+                of_verdict()
+            }
             Some(problem) => Remedy::Of(problem),
         })
     }

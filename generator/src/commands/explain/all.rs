@@ -129,12 +129,8 @@ mod tests {
     use crate::model::explain::{PlacedImage, explain};
 
     fn add(causes: &mut Causes, pod: &str, image: &str, problem: Problem) {
-        let status = Status::Waiting {
-            reason: "ErrImagePull".to_owned(),
-            problem,
-            message: pod.to_owned(),
-            next_try: None,
-        };
+        let status =
+            Status::Waiting { reason: "ErrImagePull".to_owned(), problem, message: pod.to_owned(), next_try: None };
         let image =
             PlacedImage { place: "container app".to_owned(), reference: image.to_owned(), status: Some(status) };
         let facts = Facts { images: vec![image], ..Facts::default() };

@@ -7,12 +7,13 @@ use crate::engine::settings_source::{self, SettingsSource};
 use crate::model::explain::absence::Policy;
 use crate::model::explain::secret::{AccountList, Found, Origin, origins};
 use crate::model::explain::{Facts, Status};
-use crate::model::ownership::REFERENCES_ANNOTATION;
+use crate::model::ownership::{MANAGER, REFERENCES_ANNOTATION};
 use anyhow::{Result, anyhow};
 use image_pull_secrets::image::Image;
 use image_pull_secrets::secret::SecretFormat;
 use image_pull_secrets::settings::{Settings, Source};
 use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Event, Namespace, Pod, Secret, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -33,6 +34,7 @@ const PAGE: u32 = 500;
 pub(crate) struct Looker {
     client: Client,
     policy: Option<PolicyFound>,
+    generator: Option<String>,
     namespaces: HashMap<String, Surroundings>,
     elsewhere: HashMap<String, BTreeMap<(String, String), Found>>,
     notes: BTreeSet<String>,
@@ -62,6 +64,7 @@ impl Looker {
         let mut looker = Self {
             client,
             policy: None,
+            generator: None,
             namespaces: HashMap::new(),
             elsewhere: HashMap::new(),
             notes: BTreeSet::new(),
@@ -78,6 +81,7 @@ impl Looker {
             }
             None => looker.discover_policy().await,
         };
+        looker.generator = looker.find_generator().await;
         Ok(looker)
     }
 
@@ -90,10 +94,16 @@ impl Looker {
             return Ok(Subject::of_account(name, namespace));
         }
         let api = Api::<DynamicObject>::namespaced_with(self.client.clone(), namespace, &kind.resource());
-        let request =
-            Request { verb: "get", group: kind.group(), resource: kind.plural(), namespace: Some(namespace), name: Some(name) };
+        let request = Request {
+            verb: "get",
+            group: kind.group(),
+            resource: kind.plural(),
+            namespace: Some(namespace),
+            name: Some(name),
+        };
         let title = kind.title(name);
-        let object = api.get_opt(name).await.map_err(|error| anyhow!("cannot read {title}: {}", why(request, &error)))?;
+        let object =
+            api.get_opt(name).await.map_err(|error| anyhow!("cannot read {title}: {}", why(request, &error)))?;
         let object = object.ok_or_else(|| anyhow!("there is no {title} in namespace {namespace}"))?;
         let mut object = serde_json::to_value(object)?;
         object["kind"] = kind.resource().kind.into();
@@ -153,7 +163,7 @@ impl Looker {
         let configured: Vec<String> =
             policy.iter().flat_map(|policy| &policy.settings.secrets).map(|secret| secret.name.clone()).collect();
         let inherited = subject.listed.is_empty();
-        let listed = if inherited && subject.existing.is_none() { &account.listed } else { &subject.listed };
+        let listed = if inherited && subject.existing.is_none() { account.listed.clone() } else { subject.listed.clone() };
         for name in listed.iter().chain(&configured) {
             self.read_secret(namespace, name).await;
         }
@@ -168,13 +178,12 @@ impl Looker {
         // What a template lists is its own, whoever else names it.
         let from_account = if inherited || subject.existing.is_some() { account } else { AccountList::default() };
         let configured_here = if subject.existing.is_some() { &known[..] } else { &[] };
-        let whence = origins(listed, &from_account, configured_here);
+        let whence = origins(&listed, &from_account, configured_here);
         facts.listed = listed.iter().cloned().zip(whence).collect();
         if let (None, Some(policy)) = (&subject.existing, &policy) {
             let images = Image::parse_all(&subject.images.iter().map(|image| &image.reference).collect::<Vec<_>>());
-            let added = policy.will_add(listed, namespace, &images, |name| {
-                facts.secrets.get(name).unwrap_or(&Found::Missing)
-            });
+            let added =
+                policy.will_add(&listed, namespace, &images, |name| facts.secrets.get(name).unwrap_or(&Found::Missing));
             facts.listed.extend(added.into_iter().map(|name| (name, Origin::PolicyWill)));
         }
         for (name, _) in &facts.listed {
@@ -186,6 +195,7 @@ impl Looker {
             self.next_tries(namespace, existing, &mut facts).await;
         }
         facts.policy = policy;
+        facts.generator.clone_from(&self.generator);
         facts.notes = self.notes.iter().cloned().collect();
         facts
     }
@@ -239,6 +249,25 @@ impl Looker {
             self.note("the settings are not known", &reason);
         }
         found
+    }
+
+    /// Whether the generator is at work, going by its Lease, wherever that is.
+    async fn find_generator(&mut self) -> Option<String> {
+        let request = Request {
+            verb: "list",
+            group: "coordination.k8s.io",
+            resource: "leases",
+            namespace: None,
+            name: Some(MANAGER),
+        };
+        let leases = Api::<Lease>::all(self.client.clone());
+        match leases.list(&ListParams::default().fields(&format!("metadata.name={MANAGER}"))).await {
+            Ok(leases) => Some(at_work(leases.items.first(), Timestamp::now())),
+            Err(error) => {
+                self.note("whether the generator is at work is not known", &why(request, &error));
+                None
+            }
+        }
     }
 
     async fn surroundings(&mut self, namespace: &str) -> Surroundings {
@@ -370,7 +399,13 @@ impl Looker {
         }
     }
 
-    async fn get<K>(&self, api: &Api<K>, namespace: &str, name: &str, resource: &'static str) -> Result<Option<K>, String>
+    async fn get<K>(
+        &self,
+        api: &Api<K>,
+        namespace: &str,
+        name: &str,
+        resource: &'static str,
+    ) -> Result<Option<K>, String>
     where
         K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
     {
@@ -387,6 +422,22 @@ impl Looker {
         self.notes.iter().map(String::as_str)
     }
 }
+
+/// Whether the generator holds this Lease now.
+fn at_work(lease: Option<&Lease>, now: Timestamp) -> String {
+    let spec = lease.and_then(|lease| lease.spec.as_ref());
+    let holder = spec.and_then(|spec| spec.holder_identity.as_deref()).filter(|holder| !holder.is_empty());
+    let renewed = spec.and_then(|spec| spec.renew_time.as_ref()).map(|time| time.0);
+    match (lease, holder, renewed) {
+        (None, _, _) => "not found: no namespace has its Lease".to_owned(),
+        (Some(_), Some(holder), Some(renewed)) if now.duration_since(renewed) < STALE => format!("at work ({holder})"),
+        (Some(_), Some(_), Some(renewed)) => format!("not at work: its Lease was last renewed at {renewed}"),
+        (Some(_), _, _) => "not at work: nobody holds its Lease".to_owned(),
+    }
+}
+
+/// After which time nobody leads any more, for certain.
+const STALE: SignedDuration = SignedDuration::from_mins(2);
 
 /// What the module's name contains, wherever it was published.
 const MODULE: &str = "image-pull-secrets";
@@ -420,7 +471,10 @@ fn why(request: Request<'_>, error: &kube::Error) -> String {
 /// hour, so that those of a Pod that is older may have been more.
 fn next_try_after(events: &[Event], image: &str, created: Option<Timestamp>) -> Option<Timestamp> {
     let of_image = |event: &&Event| {
-        event.message.as_deref().is_some_and(|message| message.starts_with(&format!("Failed to pull image \"{image}\"")))
+        event
+            .message
+            .as_deref()
+            .is_some_and(|message| message.starts_with(&format!("Failed to pull image \"{image}\"")))
     };
     let failures: Vec<_> = events.iter().filter(of_image).collect();
     let time = |event: &Event| event.last_timestamp.as_ref().map(|time| time.0);
@@ -465,10 +519,27 @@ mod tests {
     }
 
     #[rstest]
+    #[case::none(None, "not found: no namespace has its Lease")]
+    #[case::led(Some(json!({"holderIdentity": "a", "renewTime": "2026-01-01T12:00:00.000000Z"})), "at work (a)")]
+    #[case::left(
+        Some(json!({"holderIdentity": "a", "renewTime": "2026-01-01T11:00:00.000000Z"})),
+        "not at work: its Lease was last renewed at 2026-01-01T11:00:00Z"
+    )]
+    #[case::released(Some(json!({"holderIdentity": ""})), "not at work: nobody holds its Lease")]
+    fn whether_the_generator_is_at_work(#[case] spec: Option<serde_json::Value>, #[case] expected: &str) {
+        let lease = spec.map(|spec| serde_json::from_value(json!({"metadata": {}, "spec": spec})).unwrap());
+        assert_eq!(at_work(lease.as_ref(), "2026-01-01T12:01:00Z".parse().unwrap()), expected);
+    }
+
+    #[rstest]
     #[case::at_work(json!({"mode": "protect"}), "active", None)]
     #[case::only_watching(json!({"mode": "monitor"}), "active", Some("its mode is monitor"))]
     #[case::not_yet(json!({}), "pending", Some("it is not active"))]
-    fn whether_the_policy_is_at_work(#[case] spec: serde_json::Value, #[case] status: &str, #[case] expected: Option<&str>) {
+    fn whether_the_policy_is_at_work(
+        #[case] spec: serde_json::Value,
+        #[case] status: &str,
+        #[case] expected: Option<&str>,
+    ) {
         let mut policy = json!({
             "apiVersion": "policies.kubewarden.io/v1", "kind": "ClusterAdmissionPolicy", "metadata": {"name": "p"},
             "spec": spec, "status": {"policyStatus": status},

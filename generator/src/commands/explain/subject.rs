@@ -50,7 +50,12 @@ const KINDS: [Kind; 8] = [
     Kind { names: &["replicaset", "replicasets", "rs"], group: "apps", plural: "replicasets", kind: "ReplicaSet" },
     Kind { names: &["job", "jobs"], group: "batch", plural: "jobs", kind: "Job" },
     Kind { names: &["cronjob", "cronjobs", "cj"], group: "batch", plural: "cronjobs", kind: "CronJob" },
-    Kind { names: &["serviceaccount", "serviceaccounts", "sa"], group: "", plural: "serviceaccounts", kind: "ServiceAccount" },
+    Kind {
+        names: &["serviceaccount", "serviceaccounts", "sa"],
+        group: "",
+        plural: "serviceaccounts",
+        kind: "ServiceAccount",
+    },
 ];
 
 /// The name of the ServiceAccount of a Pod that names none.
@@ -109,10 +114,8 @@ impl Subject {
     pub(crate) fn of_pod(pod: &Pod) -> Self {
         let metadata = &pod.metadata;
         let text = |field: &Option<String>| field.clone().unwrap_or_default();
-        let existing = Existing {
-            uid: text(&metadata.uid),
-            created: metadata.creation_timestamp.as_ref().map(|time| time.0),
-        };
+        let existing =
+            Existing { uid: text(&metadata.uid), created: metadata.creation_timestamp.as_ref().map(|time| time.0) };
         let title = format!("pod/{}", metadata.name.as_deref().unwrap_or_default());
         Self {
             existing: Some(existing),
@@ -289,7 +292,10 @@ mod tests {
     fn what_makes_pods_is_explained_as_its_pods(#[case] kind: &str, #[case] object: Value) {
         let subject = Subject::of_object(&object, "shop").unwrap().unwrap();
         assert_eq!(subject.title, format!("{}/web", kind.to_lowercase()));
-        assert_eq!((&*subject.namespace, &*subject.account, &subject.listed[..]), ("shop", "default", &["creds".to_owned()][..]));
+        assert_eq!(
+            (&*subject.namespace, &*subject.account, &subject.listed[..]),
+            ("shop", "default", &["creds".to_owned()][..])
+        );
         assert_eq!((&*subject.images[0].place, &*subject.images[0].reference), ("container app", "a"));
     }
 
@@ -301,9 +307,7 @@ mod tests {
     #[test]
     fn every_image_of_a_pod_is_found_with_what_the_kubelet_says_of_it() {
         let waiting = |reason: &str, message: &str| json!({"waiting": {"reason": reason, "message": message}});
-        let status = |name: &str, state: Value, id: &str| {
-            json!({"name": name, "state": state, "imageID": id, "image": "", "ready": false, "restartCount": 0})
-        };
+        let status = |name: &str, state: Value, id: &str| json!({"name": name, "state": state, "imageID": id, "image": "", "ready": false, "restartCount": 0});
         let pod: Pod = serde_json::from_value(json!({
             "metadata": {"name": "web", "namespace": "shop", "uid": "1"},
             "spec": {

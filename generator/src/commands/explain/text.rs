@@ -30,7 +30,10 @@ pub(super) fn page(subject: &Subject, facts: &Facts, explanation: &Explanation) 
     line("ServiceAccount", &subject.account);
     if let Some(policy) = &facts.policy {
         let wanted = facts.wanted();
-        line("settings want", if wanted.is_empty() { "nothing for this Pod".to_owned() } else { wanted.join(", ") }.as_str());
+        line(
+            "settings want",
+            if wanted.is_empty() { "nothing for this Pod".to_owned() } else { wanted.join(", ") }.as_str(),
+        );
         line("policy", policy.not_at_work.map_or("at work".to_owned(), |why| format!("adds nothing: {why}")).as_str());
     }
     if let Some(generator) = &facts.generator {
@@ -188,7 +191,10 @@ not known: Namespace shop was not read: no right
         explanation.images[0].answers = vec![Answer::No(Problem::Refused)];
         explanation.images[1].answers = vec![Answer::Accepted];
         let page = plain(&page(&subject, &facts, &explanation));
-        assert!(page.contains("  tries 1.        ghcr.io, user bot, of creds: the registry refuses access\n"), "{page}");
+        assert!(
+            page.contains("  tries 1.        ghcr.io, user bot, of creds: the registry refuses access\n"),
+            "{page}"
+        );
         assert!(page.contains("  without one     accepted\n"), "{page}");
     }
 }

@@ -82,7 +82,8 @@ pub(crate) fn difference(server: &str, image: &Image) -> Option<Difference> {
         let is_case = scheme.is_some_and(|s| matches!(s.to_ascii_lowercase().as_str(), "http" | "https"));
         return Some(if is_case { Difference::Case } else { Difference::NoUrl });
     }
-    let path = path.strip_prefix("/v1/").or_else(|| path.strip_prefix("/v2/")).map_or(path.to_owned(), |p| format!("/{p}"));
+    let path =
+        path.strip_prefix("/v1/").or_else(|| path.strip_prefix("/v2/")).map_or(path.to_owned(), |p| format!("/{p}"));
     if matches!(path.as_str(), "/v1" | "/v2") {
         Some(Difference::Slash)
     } else if path_of_image.starts_with(&path) {

@@ -50,7 +50,10 @@ const REASONS: [&str; 7] = [
 const TEXTS: [(Problem, &[&str]); 9] = [
     (Problem::RateLimit, &["toomanyrequests", "too many requests", "rate limit", "429"]),
     (Problem::Certificate, &["x509", "certificate", "tls: ", "server gave http response to https client"]),
-    (Problem::HostName, &["no such host", "name resolution", "dns error", "server misbehaving", "failed to lookup address"]),
+    (
+        Problem::HostName,
+        &["no such host", "name resolution", "dns error", "server misbehaving", "failed to lookup address"],
+    ),
     (
         Problem::Refused,
         &[
@@ -80,7 +83,10 @@ const TEXTS: [(Problem, &[&str]); 9] = [
         ],
     ),
     (Problem::Platform, &["no match for platform", "no matching manifest", "exec format"]),
-    (Problem::NoSuchImage, &["not found", "manifest unknown", "manifest_unknown", "name unknown", "name_unknown", "404"]),
+    (
+        Problem::NoSuchImage,
+        &["not found", "manifest unknown", "manifest_unknown", "name unknown", "name_unknown", "404"],
+    ),
     (Problem::DiskFull, &["no space left on device", "disk pressure"]),
     (
         Problem::RegistryError,
@@ -121,7 +127,7 @@ impl Problem {
     /// What an HTTP status of a registry says, or `None` for one that grants.
     pub(crate) fn of_status(code: u16) -> Option<Self> {
         match code {
-            0..400 => None,
+            ..=399 => None,
             401 | 403 => Some(Self::Refused),
             404 => Some(Self::NoSuchImage),
             429 => Some(Self::RateLimit),

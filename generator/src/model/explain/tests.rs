@@ -40,8 +40,7 @@ fn pod(image: &str, listed: &[&str], secrets: &[(&str, Found)]) -> Facts {
 }
 
 fn waiting(facts: Facts, problem: Problem) -> Facts {
-    let status =
-        Status::Waiting { reason: "ErrImagePull".to_owned(), problem, message: String::new(), next_try: None };
+    let status = Status::Waiting { reason: "ErrImagePull".to_owned(), problem, message: String::new(), next_try: None };
     with_status(facts, status)
 }
 
