@@ -75,13 +75,18 @@ pub fn cleanup(stage: &Stage, settings: &Value, args: &[&str]) -> (bool, String)
     (output.status.success(), said)
 }
 
-fn command(name: &str, stage: &Stage, settings: &Value, kubeconfig: &Path, directory: &TempDir) -> Command {
+/// The generator's binary.
+pub fn program() -> PathBuf {
     let program =
         PathBuf::from(env!("CARGO_BIN_EXE_image-pull-secrets-e2e")).with_file_name("image-pull-secrets-generator");
     assert!(program.is_file(), "run `cargo test --workspace --no-run --test cluster` first: there is no {program:?}");
+    program
+}
+
+fn command(name: &str, stage: &Stage, settings: &Value, kubeconfig: &Path, directory: &TempDir) -> Command {
     let file = directory.path().join("settings.json");
     fs::write(&file, settings.to_string()).unwrap();
-    let mut command = Command::new(program);
+    let mut command = Command::new(program());
     command
         .arg(name)
         .args(["--lease-namespace", "default", "--lease-name", &stage.id])

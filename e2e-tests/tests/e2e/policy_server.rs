@@ -20,7 +20,7 @@ fn policy(settings: &Value) -> Value {
 }
 
 /// The kubeconfig of who has this token.
-fn kubeconfig(stage: &Stage, token: &str) -> Value {
+pub fn kubeconfig(stage: &Stage, token: &str) -> Value {
     let mut kubeconfig: Value = yaml_serde::from_str(&fs::read_to_string(&stage.kubeconfig).unwrap()).unwrap();
     for user in kubeconfig["users"].as_array_mut().unwrap() {
         user["user"] = json!({ "token": token });

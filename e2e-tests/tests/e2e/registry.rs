@@ -28,6 +28,7 @@ pub struct Registry {
 #[derive(Clone, Debug, Deserialize)]
 pub struct Pull {
     pub node: String,
+    pub pod: String,
     pub image: String,
     /// Whose credential it was; empty for none.
     pub user: String,
@@ -99,20 +100,13 @@ impl Registry {
         self.pulls_by(&format!("prefix={image}")).await
     }
 
-    /// All attempts of the Pods in a namespace so far.
-    pub async fn pulls_in(&self, namespace: &str) -> Vec<Pull> {
-        self.pulls_by(&format!("namespace={namespace}")).await
-    }
-
     /// All attempts to pull anything from here so far.
     pub async fn record(&self) -> Vec<Pull> {
         self.pulls_by(&format!("prefix={}/", self.host)).await
     }
 
     async fn pulls_by(&self, query: &str) -> Vec<Pull> {
-        let answer = self.send("GET", &format!("/pulls?{query}"), Value::Null).await;
-        assert!(!answer.body.to_string().contains(PASSWORD), "a credential was told: {}", answer.body);
-        serde_json::from_value(answer.body).unwrap()
+        pulls_by(&self.client, query).await
     }
 
     /// Waits until a kubelet has tried to pull the image, and gives all attempts.
@@ -147,6 +141,18 @@ impl Registry {
     async fn send(&self, method: &str, path: &str, body: Value) -> Answer {
         send(&self.client, method, path, "application/json", body).await.unwrap().ok()
     }
+}
+
+/// All attempts of the Pods in a namespace so far, whatever registry they pull from, the first one first.
+pub async fn pulls_in(namespace: &str) -> Vec<Pull> {
+    pulls_by(&client(), &format!("namespace={namespace}")).await
+}
+
+async fn pulls_by(client: &Client, query: &str) -> Vec<Pull> {
+    let path = format!("/pulls?{query}");
+    let answer = send(client, "GET", &path, "application/json", Value::Null).await.unwrap().ok();
+    assert!(!answer.body.to_string().contains(PASSWORD), "a credential was told: {}", answer.body);
+    serde_json::from_value(answer.body).unwrap()
 }
 
 fn client() -> Client {

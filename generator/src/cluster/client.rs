@@ -57,10 +57,23 @@ pub(crate) async fn config(kubeconfig: Option<&Path>, context: Option<&str>) -> 
 /// The configuration's certificates or credentials are unusable.
 pub(crate) fn client(mut config: Config) -> Result<Client> {
     config.default_retry = false;
+    if is_of_environment(config.proxy_url.as_ref().map(ToString::to_string).as_deref()) {
+        config.proxy_url = None;
+    }
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     config.read_timeout = Some(READ_TIMEOUT);
     let builder = ClientBuilder::try_from(config).context("cannot make a client of the kubeconfig")?;
     Ok(builder.with_layer(&AndThenLayer::new(refused)).build())
+}
+
+/// Whether this is the proxy of the environment, and not one of the kubeconfig. kube would take it for every address, those of
+/// `NO_PROXY` included; it is for registries.
+fn is_of_environment(proxy: Option<&str>) -> bool {
+    let same = |name| {
+        std::env::var(name)
+            .is_ok_and(|value| Some(value.trim_end_matches('/')) == proxy.map(|p| p.trim_end_matches('/')))
+    };
+    ["HTTPS_PROXY", "https_proxy"].into_iter().any(same)
 }
 
 /// Makes kube's error of an answer that refuses. kube would do that by itself, but

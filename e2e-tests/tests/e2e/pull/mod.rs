@@ -6,6 +6,7 @@ mod bad_secrets;
 mod cached_images;
 mod docker_hub;
 mod ephemeral_containers;
+pub mod explain;
 pub mod new_namespace;
 mod recovery;
 mod reject;

@@ -163,7 +163,8 @@ impl Looker {
         let configured: Vec<String> =
             policy.iter().flat_map(|policy| &policy.settings.secrets).map(|secret| secret.name.clone()).collect();
         let inherited = subject.listed.is_empty();
-        let listed = if inherited && subject.existing.is_none() { account.listed.clone() } else { subject.listed.clone() };
+        let listed =
+            if inherited && subject.existing.is_none() { account.listed.clone() } else { subject.listed.clone() };
         for name in listed.iter().chain(&configured) {
             self.read_secret(namespace, name).await;
         }

@@ -26,7 +26,7 @@ pub(super) const fn style(outcome: Outcome) -> Style {
 pub(super) fn page(subject: &Subject, facts: &Facts, explanation: &Explanation) -> String {
     let mut page = String::new();
     let _ = writeln!(page, "{TITLE}{}{TITLE:#} in namespace {}", facts.subject, facts.namespace);
-    let mut line = |name: &str, text: &str| drop(writeln!(page, "  {QUIET}{name:16}{QUIET:#}{text}"));
+    let mut line = |name: &str, text: &str| row(&mut page, name, text);
     line("ServiceAccount", &subject.account);
     if let Some(policy) = &facts.policy {
         let wanted = facts.wanted();
@@ -50,6 +50,10 @@ pub(super) fn page(subject: &Subject, facts: &Facts, explanation: &Explanation) 
     page
 }
 
+fn row(page: &mut String, name: &str, text: &str) {
+    let _ = writeln!(page, "  {QUIET}{name:16}{QUIET:#}{text}");
+}
+
 fn secrets(page: &mut String, facts: &Facts) {
     if facts.listed.is_empty() {
         let _ = writeln!(page, "{TITLE}It lists no Secret.{TITLE:#}");
@@ -70,7 +74,7 @@ fn secrets(page: &mut String, facts: &Facts) {
 fn image(page: &mut String, facts: &Facts, explained: &ImageExplanation) {
     let image = &explained.image;
     let _ = writeln!(page, "\n{TITLE}{}: {}{TITLE:#}", image.place, shown(&image.reference));
-    let mut line = |name: &str, text: &str| drop(writeln!(page, "  {QUIET}{name:16}{QUIET:#}{text}"));
+    let mut line = |name: &str, text: &str| row(page, name, text);
     if let Some(name) = &explained.name {
         line("kubelet reads", name);
     }

@@ -35,11 +35,6 @@ impl Verdict {
         matches!(self, Self::Malformed { .. } | Self::ImageName(_))
     }
 
-    /// Whether the kubelet shows no credential.
-    pub(crate) fn is_anonymous(&self) -> bool {
-        matches!(self, Self::NoUser { .. } | Self::NoSecret | Self::NothingUsable | Self::NoEntry { .. })
-    }
-
     /// One word for programs.
     pub(crate) fn name(&self) -> &'static str {
         match self {
