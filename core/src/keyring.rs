@@ -55,22 +55,22 @@ mod tests {
     }
 
     #[rstest]
-    #[case::nothing_matches(&[&["quay.io"]], "ghcr.io/acme/app", &[])]
-    #[case::no_secret_at_all(&[], "ghcr.io/acme/app", &[])]
+    #[case::nothing_matches(vec![vec!["quay.io"]], "ghcr.io/acme/app", &[])]
+    #[case::no_secret_at_all(vec![], "ghcr.io/acme/app", &[])]
     #[case::the_longer_key_of_a_host_comes_first(
-        &[&["ghcr.io", "ghcr.io/acme"]], "ghcr.io/acme/app", &[(0, "ghcr.io/acme"), (0, "ghcr.io")])]
+        vec![vec!["ghcr.io", "ghcr.io/acme"]], "ghcr.io/acme/app", &[(0, "ghcr.io/acme"), (0, "ghcr.io")])]
     #[case::keys_are_sorted_across_secrets(
-        &[&["ghcr.io"], &["ghcr.io/acme"]], "ghcr.io/acme/app", &[(1, "ghcr.io/acme"), (0, "ghcr.io")])]
+        vec![vec!["ghcr.io"], vec!["ghcr.io/acme"]], "ghcr.io/acme/app", &[(1, "ghcr.io/acme"), (0, "ghcr.io")])]
     #[case::a_glob_comes_after_its_host_because_of_its_star(
-        &[&["*.io"], &["ghcr.io"]], "ghcr.io/acme/app", &[(1, "ghcr.io"), (0, "*.io")])]
+        vec![vec!["*.io"], vec!["ghcr.io"]], "ghcr.io/acme/app", &[(1, "ghcr.io"), (0, "*.io")])]
     #[case::equal_keys_keep_the_order_of_the_list(
-        &[&["ghcr.io"], &["https://ghcr.io"]], "ghcr.io/acme/app", &[(0, "ghcr.io"), (1, "https://ghcr.io")])]
+        vec![vec!["ghcr.io"], vec!["https://ghcr.io"]], "ghcr.io/acme/app", &[(0, "ghcr.io"), (1, "https://ghcr.io")])]
     #[case::docker_hub_by_its_old_name_is_fallen_back_on(
-        &[&["https://index.docker.io/v1/"]], "nginx", &[(0, "https://index.docker.io/v1/")])]
+        vec![vec!["https://index.docker.io/v1/"]], "nginx", &[(0, "https://index.docker.io/v1/")])]
     #[case::not_where_another_secret_matches(
-        &[&["https://index.docker.io/v1/"], &["docker.io"]], "nginx", &[(1, "docker.io")])]
+        vec![vec!["https://index.docker.io/v1/"], vec!["docker.io"]], "nginx", &[(1, "docker.io")])]
     fn tries_what_the_kubelet_tries_in_its_order(
-        #[case] secrets: &[&[&str]],
+        #[case] secrets: Vec<Vec<&str>>,
         #[case] image: &str,
         #[case] expected: &[(usize, &str)],
     ) {
@@ -83,10 +83,10 @@ mod tests {
     }
 
     #[rstest]
-    #[case::of_one_secret(&[&["ghcr.io", "https://ghcr.io"]], &[false, true])]
-    #[case::of_two_secrets(&[&["ghcr.io"], &["https://ghcr.io"]], &[false, false])]
-    #[case::with_other_keys(&[&["ghcr.io", "ghcr.io/acme"]], &[false, false])]
-    fn entries_of_one_secret_with_one_key_have_no_order(#[case] secrets: &[&[&str]], #[case] expected: &[bool]) {
+    #[case::of_one_secret(vec![vec!["ghcr.io", "https://ghcr.io"]], &[false, true])]
+    #[case::of_two_secrets(vec![vec!["ghcr.io"], vec!["https://ghcr.io"]], &[false, false])]
+    #[case::with_other_keys(vec![vec!["ghcr.io", "ghcr.io/acme"]], &[false, false])]
+    fn entries_of_one_secret_with_one_key_have_no_order(#[case] secrets: Vec<Vec<&str>>, #[case] expected: &[bool]) {
         let configs: Vec<_> = secrets.iter().map(|servers| config(servers)).collect();
         let configs: Vec<_> = configs.iter().collect();
         let image = Image::parse("ghcr.io/acme/app").unwrap();

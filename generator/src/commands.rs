@@ -4,19 +4,28 @@ pub(crate) mod cleanup;
 pub(crate) mod cli;
 pub(crate) mod connect;
 pub(crate) mod explain;
+pub(crate) mod plugin;
 pub(crate) mod process;
 pub(crate) mod run;
 pub(crate) mod status;
 pub(crate) mod validate;
 
 use cli::{Cli, Command, LogArgs, LogFormat, LogLevel};
+use plugin::Name;
+use std::ffi::OsString;
 use std::process::ExitCode;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::prelude::*;
 
 /// The program: does what the command line says, and gives the exit code of the process.
 pub fn main() -> ExitCode {
-    let cli = Cli::read();
+    let words: Vec<_> = std::env::args_os().collect();
+    let name = Name::of(words.first().map(OsString::as_os_str));
+    if name == Name::Completion {
+        // Whatever is wrong: the shell has nobody to tell.
+        return plugin::complete(words).unwrap_or(ExitCode::FAILURE);
+    }
+    let cli = Cli::read(name);
     log_as(cli.command.log());
     let result = process::run(async {
         match cli.command {

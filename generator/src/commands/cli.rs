@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::commands::plugin::{Name, as_plugin};
 use crate::engine::settings_source::SettingsSource;
 use crate::model::label_selector::{is_label_value, parse_selector};
 use crate::model::ownership::{MANAGED_BY_LABEL, SOURCE_ANNOTATION};
@@ -25,12 +26,14 @@ pub(crate) struct Cli {
 
 impl Cli {
     /// What the command line says. Ends the process where it says nothing that makes sense, or asks for help.
-    pub(crate) fn read() -> Self {
-        Self::from_arg_matches(&command().get_matches()).unwrap_or_else(|error| error.exit())
+    pub(crate) fn read(name: Name) -> Self {
+        let command = if name == Name::Plugin { as_plugin(command()) } else { command() };
+        Self::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
     }
 }
 
-fn command() -> clap::Command {
+/// The command line, as clap knows it.
+pub(crate) fn command() -> clap::Command {
     in_sentences(Cli::command().mut_subcommands(in_sentences))
 }
 

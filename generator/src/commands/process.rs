@@ -2,7 +2,6 @@
 
 use anyhow::{Context as _, Result};
 use std::process::ExitCode;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// What the process ends with where it panicked: the code that Rust gives to a panic of its main thread.
@@ -32,22 +31,39 @@ pub(crate) fn interrupted() -> ExitCode {
 }
 
 /// A token that SIGTERM and SIGINT cancel, which from now on have no other effect. (They have none on process 1 anyway.)
+/// On Windows, Ctrl-C does.
 ///
 /// # Errors
 /// The process cannot listen for signals.
 pub(crate) fn stop_on_signal() -> Result<CancellationToken> {
     let stop = CancellationToken::new();
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let signalled = signals()?;
     let token = stop.clone();
     tokio::spawn(async move {
+        signalled.await;
+        token.cancel();
+    });
+    Ok(stop)
+}
+
+#[cfg(unix)]
+fn signals() -> Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    Ok(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        token.cancel();
-    });
-    Ok(stop)
+    })
+}
+
+#[cfg(not(unix))]
+fn signals() -> Result<impl Future<Output = ()>> {
+    Ok(async {
+        let _ = tokio::signal::ctrl_c().await;
+    })
 }
 
 #[cfg(test)]

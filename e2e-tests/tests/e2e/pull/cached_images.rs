@@ -2,7 +2,7 @@
 
 use crate::harness::{Registration, eventually_within};
 use crate::product::Product;
-use crate::registry::{PATIENCE, Registry, basic, node, password, pod_on, runs, stuck};
+use crate::registry::{PATIENCE, Registry, basic, node, password, pod_on, pulls_in, runs, stuck};
 use serde_json::json;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -43,7 +43,7 @@ async fn equal_copies_pull_once_an_excluded_namespace_is_refused_and_a_rotation_
     let created = stage.post(&format!("/api/v1/namespaces/{name}/pods"), pod_on(&node, "web", &image)).await.ok();
     assert_eq!(created.listed(), [""; 0]);
     stuck(stage, &name).await;
-    let pulls = registry.pulls_in(&name).await;
+    let pulls = pulls_in(&name).await;
     assert!(!pulls.is_empty());
     assert!(pulls.iter().all(|pull| pull.user.is_empty() && pull.outcome == "refused"), "{pulls:?}");
 

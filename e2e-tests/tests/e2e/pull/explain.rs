@@ -209,22 +209,29 @@ async fn over_generated_pods_the_credential_that_is_named_first_is_the_one_that_
     for (number, document) in documents.iter().enumerate() {
         let expected = Expected::of(&document["images"][0]);
         let name = format!("p{number}");
-        eventually_within(PATIENCE, &format!("the kubelet tries {name}: {expected:?}, {generated:?}", generated = generated[number]), || async {
-            let pulls = pulls_in(&stage.namespace).await;
-            let of_pod: Vec<_> = pulls.iter().filter(|pull| pull.pod == name).collect();
-            let agrees = expected.agrees(&of_pod);
-            if expected.verdict != "fails" {
-                return agrees;
-            }
-            let pod = stage.get(&format!("{}/{name}", stage.pods())).await.body;
-            // The parser's own error, or the name of an image that is none.
-            agrees && waiting(&pod).iter().any(|(reason, _)| reason.contains(' ') || *reason == "InvalidImageName")
-        })
+        eventually_within(
+            PATIENCE,
+            &format!("the kubelet tries {name}: {expected:?}, {generated:?}", generated = generated[number]),
+            || async {
+                let pulls = pulls_in(&stage.namespace).await;
+                let of_pod: Vec<_> = pulls.iter().filter(|pull| pull.pod == name).collect();
+                let agrees = expected.agrees(&of_pod);
+                if expected.verdict != "fails" {
+                    return agrees;
+                }
+                let pod = stage.get(&format!("{}/{name}", stage.pods())).await.body;
+                // The parser's own error, or the name of an image that is none.
+                agrees && waiting(&pod).iter().any(|(reason, _)| reason.contains(' ') || *reason == "InvalidImageName")
+            },
+        )
         .await;
         *kinds.entry(expected.verdict).or_default() += 1;
     }
     // The Pods are of all sorts.
-    assert!(["pulls", "anonymous", "fails"].iter().all(|kind| kinds.get(*kind).is_some_and(|&count| count >= 10)), "{kinds:?}");
+    assert!(
+        ["pulls", "anonymous", "fails"].iter().all(|kind| kinds.get(*kind).is_some_and(|&count| count >= 10)),
+        "{kinds:?}"
+    );
 }
 
 /// A registry and a namespace in which nobody adds anything.
@@ -258,7 +265,12 @@ async fn a_pod_with_an_expired_credential_is_explained_with_what_the_kubelet_say
     assert!(!said.text.contains('\u{1b}'), "coloured for a pipe: {}", said.text);
     agrees_in(&stage, &stage.namespace).await;
     let all = explain(&stage, &["--all", "--namespace", &stage.namespace, "--output", "json"], &[]);
-    assert_eq!((all.code, &all.json["causes"][0]["pods"]), (1, &json!([format!("{}/web", stage.namespace)])), "{}", all.text);
+    assert_eq!(
+        (all.code, &all.json["causes"][0]["pods"]),
+        (1, &json!([format!("{}/web", stage.namespace)])),
+        "{}",
+        all.text
+    );
 }
 
 /// A proxy that every connection of a client ends in the cluster's registry with, whatever the host.
