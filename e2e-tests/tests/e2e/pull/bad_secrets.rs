@@ -1,6 +1,7 @@
 //! What a bad Secret does to an image that anybody may pull.
 
 use crate::harness::{Stage, eventually_within, pull_secret};
+use crate::pull::explain::agrees_in;
 use crate::registry::{PATIENCE, Registry, docker_config, kubectl_apply, node, password, pod_of, pod_on, waiting};
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -34,6 +35,7 @@ async fn a_malformed_one_leaves_a_public_image_alone_where_the_policy_is_asked()
     kubectl_apply(&stage, &[&[object], &in_it[..]].concat());
     let pulls = registry.pulled(&image).await;
     assert_eq!((pulls.len(), pulls[0].user.as_str()), (1, ""));
+    agrees_in(&stage, &namespace).await;
 }
 
 /// As whoever adds the reference without a look at the Secret.
@@ -57,6 +59,7 @@ async fn a_malformed_one_keeps_a_public_image_from_a_pod_that_refers_to_it() {
     }
     // The kubelet does not even try.
     assert_eq!(registry.pulls(&image).await.len(), 0);
+    agrees_in(&stage, &stage.namespace).await;
     stage.delete(&format!("{path}/secrets/creds")).await.ok();
     registry.pulled(&image).await;
 }
@@ -94,4 +97,5 @@ async fn an_expired_credential_keeps_a_public_image_from_pods_that_are_given_it(
         let pulls = registry.pulled(&public).await;
         assert_eq!((pulls.len(), pulls[0].user.as_str()), (1, ""));
     }
+    agrees_in(&stage, &namespace).await;
 }

@@ -1,6 +1,7 @@
 //! Docker Hub's names: under which a Secret's entry is for its images.
 
 use crate::harness::Stage;
+use crate::pull::explain::agrees_in;
 use crate::registry::{Registry, bearer, docker_config, password, pod_of};
 use serde_json::json;
 
@@ -23,7 +24,7 @@ const PREFIXES: [&str; 3] = ["", "docker.io/", "index.docker.io/"];
 async fn a_pod_pulls_from_docker_hub_under_the_names_that_the_kubelet_knows() {
     let registry = Registry::named("docker.io", bearer(json!({"hub": password("hub")}))).await;
     let stage = Stage::new(json!({"secrets": [{"name": "creds"}]})).await;
-    let mut images = Vec::new();
+    let (mut images, mut namespaces) = (Vec::new(), Vec::new());
     for (number, (server, works)) in SERVERS.iter().enumerate() {
         let namespace = stage.create_namespace(&format!("hub-{number}")).await;
         let server = server.replace("ORG", &stage.id);
@@ -38,6 +39,7 @@ async fn a_pod_pulls_from_docker_hub_under_the_names_that_the_kubelet_knows() {
             assert_eq!(created.listed(), ["creds"]);
             images.push((server.clone(), image, works));
         }
+        namespaces.push(namespace);
     }
     for (server, image, works) in images {
         let used = if *works {
@@ -46,5 +48,8 @@ async fn a_pod_pulls_from_docker_hub_under_the_names_that_the_kubelet_knows() {
             registry.refused(&image, "", 1).await.iter().any(|pull| pull.user == "hub")
         };
         assert_eq!(used, *works, "{server}, {image}");
+    }
+    for namespace in namespaces {
+        agrees_in(&stage, &namespace).await;
     }
 }

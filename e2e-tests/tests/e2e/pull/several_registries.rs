@@ -2,6 +2,7 @@
 
 use crate::harness::Registration;
 use crate::product::Product;
+use crate::pull::explain::agrees_in;
 use crate::registry::{Registry, basic, bearer, docker_config, password, pod_of};
 use serde_json::json;
 
@@ -62,6 +63,7 @@ async fn each_image_is_pulled_with_the_credential_that_is_for_it() {
     for (registry, image, user) in &images {
         assert_eq!(only_user(registry, image).await, *user, "{image}");
     }
+    agrees_in(stage, &namespace).await;
 }
 
 /// A Pod with a list of its own inherits nothing from its ServiceAccount: the generator cannot help it.
@@ -84,4 +86,5 @@ async fn a_pod_with_a_secret_of_its_own_does_not_pull_from_ours_without_the_poli
     product.stage.post(&pods, pod).await.ok();
     let pulls = ours.refused(&other, "", 1).await;
     assert!(pulls.iter().all(|pull| pull.user.is_empty()), "{pulls:?}");
+    agrees_in(&product.stage, &namespace).await;
 }
