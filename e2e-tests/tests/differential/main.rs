@@ -5,8 +5,10 @@ mod oracle;
 mod tables;
 
 use grammar::{document, generate, image, pattern_and_image, servers_and_image, valid_image};
+use image_pull_secrets::credential::credentials;
 use image_pull_secrets::docker_config::DockerConfig;
 use image_pull_secrets::image::Image;
+use image_pull_secrets::keyring::attempts;
 use image_pull_secrets::secret::SecretFormat;
 use image_pull_secrets::settings::ImagePattern;
 use oracle::{Lookup, Match, Normalized, ask, lookup};
@@ -126,6 +128,80 @@ fn the_order_of_the_servers_is_the_kubelets() {
         }
     }
     at_least(10, several, asked.len(), "covered by several servers");
+    none_differ(differing);
+}
+
+/// User names and passwords of several Secrets, whatever is in them; those without an order sorted.
+#[test]
+fn the_credentials_of_several_secrets_are_tried_in_the_order_of_the_kubelet() {
+    let format = FORMATS[0];
+    let config = |(servers, number): (Vec<String>, usize)| {
+        let entry = |(at, server): (usize, &String)| {
+            (server.clone(), json!({"username": format!("{number}-{at}"), "password": "p"}))
+        };
+        let entries: Map<_, _> = servers.iter().enumerate().map(entry).collect();
+        json!({"auths": entries}).to_string().into_bytes()
+    };
+    let secrets = |image: &str, (servers, documents): (Vec<Vec<String>>, Vec<Vec<u8>>)| {
+        let configs = servers.into_iter().enumerate().map(|(number, servers)| config((servers, number)));
+        let secrets: Vec<_> = configs.chain(documents).filter(|document| !document.is_empty()).collect();
+        (image.to_owned(), secrets)
+    };
+    let several = (servers_and_image(2..6), proptest::collection::vec(document(false), 0..2), 1_usize..4);
+    let asked: Vec<_> = generate(40_000, several)
+        .into_iter()
+        .map(|((servers, image), documents, count)| {
+            let each = servers.len().div_ceil(count);
+            secrets(&image, (servers.chunks(each).map(<[_]>::to_vec).collect(), documents))
+        })
+        .collect();
+    let requests = asked.iter().map(|(image, secrets)| {
+        use base64::Engine as _;
+        let encode = |document: &Vec<u8>| base64::prelude::BASE64_STANDARD.encode(document);
+        let secret = |document| json!({"type": format.secret_type(), "dataBase64": encode(document)});
+        json!({"op": "lookup", "image": image, "secrets": secrets.iter().map(secret).collect::<Vec<_>>()})
+    });
+    let (mut differing, mut several) = (Vec::new(), 0);
+    for ((image, secrets), theirs) in asked.iter().zip(ask::<Lookup>(requests.collect())) {
+        let parsed: Result<Vec<_>, _> =
+            secrets.iter().map(|document| Ok((format.parse(document)?, credentials(format, document)?))).collect();
+        let parsed: Result<_, image_pull_secrets::docker_config::DockerConfigError> = parsed;
+        let ours = parsed.ok().map(|secrets: Vec<(DockerConfig, _)>| {
+            let configs: Vec<_> = secrets.iter().map(|(config, _)| config).collect();
+            let image = Image::parse(image).unwrap();
+            let mut groups: Vec<Vec<(String, String)>> = Vec::new();
+            for attempt in attempts(&configs, &image) {
+                let credential = &secrets[attempt.config].1[attempt.entry.server()];
+                let pair = (credential.username().to_owned(), credential.password().to_owned());
+                match groups.last_mut() {
+                    Some(group) if attempt.is_interchangeable => group.push(pair),
+                    _ => groups.push(vec![pair]),
+                }
+            }
+            groups
+        });
+        let tried = theirs.credentials.iter().map(|tried| (tried.username.clone(), tried.password.clone()));
+        let mut tried: Vec<_> = tried.collect();
+        several += usize::from(tried.len() > 1);
+        // What has no order is compared sorted.
+        let ours = ours.map(|mut groups| {
+            let mut start = 0;
+            for group in &mut groups {
+                group.sort();
+                if let Some(theirs) = tried.get_mut(start..start + group.len()) {
+                    theirs.sort();
+                }
+                start += group.len();
+            }
+            groups.concat()
+        });
+        if ours != theirs.parses.then_some(tried.clone()) {
+            let secrets: Vec<_> =
+                secrets.iter().map(|document| String::from_utf8_lossy(document).into_owned()).collect();
+            differing.push((image, secrets, ("ours", ours), ("theirs", theirs.parses, tried)));
+        }
+    }
+    at_least(10, several, asked.len(), "covered by several credentials");
     none_differ(differing);
 }
 

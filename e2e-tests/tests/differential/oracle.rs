@@ -22,6 +22,8 @@ pub struct Lookup {
 
 #[derive(Debug, Deserialize)]
 pub struct Credential {
+    pub username: String,
+    pub password: String,
     pub email: String,
 }
 

@@ -81,6 +81,8 @@ pub(crate) enum Outcome {
 #[derive(Debug, Clone)]
 pub(crate) struct Explanation {
     pub(crate) images: Vec<ImageExplanation>,
+    /// What the Secrets alone make of it: a ServiceAccount has no images.
+    secrets: Outcome,
 }
 
 /// What can be said of one image.
@@ -153,7 +155,15 @@ impl Facts {
 
 /// Says what can be said.
 pub(crate) fn explain(facts: &Facts) -> Explanation {
-    Explanation { images: facts.images.iter().map(|image| explain_image(facts, image)).collect() }
+    let found = |(name, _): &(String, Origin)| facts.secrets.get(name).unwrap_or(&Found::Missing);
+    let secrets = if facts.listed.iter().any(|listed| matches!(found(listed), Found::Malformed(_))) {
+        Outcome::DoesNotPull
+    } else if !facts.listed.is_empty() && facts.listed.iter().all(|listed| matches!(found(listed), Found::Usable(_))) {
+        Outcome::Pulls
+    } else {
+        Outcome::CannotTell
+    };
+    Explanation { images: facts.images.iter().map(|image| explain_image(facts, image)).collect(), secrets }
 }
 
 fn explain_image(facts: &Facts, placed: &PlacedImage) -> ImageExplanation {
@@ -249,9 +259,9 @@ fn registry(image: &Image) -> &str {
 }
 
 impl Explanation {
-    /// The worst of its images; nothing can be said of none.
+    /// The worst of its images; where there are none, what the Secrets make of it.
     pub(crate) fn outcome(&self) -> Outcome {
-        self.images.iter().map(ImageExplanation::outcome).max().unwrap_or(Outcome::CannotTell)
+        self.images.iter().map(ImageExplanation::outcome).max().unwrap_or(self.secrets)
     }
 }
 

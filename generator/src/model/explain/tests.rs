@@ -218,6 +218,15 @@ fn the_worst_image_counts() {
     let mut facts = pod(GHCR, &["creds"], &[("creds", secret(&[("ghcr.io", "bot")]))]);
     facts.images.push(PlacedImage { place: "container b".to_owned(), reference: "Bad".to_owned(), status: None });
     assert_eq!(explain(&facts).outcome(), Outcome::DoesNotPull);
-    facts.images.clear();
-    assert_eq!(explain(&facts).outcome(), Outcome::CannotTell);
+}
+
+#[rstest]
+#[case::usable(&[("creds", secret(&[("ghcr.io", "bot")]))], Outcome::Pulls)]
+#[case::one_is_missing(&[("creds", secret(&[("ghcr.io", "bot")])), ("gone", Found::Missing)], Outcome::CannotTell)]
+#[case::one_is_malformed(&[("creds", secret(&[("ghcr.io", "bot")])), ("x", malformed())], Outcome::DoesNotPull)]
+#[case::none(&[], Outcome::CannotTell)]
+fn without_images_the_secrets_count(#[case] secrets: &[(&str, Found)], #[case] expected: Outcome) {
+    let listed: Vec<_> = secrets.iter().map(|(name, _)| *name).collect();
+    let facts = Facts { images: Vec::new(), ..pod(GHCR, &listed, secrets) };
+    assert_eq!(explain(&facts).outcome(), expected);
 }
