@@ -491,8 +491,10 @@ fn next_try_after(events: &[Event], image: &str, created: Option<Timestamp>) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::fake_api;
+    use k8s_openapi::ByteString;
     use rstest::rstest;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     const IMAGE: &str = "ghcr.io/acme/app:1";
 
@@ -527,7 +529,7 @@ mod tests {
         "not at work: its Lease was last renewed at 2026-01-01T11:00:00Z"
     )]
     #[case::released(Some(json!({"holderIdentity": ""})), "not at work: nobody holds its Lease")]
-    fn whether_the_generator_is_at_work(#[case] spec: Option<serde_json::Value>, #[case] expected: &str) {
+    fn whether_the_generator_is_at_work(#[case] spec: Option<Value>, #[case] expected: &str) {
         let lease = spec.map(|spec| serde_json::from_value(json!({"metadata": {}, "spec": spec})).unwrap());
         assert_eq!(at_work(lease.as_ref(), "2026-01-01T12:01:00Z".parse().unwrap()), expected);
     }
@@ -536,16 +538,95 @@ mod tests {
     #[case::at_work(json!({"mode": "protect"}), "active", None)]
     #[case::only_watching(json!({"mode": "monitor"}), "active", Some("its mode is monitor"))]
     #[case::not_yet(json!({}), "pending", Some("it is not active"))]
-    fn whether_the_policy_is_at_work(
-        #[case] spec: serde_json::Value,
-        #[case] status: &str,
-        #[case] expected: Option<&str>,
-    ) {
+    fn whether_the_policy_is_at_work(#[case] spec: Value, #[case] status: &str, #[case] expected: Option<&str>) {
         let mut policy = json!({
             "apiVersion": "policies.kubewarden.io/v1", "kind": "ClusterAdmissionPolicy", "metadata": {"name": "p"},
             "spec": spec, "status": {"policyStatus": status},
         });
         policy["spec"]["settings"] = json!({"secrets": [{"name": "creds"}]});
         assert_eq!(policy_of(&serde_json::from_value(policy).unwrap()).unwrap().not_at_work, expected);
+    }
+
+    /// A cluster with a policy, a namespace, an account and a Secret, which somebody may read apart from these paths.
+    fn cluster(forbidden: &'static [&'static str]) -> Client {
+        let list = |items: Value| json!({"metadata": {}, "items": items});
+        let config = r#"{"auths": {"ghcr.io": {"username": "bot", "password": "hunter2"}}}"#;
+        let policy = json!({
+            "apiVersion": "policies.kubewarden.io/v1", "kind": "ClusterAdmissionPolicy",
+            "metadata": {"name": "image-pull-secrets"},
+            "spec": {
+                "module": "registry://ghcr.io/owner/policies/image-pull-secrets:v0.1.0",
+                "settings": {"secrets": [{"name": "creds"}, {"name": "late"}]},
+                "namespaceSelector": {"matchLabels": {"team": "a"}},
+            },
+        });
+        let secret = json!({
+            "metadata": {"name": "creds", "namespace": "shop"}, "type": "kubernetes.io/dockerconfigjson",
+            "data": {".dockerconfigjson": ByteString(config.into())},
+        });
+        let account = json!({
+            "metadata": {"name": "default", "annotations": {REFERENCES_ANNOTATION: "creds"}},
+            "imagePullSecrets": [{"name": "creds"}],
+        });
+        fake_api::client_by_path(move |_, path, _| {
+            let answer = match path.as_str() {
+                path if forbidden.contains(&path) => {
+                    let message =
+                        format!("x is forbidden: User \"u\" cannot get resource \"x\"; cannot list resource {path}");
+                    (403, json!({"kind": "Status", "status": "Failure", "code": 403, "message": message}))
+                }
+                "/apis/policies.kubewarden.io/v1/clusteradmissionpolicies" => (200, list(json!([policy]))),
+                "/apis/coordination.k8s.io/v1/leases" => (200, list(json!([]))),
+                "/api/v1/namespaces/shop" => (200, json!({"metadata": {"name": "shop", "labels": {"team": "a"}}})),
+                "/api/v1/namespaces/shop/serviceaccounts/default" => (200, account.clone()),
+                "/api/v1/namespaces/shop/secrets" | "/api/v1/secrets" => (200, list(json!([secret]))),
+                "/api/v1/namespaces/shop/secrets/creds" => (200, secret.clone()),
+                _ => fake_api::refusal(404),
+            };
+            async move { answer }
+        })
+    }
+
+    async fn facts_of(client: Client, image: &str) -> Facts {
+        let mut looker = Looker::new(client, None).await.unwrap();
+        looker.facts(&Subject::of_image(image, "shop", None)).await
+    }
+
+    #[tokio::test]
+    async fn a_pod_that_is_yet_to_be_inherits_and_is_given_what_the_settings_want() {
+        let facts = facts_of(cluster(&[]), "ghcr.io/acme/app").await;
+        let account = "default".to_owned();
+        assert_eq!(
+            facts.listed,
+            [("creds".to_owned(), Origin::Generator(account)), ("late".to_owned(), Origin::PolicyWill)]
+        );
+        let states: Vec<_> = facts.secrets.iter().map(|(name, found)| (&**name, found.name())).collect();
+        assert_eq!(states, [("creds", "usable"), ("late", "missing")]);
+        assert_eq!(facts.generator.as_deref(), Some("not found: no namespace has its Lease"));
+        assert_eq!((facts.wanted(), facts.notes), (vec!["creds".to_owned(), "late".to_owned()], vec![]));
+    }
+
+    #[tokio::test]
+    async fn what_may_not_be_read_is_noted_and_the_rest_is_read() {
+        const FORBIDDEN: &[&str] = &[
+            "/apis/policies.kubewarden.io/v1/clusteradmissionpolicies",
+            "/apis/coordination.k8s.io/v1/leases",
+            "/api/v1/namespaces/shop",
+            "/api/v1/namespaces/shop/secrets",
+            "/api/v1/secrets",
+        ];
+        let facts = facts_of(cluster(FORBIDDEN), "ghcr.io/acme/app").await;
+        assert_eq!(facts.listed, [("creds".to_owned(), Origin::Generator("default".to_owned()))]);
+        assert_eq!(facts.secrets["creds"].name(), "usable");
+        let beginnings: Vec<_> = facts.notes.iter().map(|note| note.split(": ").next().unwrap()).collect();
+        assert_eq!(
+            beginnings,
+            [
+                "Namespace shop was not read",
+                "the settings are not known",
+                "whether the generator is at work is not known",
+                "which other Secrets namespace shop has is not known",
+            ]
+        );
     }
 }
