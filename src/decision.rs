@@ -1,4 +1,4 @@
-//! What is done, as data: the decision table from the point where everything is known.
+//! What the policy does, as data: the part of the decision table (`docs/how-it-decides.md`) that follows from the Secrets.
 
 use crate::found::{Cause, Found, Unknown};
 use crate::request::{Kind, References, Subject};
@@ -6,9 +6,9 @@ use crate::wanted::Want;
 use image_pull_secrets::image::Images;
 use image_pull_secrets::settings::OnMissingSecret;
 
-/// What the policy decided about a Pod or a ServiceAccount that it does not leave as it is without a word.
+/// What the policy decided about a Pod or a ServiceAccount, unless it leaves it as it is and has nothing to say.
 pub enum Decision<'a> {
-    /// The wanted secrets were asked for, or need not be.
+    /// The wanted secrets were read, or need not be.
     Weighed(Weighed<'a>),
     /// The Pod lacks secrets that are for its ephemeral containers, and can get none any more.
     Lacking {
@@ -19,7 +19,7 @@ pub enum Decision<'a> {
     },
 }
 
-/// What an object wants, weighed.
+/// An object, and what follows from the secrets that it wants.
 pub struct Weighed<'a> {
     /// The object.
     pub subject: &'a Subject<'a>,
@@ -27,27 +27,27 @@ pub struct Weighed<'a> {
     pub references: References<'a>,
     /// What follows from the answers.
     pub verdict: Verdict,
-    /// Set where the Namespace's annotation should have been looked at and could not be.
+    /// Why the Namespace's annotation could not be read, if it should have been.
     pub namespace_unknown: Option<Unknown>,
 }
 
-/// What follows from what was found.
+/// What follows from the Secrets that were found.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
     /// The names to append, in this order.
     pub inject: Vec<String>,
-    /// What the administrator should know, one a secret.
+    /// What the administrator should know; at most one for each secret.
     pub troubles: Vec<Trouble>,
-    /// Whether the request is denied because of some of the troubles; then nothing is appended.
+    /// Whether the request is denied because of some of them; then nothing is appended.
     pub denied: bool,
 }
 
-/// A wanted secret that will not work, or may not.
+/// A wanted secret that will not work, or may not work.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Trouble {
     /// The Secret's name.
     pub secret: String,
-    /// What is the matter with it.
+    /// What is wrong with it.
     pub cause: Cause,
     /// Whether the object refers to it.
     pub reference: Reference,
@@ -55,25 +55,25 @@ pub struct Trouble {
     pub denies: bool,
 }
 
-/// Whether an object refers to a secret that will not work, or may not.
+/// Whether an object refers to such a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reference {
-    /// It did before.
+    /// It did before the request.
     Listed,
-    /// It does now.
+    /// The policy adds the reference.
     Added,
-    /// It does not.
+    /// It does not, and the policy adds no reference.
     LeftOut,
 }
 
 impl Verdict {
-    /// Adds what is wanted without a question.
+    /// Adds everything that is wanted, without reading a Secret.
     pub fn unasked(wants: &[Want<'_>]) -> Self {
         Self { inject: wants.iter().map(|want| want.name.to_owned()).collect(), ..Self::default() }
     }
 }
 
-/// Weighs what was found of each wanted secret.
+/// Decides from what was found of each wanted secret.
 pub fn weigh(
     on_missing: OnMissingSecret,
     kind: Kind,
@@ -93,12 +93,12 @@ pub fn weigh(
         };
         let is_added = match &cause {
             Cause::Missing => on_missing != OnMissingSecret::Skip,
-            // The kubelet would fail every image of the Pod.
+            // With such a Secret in its list, the kubelet would fail every image of the Pod.
             Cause::Unusable(_) => false,
             Cause::Unknown(_) => true,
         };
-        // A namespace's `default` ServiceAccount exists before any Secret can, and whether a Pod needs a Secret that only its
-        // own credentials can tell of is not known.
+        // A namespace's `default` ServiceAccount exists before any Secret can. And while a Secret with matchCredentials cannot be
+        // read, nobody knows whether the Pod needs it.
         let denies = on_missing == OnMissingSecret::Reject && kind == Kind::Pod && !want.if_it_covers;
         let reference = match (want.is_listed, is_added && !denies) {
             (true, _) => Reference::Listed,

@@ -1,4 +1,4 @@
-//! The policy's log, which the host writes: one line a decision at debug, one at warning where something is the matter.
+//! The policy's log, which the host writes: one line for each decision at debug, and one at warning if something is wrong.
 
 use crate::words::Words;
 use serde::Serialize;
@@ -10,7 +10,7 @@ struct Line {
     message: String,
 }
 
-/// Hands what is said to the host. A host that takes none is no reason to answer otherwise.
+/// Hands the lines to the host. If the host does not take them, the answer to the request stays the same.
 pub fn send(words: &Words) {
     if let Some(done) = &words.done {
         send_line("debug", words, done);

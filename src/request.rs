@@ -29,7 +29,7 @@ impl fmt::Display for Kind {
 
 /// Why a request is accepted as it is.
 pub enum Unchanged {
-    /// There is nothing to do, and nothing to say.
+    /// There is nothing to do, and nothing to warn of.
     Untouched(Untouched),
     /// Something that the policy needs could not be read, which is worth a warning.
     Unreadable(Unreadable),
@@ -64,7 +64,7 @@ pub enum Untouched {
     ExcludedObject,
     /// Its Namespace has the exclude annotation.
     ExcludedByNamespaceAnnotation,
-    /// A ServiceAccount that goes.
+    /// A ServiceAccount that is being deleted.
     BeingDeleted,
     /// A ServiceAccount whose name is not selected.
     NotSelected,
@@ -79,11 +79,11 @@ pub enum Unreadable {
     Payload,
     /// The settings.
     Settings(Faults),
-    /// The object is no JSON object.
+    /// The object is not a JSON object.
     Object(Kind),
     /// The Pod has no spec.
     NoSpec,
-    /// `imagePullSecrets` is there, and no list.
+    /// `imagePullSecrets` is not a list.
     NotAList(Kind),
 }
 
@@ -134,7 +134,7 @@ pub struct Subject<'a> {
     spec: Option<Part<'a>>,
 }
 
-/// Where the references of an object stand, and which they are.
+/// Where the references of an object are in its text, and which they are.
 pub struct References<'a> {
     /// The text of the object that has, or may get, the member `imagePullSecrets`.
     pub holder: &'a str,
@@ -212,7 +212,7 @@ impl<'a> Subject<'a> {
         self.kind == Kind::Pod && self.annotation(MIRROR_ANNOTATION).is_some()
     }
 
-    /// Where the references stand.
+    /// Where the references are in the text.
     pub fn references(&self) -> Result<References<'a>, Unreadable> {
         let holder = match self.kind {
             Kind::ServiceAccount => &self.object,

@@ -66,7 +66,7 @@ impl Answer {
 }
 
 impl AuditAnnotations {
-    /// What is to be annotated, where there is anything.
+    /// The audit annotations; `None` if there are none.
     fn of(verdict: &Verdict) -> Option<Self> {
         let mut audit = Self { injected: verdict.inject.join(","), ..Self::default() };
         for Trouble { secret, cause, .. } in &verdict.troubles {

@@ -1,4 +1,4 @@
-//! The edit itself, on the object's own text: every byte that is not an added reference stays what it was.
+//! The edit of the object, on its own text: apart from the added references, every byte stays as it was.
 
 use crate::request::References;
 

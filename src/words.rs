@@ -10,11 +10,11 @@ use image_pull_secrets::text::shown;
 /// What is said about a request, in the response to whoever sent it and in the log.
 #[derive(Debug, Default)]
 pub struct Words {
-    /// Which object it is about; `None` where the request was not read so far.
+    /// Which object it is about; `None` if the request could not be read up to there.
     pub about: Option<String>,
-    /// What was done, where the warnings do not say it.
+    /// What was done, unless the warnings say it.
     pub done: Option<String>,
-    /// What is the matter, one sentence or two each.
+    /// What is wrong; one or two sentences each.
     pub warnings: Vec<Warning>,
     /// Why the request is denied.
     pub rejection: Option<String>,
@@ -94,7 +94,7 @@ fn reason_of(untouched: Untouched) -> &'static str {
     }
 }
 
-/// A warning that something could not be read, without a word of what was there instead.
+/// A warning that something could not be read. It does not quote what was there, which may be a credential.
 fn unreadable_warning(part: &Unreadable) -> String {
     match part {
         Unreadable::Payload => {
@@ -148,7 +148,7 @@ fn ephemeral_warning(subject: &Subject<'_>, secret: &str) -> String {
     )
 }
 
-/// A warning that the exclude annotation of a Namespace could not be looked at.
+/// A warning that the exclude annotation of a Namespace could not be read.
 fn namespace_warning(subject: &Subject<'_>, unknown: Unknown) -> String {
     let remedy = match unknown {
         Unknown::Forbidden => "grant its ServiceAccount get on namespaces".to_owned(),
@@ -159,7 +159,7 @@ fn namespace_warning(subject: &Subject<'_>, unknown: Unknown) -> String {
     format!("Namespace {namespace} was not checked for the exclude annotation: {unknown}. Not excluded; {remedy}")
 }
 
-/// The rejection: every secret that denies at once, and the commands that make those which are missing.
+/// The rejection. It names every secret because of which the Pod is denied, and the commands that create the missing ones.
 fn rejection(subject: &Subject<'_>, troubles: &[Trouble]) -> String {
     let troubles = || troubles.iter().filter(|trouble| trouble.denies);
     let namespace = shown(&subject.namespace);
