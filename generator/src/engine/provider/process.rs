@@ -5,6 +5,7 @@
 //! fails: the end of it, in one line, without what may be a credential.
 
 use image_pull_secrets::text::shown_up_to;
+#[cfg(unix)]
 use rustix::process::{Pid, Signal, WaitOptions, kill_process_group, waitpgid};
 use std::ffi::OsString;
 use std::io;
@@ -54,8 +55,11 @@ pub(crate) enum Failure {
 }
 
 fn ended(status: ExitStatus) -> String {
-    use std::os::unix::process::ExitStatusExt as _;
-    match (status.code(), status.signal()) {
+    #[cfg(unix)]
+    let signal = std::os::unix::process::ExitStatusExt::signal(&status);
+    #[cfg(not(unix))]
+    let signal = None::<i32>;
+    match (status.code(), signal) {
         (Some(code), _) => format!("exit code {code}"),
         (None, Some(signal)) => format!("signal {signal}"),
         (None, None) => "without an exit code".to_owned(),
@@ -75,7 +79,9 @@ impl Program {
         let mut command = Command::new(&self.command);
         command.args(&self.args).env_clear().envs(self.env.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.current_dir("/").process_group(0).kill_on_drop(true);
+        command.current_dir("/").kill_on_drop(true);
+        #[cfg(unix)]
+        command.process_group(0);
         let mut child = command.spawn().map_err(Failure::Start)?;
         let group = Group::of(&child);
         let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
@@ -159,8 +165,10 @@ async fn keep_end(stream: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) ->
 }
 
 /// The processes that a program consists of. Killed when it is dropped.
+#[cfg(unix)]
 struct Group(Option<Pid>);
 
+#[cfg(unix)]
 impl Group {
     fn of(child: &Child) -> Self {
         Self(child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)))
@@ -187,10 +195,27 @@ impl Group {
     }
 }
 
+#[cfg(unix)]
 impl Drop for Group {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Where there are no groups of processes, only the program itself is killed. No generator runs there: only what an
+/// administrator asks for.
+#[cfg(not(unix))]
+struct Group;
+
+#[cfg(not(unix))]
+impl Group {
+    fn of(_: &Child) -> Self {
+        Self
+    }
+
+    fn kill(&self) {}
+
+    async fn reap(self) {}
 }
 
 #[cfg(test)]
