@@ -204,11 +204,6 @@ impl Entry {
         &self.key
     }
 
-    /// Where what it is for lives, or `None` for a key that matches nothing.
-    pub fn location(&self) -> Option<&Location> {
-        self.location.as_ref()
-    }
-
     /// Whether its key matches the image. What is for Docker Hub by its old name is another matter:
     /// [`Entry::is_default_registry`].
     pub fn matches(&self, image: &Image) -> bool {

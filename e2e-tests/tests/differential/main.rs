@@ -168,9 +168,9 @@ fn the_credentials_of_several_secrets_are_tried_in_the_order_of_the_kubelet() {
         let parsed: Result<_, image_pull_secrets::docker_config::DockerConfigError> = parsed;
         let ours = parsed.ok().map(|secrets: Vec<(DockerConfig, _)>| {
             let configs: Vec<_> = secrets.iter().map(|(config, _)| config).collect();
-            let image = Image::parse(image).unwrap();
+            let image = Image::parse(image).ok();
             let mut groups: Vec<Vec<(String, String)>> = Vec::new();
-            for attempt in attempts(&configs, &image) {
+            for attempt in image.iter().flat_map(|image| attempts(&configs, image)) {
                 let credential = &secrets[attempt.config].1[attempt.entry.server()];
                 let pair = (credential.username().to_owned(), credential.password().to_owned());
                 match groups.last_mut() {

@@ -186,7 +186,7 @@ fn explain_image(facts: &Facts, placed: &PlacedImage) -> ImageExplanation {
     explanation.name = Some(image.name().to_owned());
     let found = |name: &str| facts.secrets.get(name).unwrap_or(&Found::Missing);
     let listed = || facts.listed.iter().map(|(name, _)| (name.as_str(), found(name)));
-    // The kubelet reads the Secrets before it looks at any image.
+    // The kubelet reads all the Secrets before it pulls any image.
     if let Some((secret, _)) = listed().find(|(_, found)| matches!(found, Found::Malformed(_))) {
         explanation.verdict = Verdict::Malformed { secret: secret.to_owned() };
         return explanation;

@@ -532,6 +532,9 @@ mod tests {
     fn whether_the_generator_is_at_work(#[case] spec: Option<Value>, #[case] expected: &str) {
         let lease = spec.map(|spec| serde_json::from_value(json!({"metadata": {}, "spec": spec})).unwrap());
         assert_eq!(at_work(lease.as_ref(), "2026-01-01T12:01:00Z".parse().unwrap()), expected);
+        let page = include_str!("../../../../docs/troubleshooting.md");
+        let documented = expected.replace("2026-01-01T11:00:00Z", "TIME").replace("(a)", "(REPLICA)");
+        assert!(page.contains(&format!("`{documented}`")), "docs/troubleshooting.md lacks {documented}");
     }
 
     #[rstest]

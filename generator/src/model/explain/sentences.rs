@@ -223,6 +223,8 @@ mod tests {
     use crate::model::explain::secret::{Found, Origin};
     use image_pull_secrets::image::Image;
     use image_pull_secrets::secret::Unusable;
+    use k8s_openapi::ByteString;
+    use std::collections::BTreeMap;
 
     /// Every sentence, with names in capitals as in the documentation.
     fn sentences() -> Vec<String> {
@@ -308,7 +310,21 @@ mod tests {
             Origin::PolicyWill,
         ];
         all.extend(origins.iter().map(ToString::to_string));
+        let of = |config: &str| {
+            let data = BTreeMap::from([(".dockerconfigjson".to_owned(), ByteString(config.into()))]);
+            Found::of("kubernetes.io/dockerconfigjson", &data)
+        };
         let found = [
+            of(r#"{"auths": {"SERVER": {"username": "USER", "password": "hunter2"}}}"#),
+            of("{}"),
+            of("x"),
+            of("[]"),
+            of(r#"{"auths": []}"#),
+            of(r#"{"HttpHeaders": []}"#),
+            of(r#"{"auths": {"SERVER": []}}"#),
+            of(r#"{"auths": {"SERVER": {"username": 1}}}"#),
+            of(r#"{"auths": {"SERVER": {"auth": "hunter2!"}}}"#),
+            of(r#"{"auths": {"SERVER": {"auth": "hunter2="}}}"#),
             Found::Missing,
             Found::PassedOver(Unusable::NoData(".dockerconfigjson")),
             Found::PassedOver(Unusable::Type("Opaque".to_owned())),
