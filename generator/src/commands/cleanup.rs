@@ -1,7 +1,7 @@
 //! `cleanup`: removes every copy and every reference that the generator made.
 //!
-//! It is the same plan as ever, with no namespace selected; with a selector, other namespaces are left as they are. It takes
-//! the Lease first, so that a generator that still runs does not put everything back meanwhile.
+//! It carries out the same plan as `run`, made for settings that select no namespace. With --namespace-selector, namespaces that
+//! do not match are left as they are. It takes the Lease first, so that a generator that still runs does not put everything back.
 
 use crate::cluster::record::leases_of_generators;
 use crate::commands::cli::CleanupArgs;
@@ -117,8 +117,8 @@ async fn prepare(args: &CleanupArgs, context: &Context) -> Result<ControlFlow<Ex
     Ok(ControlFlow::Continue(job))
 }
 
-/// The Leases of other generators, with commas between them. Of no others where the name of ours was given, which are other
-/// generators on purpose; nor where they may not be listed, as in the generator's own Pod.
+/// The Leases of other generators, with commas between them. If the name of ours was given, Leases of other names do not count:
+/// their generators are others on purpose. `None` also if Leases may not be listed, as in the generator's own Pod.
 async fn leases_elsewhere(args: &CleanupArgs, context: &Context) -> Option<String> {
     let leases = leases_of_generators(&context.client, args.common.lease_name.as_deref()).await.unwrap_or_default();
     let (namespace, name) = (&context.record.namespace, &context.record.lease);

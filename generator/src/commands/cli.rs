@@ -54,9 +54,9 @@ fn in_sentences(command: clap::Command) -> clap::Command {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Makes and keeps the copies, and the references of ServiceAccounts to them.
+    /// Makes the copies, and the references of ServiceAccounts to them, and keeps them as the settings want them.
     Run(RunArgs),
-    /// Shows what became of every secret in every namespace. Exits with 1 when something is not as the settings want it.
+    /// Shows the state of every secret in every namespace. Exits with 1 when something is not as the settings want it.
     Status(StatusArgs),
     /// Removes every copy and every reference that the generator made.
     Cleanup(CleanupArgs),
@@ -104,8 +104,8 @@ pub(crate) struct CommonArgs {
     #[command(flatten)]
     pub connection: ConnectionArgs,
 
-    /// Limits everything to namespaces with these labels, written as for `kubectl --selector`: cleanup removes nothing from
-    /// others. With --policy, the namespaceSelector of the policy counts as well, but for cleanup.
+    /// Works only on namespaces with these labels, written as for `kubectl --selector`. Neither does cleanup remove anything
+    /// from others. With --policy, the namespaceSelector of the policy counts as well, except for cleanup.
     #[arg(long, value_name = "SELECTOR", env = "GENERATOR_NAMESPACE_SELECTOR", value_parser = parse_selector)]
     pub namespace_selector: Option<Selector>,
 
@@ -142,7 +142,7 @@ pub(crate) struct CommonArgs {
 /// How every command logs.
 #[derive(Debug, Args)]
 pub(crate) struct LogArgs {
-    /// Logs what is at least this important.
+    /// Logs only what is at least this important.
     #[arg(long, value_name = "LEVEL", env = "GENERATOR_LOG_LEVEL", default_value = "info")]
     pub log_level: LogLevel,
 
@@ -183,11 +183,11 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     pub common: CommonArgs,
 
-    /// Makes everything as it should be once, and exits: with 1 when something could not be done. No Lease is taken.
+    /// Does everything once and exits, with 1 if something could not be done. It takes no Lease.
     #[arg(long, env = "GENERATOR_ONCE", conflicts_with = "interval")]
     pub once: bool,
 
-    /// Lists everything anew after this time, such as 10m, besides watching it. By default watching is trusted.
+    /// Lists everything anew this often, such as 10m, in addition to watching. By default it only watches.
     #[arg(long, value_name = "DURATION", env = "GENERATOR_INTERVAL", value_parser = parse_duration)]
     pub interval: Option<Duration>,
 
@@ -204,9 +204,9 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "DIRECTORY", env = "GENERATOR_CREDENTIAL_PROVIDERS")]
     pub credential_providers: Option<PathBuf>,
 
-    /// Evicts Pods that have not started because they cannot pull an image, and are older than the reference to the secret,
-    /// once each. Only Pods with a controller are evicted, and no PodDisruptionBudget is asked about a Pod that has not
-    /// started. By default they are left alone.
+    /// Evicts Pods, once each, that have not started because they cannot pull an image, and are older than the reference to the
+    /// secret. Only Pods with a controller are evicted. A PodDisruptionBudget does not prevent it, because a Pod that has not
+    /// started counts as unavailable already. By default such Pods are left alone.
     #[arg(long, env = "GENERATOR_RESTART_STUCK_PODS", conflicts_with = "once")]
     pub restart_stuck_pods: bool,
 
@@ -255,12 +255,12 @@ pub(crate) struct CleanupArgs {
     #[arg(long)]
     pub dry_run: bool,
 
-    /// Does not ask first. Needed where standard input is not a terminal.
+    /// Does not ask first. Needed if standard input is not a terminal.
     #[arg(long)]
     pub yes: bool,
 
-    /// Removes also references that the generator did not add, where they refer to a copy that goes: those that the policy
-    /// added at admission. By default such an entry stays, because it may be somebody's own.
+    /// Also removes references that the generator did not add, if they refer to a copy that is removed, such as those that the
+    /// policy added at admission. By default they stay, because somebody may have added them by hand.
     #[arg(long)]
     pub all_references: bool,
 }

@@ -50,8 +50,8 @@ pub(crate) async fn connect(args: &CommonArgs) -> Result<Context> {
     })
 }
 
-/// The same, for commands that people run from outside of the cluster. Where nothing says in which namespace the Lease is, it
-/// is looked for in all of them.
+/// The same, for commands that people run from outside of the cluster. If neither the arguments nor the Pod say in which
+/// namespace the Lease is, it is looked for in all of them.
 ///
 /// # Errors
 /// There is no API server to connect to, or there are Leases of several generators to choose from.
