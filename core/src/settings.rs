@@ -1,10 +1,12 @@
 //! The one settings document of policy and generator, and what it selects.
 
 mod names;
+mod namespaces;
 mod parse;
 mod pattern;
 
-pub use names::is_qualified_name;
+pub use names::{is_label_value, is_qualified_name};
+pub use namespaces::{LabelCondition, LabelRequirement, NamespaceScope};
 pub use parse::{Fault, Faults};
 pub use pattern::ImagePattern;
 
@@ -38,6 +40,8 @@ pub struct ConfiguredSecret {
     pub source: Option<Source>,
     /// Which Pods want it.
     pub scope: Scope,
+    /// Which namespaces it is for.
+    pub namespaces: NamespaceScope,
 }
 
 /// Where the generator takes a Secret's content from.
@@ -134,6 +138,11 @@ impl Settings {
     /// Whether a ServiceAccount of this name gets references.
     pub fn selects_service_account(&self, name: &str) -> bool {
         any_matches(&self.service_accounts, name)
+    }
+
+    /// Whether some secret is only for namespaces with certain labels.
+    pub fn looks_at_namespace_labels(&self) -> bool {
+        self.secrets.iter().any(|secret| secret.namespaces.looks_at_labels())
     }
 
     /// The secrets that ServiceAccounts get: those for every Pod. A ServiceAccount's secrets go to whatever Pod uses it, so

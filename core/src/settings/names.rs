@@ -22,6 +22,11 @@ pub fn is_qualified_name(text: &str) -> bool {
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
 }
 
+/// Whether this can be the value of a label: nothing, or what a key is without its prefix (`IsValidLabelValue`).
+pub fn is_label_value(text: &str) -> bool {
+    text.is_empty() || !text.contains('/') && is_qualified_name(text)
+}
+
 /// The name of an environment variable that a container can have: printable ASCII without `=`.
 pub(super) fn is_env_name(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic() && b != b'=')
@@ -54,6 +59,17 @@ mod tests {
     fn lengths() {
         assert!(is_dns_subdomain(&"a".repeat(253)) && !is_dns_subdomain(&"a".repeat(254)));
         assert!(is_dns_label(&"a".repeat(63)) && !is_dns_label(&"a".repeat(64)) && !is_dns_label("a.b"));
+    }
+
+    #[rstest]
+    #[case::nothing("", true)]
+    #[case::a_word("team-a_1.2", true)]
+    #[case::upper_case("Prod", true)]
+    #[case::a_slash("a/b", false)]
+    #[case::a_dash_at_its_end("a-", false)]
+    #[case::a_quote("'a'", false)]
+    fn label_values(#[case] text: &str, #[case] expected: bool) {
+        assert_eq!(is_label_value(text), expected);
     }
 
     #[rstest]

@@ -1,5 +1,7 @@
 //! From a JSON document to settings, or to all that is wrong with it.
 
+mod namespaces;
+
 use super::names::{is_dns_label, is_dns_subdomain, is_env_name, is_qualified_name};
 use super::{ConfiguredSecret, Conflicts, Exclude, Exec, ImagePattern, OnMissingSecret, Scope, Settings, Source};
 use crate::duration;
@@ -223,7 +225,8 @@ fn read_settings(document: &Node<'_, '_>, faults: &mut Vec<Fault>) -> Option<Set
 }
 
 fn read_secret(node: &Node<'_, '_>, faults: &mut Vec<Fault>) -> Option<ConfiguredSecret> {
-    let fields = node.fields(&["name", "source", "matchImages", "matchCredentials"], faults)?;
+    let known = ["name", "source", "matchImages", "matchCredentials", "namespaces", "namespaceSelector"];
+    let fields = node.fields(&known, faults)?;
     let name = fields.required("name", faults).and_then(|node| node.string_that(is_dns_subdomain, SECRET_NAME, faults));
     let source = match fields.get("source") {
         Some(node) => read_source(&node, name.as_deref(), faults).map(Some),
@@ -243,7 +246,8 @@ fn read_secret(node: &Node<'_, '_>, faults: &mut Vec<Fault>) -> Option<Configure
         }
         (None, None) => Some(Scope::Everything),
     };
-    Some(ConfiguredSecret { name: name?, source: source?, scope: scope? })
+    let namespaces = namespaces::read(&fields, faults);
+    Some(ConfiguredSecret { name: name?, source: source?, scope: scope?, namespaces: namespaces? })
 }
 
 fn read_source(node: &Node<'_, '_>, target: Option<&str>, faults: &mut Vec<Fault>) -> Option<Source> {
@@ -403,6 +407,7 @@ fn listed(words: &[&str]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::NamespaceScope;
     use proptest::prelude::*;
     use rstest::rstest;
 
@@ -466,13 +471,19 @@ mod tests {
         assert_eq!(settings.exclude, Exclude::default());
         assert_eq!(settings.on_missing_secret, OnMissingSecret::Warn);
         assert_eq!(settings.conflicts, Conflicts::Keep);
-        let secret = ConfiguredSecret { name: "a".into(), source: None, scope: Scope::Everything };
+        let secret = ConfiguredSecret {
+            name: "a".into(),
+            source: None,
+            scope: Scope::Everything,
+            namespaces: NamespaceScope::default(),
+        };
         assert_eq!(settings.secrets, [secret]);
     }
 
     #[test]
     fn null_and_an_empty_annotation_are_left_out() {
-        let document = r#"{"secrets": [{"name": "a", "source": null, "matchImages": null}], "serviceAccounts": null,
+        let document = r#"{"secrets": [{"name": "a", "source": null, "matchImages": null,
+            "namespaces": null, "namespaceSelector": {"matchLabels": null, "matchExpressions": null}}], "serviceAccounts": null,
             "exclude": {"namespaces": null, "annotation": ""}, "onMissingSecret": null, "conflicts": null,
             "description": null}"#;
         assert_eq!(Settings::from_json(document), Settings::from_json(r#"{"secrets": [{"name": "a"}]}"#));
@@ -501,7 +512,8 @@ mod tests {
     #[case::an_empty_list(r#"{"secrets": []}"#, "secrets: is empty: name at least one secret")]
     #[case::a_name_alone(
         r#"{"secrets": ["a"]}"#,
-        "secrets[0]: must be an object with name, source, matchImages and matchCredentials"
+        "secrets[0]: must be an object with name, source, matchImages, matchCredentials, namespaces and \
+         namespaceSelector"
     )]
     #[case::no_name(r#"{"secrets": [{}]}"#, "secrets[0].name: is missing")]
     #[case::a_name_of_another_kind(r#"{"secrets": [{"name": 1}]}"#, "secrets[0].name: must be a string")]
@@ -520,7 +532,8 @@ mod tests {
     )]
     #[case::an_unknown_setting_of_a_secret(
         r#"{"secrets": [{"name": "a", "match": 1}]}"#,
-        "secrets[0].match: is no setting: known here are name, source, matchImages and matchCredentials"
+        "secrets[0].match: is no setting: known here are name, source, matchImages, matchCredentials, namespaces and \
+         namespaceSelector"
     )]
     #[case::no_source_form(
         r#"{"secrets": [{"name": "a", "source": {}}]}"#,
