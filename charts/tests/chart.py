@@ -95,6 +95,24 @@ MATRIX = {
             "localhost/acme", "registry:5000", "*", "Registry/acme"]}],
         "serviceAccounts": ["[a-z]*", "[^a-cx]?", "a\\*", "b[\\]*]"],
         "exclude": {"namespaces": ["*-system", "[[]", "]"]}}},
+    "secrets for some namespaces": {"settings": {"secrets": [
+        SECRET | {"namespaceSelector": {"matchLabels": {"team": "a"}}},
+        {"name": "b", "namespaces": ["team-b", "ci-*"], "namespaceSelector": {
+            "matchExpressions": [{"key": "example.com/env", "operator": "NotIn", "values": ["dev", ""]},
+                                 {"key": "team", "operator": "Exists"}]}}]}},
+    "secrets for some namespaces, by name": {"settings": {"onMissingSecret": "ignore", "secrets": [
+        {"name": "a", "namespaces": ["team-a"]}, {"name": "b", "namespaces": [], "namespaceSelector": {}}]}},
+    "the API server alone": {"policy": {"engine": "native"}},
+    "the API server alone, which looks at the Secret": {
+        "policy": {"engine": "native", "namespaceSelector": [{"key": "team", "operator": "In", "values": ["a", "b"]},
+                                                             {"key": "old", "operator": "DoesNotExist"}]},
+        "generator": {"namespaceSelector": "env!=dev"},
+        "settings": {"onMissingSecret": "skip", "serviceAccounts": ["default", "build-[a-z]*"],
+                     "exclude": {"namespaces": ["kube-*", "ci"], "annotation": "example.com/exclude"},
+                     "secrets": [SECRET | {"namespaces": ["team-?"], "namespaceSelector": {"matchLabels": {"team": "a"}}},
+                                 {"name": "hub", "matchImages": ["docker.io/acme", "*.dkr.ecr.*.amazonaws.com", "r.io:5000"]}]}},
+    "the API server alone, which rejects": {
+        "policy": {"engine": "native"}, "settings": {"onMissingSecret": "reject", "serviceAccounts": []}},
     "a list of images that is empty": {"settings": {"secrets": [{"name": "a", "matchImages": []}]}},
     "no admission policy": {"generator": {"admissionPolicy": {"enabled": False}}},
     "one replica": {"generator": {"replicas": 1}},
@@ -118,6 +136,12 @@ MATRIX = {
         {"name": "registry-credentials", "source": {}}, {"name": "hub", "source": {"name": "docker-hub"}}]}},
     "a registry without a network": {"registry": "harbor.example.com/library", "policyServer": {
         "name": "reserved", "serviceAccount": {"name": "reserved", "namespace": "policies"}}},
+}
+
+# The manifests of native/, and the values that the chart renders them from.
+NATIVE = {
+    "policy.yaml": {"policy": {"engine": "native"}},
+    "policy-with-parameter.yaml": {"policy": {"engine": "native"}, "settings": {"onMissingSecret": "skip"}},
 }
 
 

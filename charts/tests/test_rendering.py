@@ -222,10 +222,18 @@ class Rights(unittest.TestCase):
                             self.assertTrue(r.get("resourceNames"))
                             self.assertLessEqual(set(r["resourceNames"]), named | sources)
 
-    def test_the_policy_server_reads_namespaces_only_where_an_annotation_excludes(self):
-        self.assertIsNone(rule(render({}), self.POLICY, "namespaces", "get"))
-        excluding = render({"settings": {"exclude": {"annotation": "example.com/exclude"}}})
-        self.assertIsNotNone(rule(excluding, self.POLICY, "namespaces", "get"))
+    def test_the_policy_server_reads_namespaces_only_where_an_annotation_or_a_label_counts(self):
+        for values, expected in [
+            ({}, False),
+            ({"settings": {"exclude": {"annotation": "example.com/exclude"}}}, True),
+            (MATRIX["secrets for some namespaces"], True),
+            ({"settings": {"secrets": [SECRET | {"namespaces": ["team-a"], "namespaceSelector": {}}]}}, False),
+        ]:
+            with self.subTest(values):
+                self.assertEqual(rule(render(values), self.POLICY, "namespaces", "get") is not None, expected)
+        documents = render({"settings": {"onMissingSecret": "ignore", "secrets": [
+            SECRET | {"namespaceSelector": {"matchExpressions": [{"key": "team", "operator": "Exists"}]}}]}})
+        self.assertEqual(rules(documents, self.POLICY), [{"apiGroups": [""], "resources": ["namespaces"], "verbs": ["get"]}])
 
     def test_where_missing_secrets_are_ignored_no_secret_is_readable(self):
         documents = render(MATRIX["nothing is asked about"])
@@ -306,7 +314,7 @@ class Notes(unittest.TestCase):
                 notes = chart.notes({"policy": {"enabled": policy}, "settings": {"secrets": [{"name": "hub"} | secret]}})
                 if expected:
                     self.assertIn(expected, notes)
-                    self.assertIn("set policy.enabled to true", notes)
+                    self.assertIn("or have something add it: policy.engine.", notes)
                 else:
                     self.assertNotIn("Nothing adds", notes)
 
@@ -322,6 +330,88 @@ class Notes(unittest.TestCase):
         # Helm looks for the release, and for the logs of its tests, in the release's own.
         self.assertIn("helm test image-pull-secrets --namespace image-pull-secrets\n", notes)
         self.assertIn("helm test image-pull-secrets --namespace image-pull-secrets --logs\n", chart.notes({}))
+
+
+class Native(unittest.TestCase):
+    """What the API server does by itself; e2e-tests/tests/e2e/native.rs has it do so."""
+
+    def policies(self, values, kubernetes="1.36"):
+        documents = [d for d in render(values, kubernetes=kubernetes) if d["kind"].startswith("MutatingAdmissionPolicy")]
+        return {(d["kind"], d["metadata"]["name"].removeprefix("image-pull-secrets-")): d["spec"] for d in documents}
+
+    def test_each_secret_has_a_policy_for_pods_and_what_is_for_every_pod_one_for_service_accounts(self):
+        found = self.policies(MATRIX["the API server alone, which looks at the Secret"])
+        names = ["hub-pods", "registry-credentials-pods", "registry-credentials-service-accounts"]
+        for kind in ["MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding"]:
+            self.assertEqual(sorted(name for of, name in found if of == kind), names)
+        for (kind, name), spec in found.items():
+            if kind == "MutatingAdmissionPolicyBinding":
+                self.assertEqual(spec["policyName"], f"image-pull-secrets-{name}")
+        self.assertEqual([name for _, name in self.policies(MATRIX["the API server alone, which rejects"])],
+                         ["registry-credentials-pods"] * 2)
+
+    def test_the_secret_is_a_parameter_where_it_matters_whether_it_is_there(self):
+        for on_missing, pods, accounts, failure in [
+            ("warn", None, None, "Ignore"), ("ignore", None, None, "Ignore"),
+            ("skip", "Allow", "Allow", "Ignore"), ("reject", "Deny", None, "Fail"),
+        ]:
+            found = self.policies({"policy": {"engine": "native"}, "settings": {"onMissingSecret": on_missing}})
+            for name, expected in [("pods", pods), ("service-accounts", accounts)]:
+                with self.subTest(f"{on_missing}: {name}"):
+                    policy = found["MutatingAdmissionPolicy", f"registry-credentials-{name}"]
+                    reference = found["MutatingAdmissionPolicyBinding", f"registry-credentials-{name}"].get("paramRef")
+                    self.assertEqual(policy["failurePolicy"], failure)
+                    self.assertEqual(policy.get("paramKind"), expected and {"apiVersion": "v1", "kind": "Secret"})
+                    self.assertEqual(reference, expected and {"name": "registry-credentials",
+                                                              "parameterNotFoundAction": expected})
+
+    def test_namespaces_are_those_of_the_secret_and_of_the_policy(self):
+        found = self.policies(MATRIX["the API server alone, which looks at the Secret"])
+        spec = found["MutatingAdmissionPolicy", "registry-credentials-pods"]
+        self.assertEqual(spec["matchConstraints"]["namespaceSelector"], {
+            "matchLabels": {"team": "a"},
+            "matchExpressions": [{"key": "team", "operator": "In", "values": ["a", "b"]},
+                                 {"key": "old", "operator": "DoesNotExist"}]})
+        conditions = {c["name"]: c["expression"] for c in spec["matchConditions"]}
+        self.assertEqual(conditions["secret-is-for-the-namespace"], 'request.namespace.matches("^(team-.)$")')
+        self.assertEqual(conditions["namespace-is-not-excluded"],
+                         '!(request.namespace in ["ci"] || request.namespace.matches("^(kube-.*)$"))')
+
+    def test_the_generator_selects_as_they_do_and_reads_a_file(self):
+        documents = render(MATRIX["the API server alone, which looks at the Secret"])
+        env = {v["name"]: v.get("value") for v in
+               find(documents, "Deployment")["spec"]["template"]["spec"]["containers"][0]["env"]}
+        self.assertEqual(env["GENERATOR_NAMESPACE_SELECTOR"], "team in (a,b),!old,env!=dev")
+        self.assertEqual(env["GENERATOR_SETTINGS"], "/etc/image-pull-secrets/settings.yaml")
+        self.assertNotIn("ClusterAdmissionPolicy", {d["kind"] for d in documents})
+
+    def test_without_kubewarden_nothing_of_it_is_there(self):
+        for values in [{"policy": {"engine": "none"}}, {"policy": {"enabled": False}},
+                       {"policy": {"enabled": False, "engine": "native"}}]:
+            kinds = {d["kind"] for d in render(values)}
+            self.assertFalse(kinds & {"ClusterAdmissionPolicy", "MutatingAdmissionPolicy"}, values)
+        self.assertNotIn("policies.kubewarden.io", json.dumps(render(MATRIX["the API server alone"])))
+
+    def test_an_older_api_server_needs_the_beta(self):
+        values = MATRIX["the API server alone"]
+        rendered = chart.template(values, kubernetes="1.35")
+        self.assertNotEqual(rendered.returncode, 0)
+        self.assertIn("policy.engine: native needs MutatingAdmissionPolicies", rendered.stderr)
+        rendered = chart.helm("template", "r", str(chart.CHART), "--kube-version", "1.35", "--api-versions",
+                              "admissionregistration.k8s.io/v1beta1/MutatingAdmissionPolicy", values=values)
+        self.assertEqual(rendered.returncode, 0, rendered.stderr)
+        self.assertIn("apiVersion: admissionregistration.k8s.io/v1beta1\nkind: MutatingAdmissionPolicy\n", rendered.stdout)
+
+    def test_the_manifests_without_helm_do_not_drift(self):
+        for name, values in chart.NATIVE.items():
+            with self.subTest(name):
+                written = list(yaml.safe_load_all((chart.ROOT / "native" / name).read_text()))
+                rendered = [d for d in render(values | {"registry": "registry.invalid"})
+                            if d["kind"].startswith("MutatingAdmissionPolicy")]
+                for document in rendered:
+                    for label in ["helm.sh/chart", "app.kubernetes.io/managed-by"]:
+                        del document["metadata"]["labels"][label]
+                self.assertEqual(written, rendered, "run `make deploy`")
 
 
 class Alerts(unittest.TestCase):
@@ -594,6 +684,29 @@ class Refusals(unittest.TestCase):
             "image-pull-secrets/registry-credentials"),
         "a part of the values taken away": ({"generator": {"former": None}}, "former"),
         "no registry": ({"registry": ""}, "registry is empty: say where module and image are"),
+        "a glob that is none, for a secret": (
+            {"settings": {"secrets": [{"name": "a", "namespaces": ["[a"]}]}}, "/settings/secrets/0/namespaces/0"),
+        "a selector without its forms": (
+            {"settings": {"secrets": [{"name": "a", "namespaceSelector": {"team": "a"}}]}},
+            "/settings/secrets/0/namespaceSelector"),
+        "a pattern as a label": (
+            {"settings": {"secrets": [{"name": "a", "namespaceSelector": {"matchLabels": {"team": "a-*"}}}]}},
+            "/settings/secrets/0/namespaceSelector/matchLabels/team"),
+        "no value to be among": (
+            {"settings": {"secrets": [{"name": "a", "namespaceSelector": {
+                "matchExpressions": [{"key": "team", "operator": "In"}]}}]}},
+            "/settings/secrets/0/namespaceSelector/matchExpressions/0"),
+        "a value that nothing looks at": (
+            {"settings": {"secrets": [{"name": "a", "namespaceSelector": {
+                "matchExpressions": [{"key": "team", "operator": "Exists", "values": ["a"]}]}}]}},
+            "/settings/secrets/0/namespaceSelector/matchExpressions/0/values"),
+        "another engine": ({"policy": {"engine": "kyverno"}}, "/policy/engine"),
+        "credentials that the API server cannot read": (
+            {"policy": {"engine": "native"}, "settings": {"secrets": [{"name": "a", "matchCredentials": True}]}},
+            "settings.secrets[0].matchCredentials: policy.engine: native cannot read"),
+        "watching without Kubewarden": ({"policy": {"engine": "native", "mode": "monitor"}}, "knows protect only"),
+        "a pattern that CEL cannot have": (
+            {"policy": {"engine": "native"}, "settings": {"serviceAccounts": ["a\\*"]}}, "knows no '\\' in a pattern"),
         "nothing to install": (
             {"policy": {"enabled": False}, "generator": {"mode": "disabled"}}, "nothing is left to install"),
         "a ServiceAccount that exists, without its name": (
@@ -621,7 +734,7 @@ class Refusals(unittest.TestCase):
         refused = chart.template({}, api=["v1/Pod"])
         self.assertNotEqual(refused.returncode, 0)
         self.assertIn("Kubewarden is not installed in this cluster", refused.stderr)
-        self.assertIn("--set policy.enabled=false", refused.stderr)
+        self.assertIn("--set policy.engine=none", refused.stderr)
 
     def test_a_credential_is_not_in_the_message(self):
         values = {"sourceSecrets": [{"name": "registry-credentials", "registries": [

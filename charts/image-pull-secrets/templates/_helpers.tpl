@@ -10,6 +10,12 @@
 
 {{- define "ips.generator" -}}{{ include "ips.fullname" . }}-generator{{- end }}
 
+{{/* What adds references at admission: kubewarden, native or none. */}}
+{{- define "ips.engine" -}}{{ ternary .Values.policy.engine "none" .Values.policy.enabled }}{{- end }}
+
+{{/* "true" where Kubewarden's policy is installed; empty where not. */}}
+{{- define "ips.usesKubewarden" -}}{{ if eq (include "ips.engine" .) "kubewarden" }}true{{ end }}{{- end }}
+
 {{- define "ips.policyName" -}}{{ .Values.policy.name | default (include "ips.fullname" .) }}{{- end }}
 
 {{/* The settings as policy and generator read them, as JSON: there a source always says its namespace. */}}
@@ -179,7 +185,7 @@ app.kubernetes.io/component: controller
 - apiGroups: [""]
   resources: [secrets]
   verbs: [create]
-{{- if .Values.policy.enabled }}
+{{- if include "ips.usesKubewarden" . }}
 - apiGroups: [policies.kubewarden.io]
   resources: [clusteradmissionpolicies]
   resourceNames: [{{ include "ips.policyName" . | quote }}]
@@ -231,16 +237,42 @@ app.kubernetes.io/component: controller
   value: {{ .Values.generator.logFormat }}
 {{- end }}
 
+{{/* The generator's selector of namespaces, as kubectl --selector takes one. policy.namespaceSelector it reads from the policy,
+where Kubewarden has one. */}}
+{{- define "ips.namespaceSelector" -}}
+{{- $parts := list }}
+{{- if eq (include "ips.engine" .) "native" }}
+{{- range .Values.policy.namespaceSelector }}
+{{- if eq .operator "Exists" }}{{ $parts = append $parts .key }}
+{{- else if eq .operator "DoesNotExist" }}{{ $parts = append $parts (printf "!%s" .key) }}
+{{- else }}{{ $parts = append $parts (printf "%s %s (%s)" .key (lower .operator) (join "," .values)) }}{{ end }}
+{{- end }}
+{{- end }}
+{{- with .Values.generator.namespaceSelector }}{{ $parts = append $parts . }}{{ end }}
+{{- join "," $parts }}
+{{- end }}
+
+{{/* Whether the policy looks at the Pod's Namespace; empty where it does not. */}}
+{{- define "ips.readsNamespaces" -}}
+{{- $reads := "" }}
+{{- if (.Values.settings.exclude | default dict).annotation }}{{ $reads = "true" }}{{ end }}
+{{- range .Values.settings.secrets }}
+{{- $selector := .namespaceSelector | default dict }}
+{{- if or $selector.matchLabels $selector.matchExpressions }}{{ $reads = "true" }}{{ end }}
+{{- end }}
+{{- $reads }}
+{{- end }}
+
 {{/* Where its settings are. */}}
 {{- define "ips.settingsEnv" -}}
-{{- if .Values.policy.enabled }}
+{{- if include "ips.usesKubewarden" . }}
 - name: GENERATOR_POLICY
   value: {{ include "ips.policyName" . | quote }}
 {{- else }}
 - name: GENERATOR_SETTINGS
   value: /etc/image-pull-secrets/settings.yaml
 {{- end }}
-{{- with .Values.generator.namespaceSelector }}
+{{- with include "ips.namespaceSelector" . }}
 - name: GENERATOR_NAMESPACE_SELECTOR
   value: {{ . | quote }}
 {{- end }}
@@ -269,7 +301,7 @@ app.kubernetes.io/component: controller
 {{- end }}
 
 {{- define "ips.volumeMounts" -}}
-{{- if not .Values.policy.enabled }}
+{{- if not (include "ips.usesKubewarden" .) }}
 - name: settings
   mountPath: /etc/image-pull-secrets
   readOnly: true
@@ -280,7 +312,7 @@ app.kubernetes.io/component: controller
 {{- end }}
 
 {{- define "ips.volumes" -}}
-{{- if not .Values.policy.enabled }}
+{{- if not (include "ips.usesKubewarden" .) }}
 - name: settings
   configMap:
     name: {{ include "ips.generator" . }}
@@ -381,7 +413,9 @@ securityContext: {{- toYaml . | nindent 2 }}
 
 {{/* A namespace to try the policy in: default, unless it may be left out. */}}
 {{- define "ips.checkNamespace" -}}
-{{- if or .Values.policy.namespaceSelector (has "default" (include "ips.excludedNames" . | fromJsonArray)) }}NAMESPACE{{ else }}default{{ end }}
+{{- $isLimited := not (empty .Values.policy.namespaceSelector) }}
+{{- range .Values.settings.secrets }}{{ if or .namespaces .namespaceSelector }}{{ $isLimited = true }}{{ end }}{{ end }}
+{{- if or $isLimited (has "default" (include "ips.excludedNames" . | fromJsonArray)) }}NAMESPACE{{ else }}default{{ end }}
 {{- end }}
 
 {{/* An image that has the policy add a secret: any, unless every secret is for some only. */}}
@@ -418,8 +452,9 @@ securityContext: {{- toYaml . | nindent 2 }}
 {{- fail (printf "sourceSecrets: no entry of settings.secrets has %s as its source; they have: %s" $id (keys $sources | sortAlpha | join ", ")) }}
 {{- end }}
 {{- end }}
-{{- if and (not .Values.policy.enabled) (eq .Values.generator.mode "disabled") }}
-{{- fail "policy.enabled is false and generator.mode is disabled: nothing is left to install" }}
+{{- $isWithout := eq (include "ips.engine" .) "none" }}
+{{- if and $isWithout (eq .Values.generator.mode "disabled") }}
+{{- fail "policy.engine is none and generator.mode is disabled: nothing is left to install" }}
 {{- end }}
 {{- $providers := list }}
 {{- range $i, $provider := .Values.generator.credentialProviders }}
@@ -428,15 +463,15 @@ securityContext: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- $providers = append $providers .name }}
 {{- end }}
-{{- if and (not .Values.policy.enabled) .Values.policy.namespaceSelector }}
-{{- fail "policy.namespaceSelector has no effect with policy.enabled: false; use generator.namespaceSelector" }}
+{{- if and $isWithout .Values.policy.namespaceSelector }}
+{{- fail "policy.namespaceSelector has no effect with policy.engine: none; use generator.namespaceSelector" }}
 {{- end }}
 {{- if not (or .Values.generator.serviceAccount.create .Values.generator.serviceAccount.name) }}
 {{- fail "generator.serviceAccount.create is false: name the ServiceAccount that exists, with generator.serviceAccount.name" }}
 {{- end }}
 {{- /* Asked of a cluster, Helm knows the kinds of its API; without one, as in `helm template`, it knows versions only. */}}
 {{- $kinds := .Capabilities.APIVersions }}
-{{- if and .Values.policy.enabled ($kinds.Has "v1/Pod") (not ($kinds.Has "policies.kubewarden.io/v1/ClusterAdmissionPolicy")) }}
-{{- fail "Kubewarden is not installed in this cluster: it has no ClusterAdmissionPolicy (policies.kubewarden.io/v1). Install Kubewarden first (https://docs.kubewarden.io/quick-start), or install the generator alone with --set policy.enabled=false" }}
+{{- if and (include "ips.usesKubewarden" .) ($kinds.Has "v1/Pod") (not ($kinds.Has "policies.kubewarden.io/v1/ClusterAdmissionPolicy")) }}
+{{- fail "Kubewarden is not installed in this cluster: it has no ClusterAdmissionPolicy (policies.kubewarden.io/v1). Install Kubewarden first (https://docs.kubewarden.io/quick-start), do without it with --set policy.engine=native (from Kubernetes 1.36), or install the generator alone with --set policy.engine=none" }}
 {{- end }}
 {{- end }}
