@@ -196,8 +196,10 @@ impl Stage {
         let accounts = format!("/api/v1/namespaces/{namespace}/serviceaccounts");
         self.post(&accounts, json!({"metadata": {"name": "policy-server"}})).await.ok();
         let rbac = "/apis/rbac.authorization.k8s.io/v1";
-        let annotation = self.settings["exclude"]["annotation"].is_string();
-        self.create(&format!("{rbac}/clusterroles"), shipped_role(&self.id, &self.rights, annotation)).await.ok();
+        let mut secrets = self.settings["secrets"].as_array().unwrap().iter();
+        let reads_namespaces = self.settings["exclude"]["annotation"].is_string()
+            || secrets.any(|secret| secret["namespaceSelector"].is_object());
+        self.create(&format!("{rbac}/clusterroles"), shipped_role(&self.id, &self.rights, reads_namespaces)).await.ok();
         let binding = json!({
             "metadata": {"name": self.id},
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": self.id},
@@ -465,11 +467,11 @@ fn policy() -> &'static Host {
 }
 
 /// The ClusterRole that is shipped, for these secrets: that of `deploy/`, which is the chart's; or that of
-/// docs/install.md, which has what `exclude.annotation` needs besides.
-fn shipped_role(name: &str, secrets: &[String], annotation: bool) -> Value {
+/// docs/install.md, which has what reading Namespaces needs besides.
+fn shipped_role(name: &str, secrets: &[String], reads_namespaces: bool) -> Value {
     let file = |path: &str| fs::read_to_string(modules::root().join(path)).unwrap();
-    let text =
-        if annotation { file("docs/install.md") } else { format!("```yaml\n{}\n```", file("deploy/policy.yaml")) };
+    let policy = || format!("```yaml\n{}\n```", file("deploy/policy.yaml"));
+    let text = if reads_namespaces { file("docs/install.md") } else { policy() };
     let blocks = text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("\n```").next());
     let documents = blocks.flat_map(|block| block.split("\n---\n"));
     let is_role = |text: &&str| text.lines().any(|line| line == "kind: ClusterRole");

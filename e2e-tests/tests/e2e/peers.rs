@@ -1,6 +1,7 @@
 //! Others that change the same objects on the same cluster.
 
 use crate::harness::{Registration, Stage, WEBHOOKS, eventually, pod};
+use crate::native::newest_version;
 use image_pull_secrets_e2e::native;
 use rstest::rstest;
 use serde_json::json;
@@ -35,22 +36,11 @@ async fn another_webhook_adds_its_secret(#[case] prefix: &'static str, #[case] e
 async fn a_mutating_admission_policy_adds_another_secret() {
     let stage = Stage::new(json!({"secrets": [{"name": "creds"}]})).await;
     stage.create_secret("creds").await;
-    // The newest version that the API server has.
-    let group = native::GROUP;
-    let served = stage.get(group).await.ok();
-    let mut versions = Vec::new();
-    for version in served.body["versions"].as_array().unwrap() {
-        let version = version["version"].as_str().unwrap().to_owned();
-        let resources = stage.get(&format!("{group}/{version}")).await.ok();
-        let has =
-            resources.body["resources"].as_array().unwrap().iter().any(|r| r["name"] == "mutatingadmissionpolicies");
-        versions.extend(has.then_some(version));
-    }
-    let version = versions.first().expect("the API server has MutatingAdmissionPolicies");
+    let version = newest_version(&stage).await;
     let constraints = json!({"namespaceSelector": {"matchLabels": {"stage": stage.id}}});
-    let (policy, binding) = native::policy(version, &stage.id, "theirs", constraints);
-    stage.create(&format!("{group}/{version}/mutatingadmissionpolicies"), policy).await.ok();
-    stage.create(&format!("{group}/{version}/mutatingadmissionpolicybindings"), binding).await.ok();
+    let (policy, binding) = native::policy(&version, &stage.id, "theirs", constraints);
+    stage.create(&format!("{}/{version}/mutatingadmissionpolicies", native::GROUP), policy).await.ok();
+    stage.create(&format!("{}/{version}/mutatingadmissionpolicybindings", native::GROUP), binding).await.ok();
     eventually("the policy is at work", || async {
         stage.post(&format!("{}?dryRun=All", stage.pods()), pod("probe")).await.ok().listed().contains(&"theirs")
     })
