@@ -2,6 +2,7 @@
 
 mod decides;
 mod matches;
+mod namespaces;
 mod outcome;
 mod preserves;
 mod says;
