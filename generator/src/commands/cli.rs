@@ -2,11 +2,12 @@
 
 use crate::commands::plugin::{Name, as_plugin};
 use crate::engine::settings_source::SettingsSource;
-use crate::model::label_selector::{is_label_value, parse_selector};
+use crate::model::label_selector::parse_selector;
 use crate::model::ownership::{MANAGED_BY_LABEL, SOURCE_ANNOTATION};
 use clap::builder::StyledStr;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use image_pull_secrets::glob;
+use image_pull_secrets::settings::is_label_value;
 use image_pull_secrets::settings::is_qualified_name;
 use k8s_openapi::jiff::SignedDuration;
 use kube::core::Selector;

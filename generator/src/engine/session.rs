@@ -55,7 +55,7 @@ fn begin(
     let watcher = Watcher {
         client: context.client.clone(),
         settings: settings.clone(),
-        keep_labels: selection.looks_at_labels(),
+        keep_labels: selection.looks_at_labels() || settings.looks_at_namespace_labels(),
         extras: context.extras.clone(),
         confirm_missing: context.delete_with_source,
         reports: sender.clone(),

@@ -10,7 +10,7 @@ use crate::cluster::error::chain;
 use crate::cluster::rbac::Request;
 use crate::model::index::Index;
 use crate::model::observed::NamespaceFacts;
-use crate::model::plan::Rules;
+use crate::model::plan::{Rules, is_for};
 use crate::model::pod::PodSeen;
 use crate::telemetry::metrics::Metrics;
 use k8s_openapi::api::core::v1::Pod;
@@ -174,17 +174,17 @@ impl StuckPods {
 /// Whether a new Pod of this ServiceAccount would have a secret to pull with that this one has not.
 fn is_helped(pod: &PodSeen, index: &Index, rules: &Rules) -> bool {
     let Some(seen) = index.namespaces.get(&pod.namespace) else { return false };
-    let is_for_it = |facts: &NamespaceFacts| !facts.terminating && rules.selects(&pod.namespace, facts);
-    if !seen.namespace.as_ref().is_some_and(is_for_it) {
-        return false;
-    }
+    let is_selected = |facts: &&NamespaceFacts| !facts.terminating && rules.selects(&pod.namespace, facts);
+    let Some(facts) = seen.namespace.as_ref().filter(is_selected) else { return false };
     let Some(account) = seen.service_accounts.get(&pod.service_account) else { return false };
     if account.excluded || !rules.settings.selects_service_account(&pod.service_account) {
         return false;
     }
     let may_be_inherited = pod.references.iter().all(|name| account.refers_to(name));
     rules.settings.service_account_secrets().any(|secret| {
-        let lacks_it = account.refers_to(&secret.name) && !pod.references.contains(&secret.name);
+        let lacks_it = is_for(secret, &pod.namespace, facts)
+            && account.refers_to(&secret.name)
+            && !pod.references.contains(&secret.name);
         let Some(found) = seen.secrets.get(&secret.name).filter(|found| found.usable && lacks_it) else { return false };
         let is_older = pod.created.is_some() && pod.created < found.created;
         pod.references.is_empty() || may_be_inherited && is_older

@@ -1,7 +1,7 @@
 //! Label selectors: as `kubectl --selector` takes them, and as an object of the cluster has them.
 
 use anyhow::{Result, bail};
-use image_pull_secrets::settings::is_qualified_name;
+use image_pull_secrets::settings::{is_label_value, is_qualified_name};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::core::{Expression, Selector};
 
@@ -71,11 +71,6 @@ fn can_match(expression: &Expression) -> bool {
         }
         Expression::Exists(key) | Expression::DoesNotExist(key) => is_qualified_name(key),
     }
-}
-
-/// As `IsValidLabelValue`: a name without a prefix, or nothing.
-pub(crate) fn is_label_value(value: &str) -> bool {
-    value.is_empty() || !value.contains('/') && is_qualified_name(value)
 }
 
 fn split_outside_parentheses(text: &str) -> Vec<&str> {

@@ -9,7 +9,7 @@ use crate::model::index::{Index, NamespaceSeen};
 use crate::model::observed::{NamespaceFacts, SecretSeen, Version};
 use crate::model::ownership::Extras;
 use crate::model::selection::Selection;
-use image_pull_secrets::settings::{Conflicts, Settings, Source};
+use image_pull_secrets::settings::{ConfiguredSecret, Conflicts, Settings, Source};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
@@ -91,6 +91,8 @@ pub(crate) enum CopyState {
     Leftover,
     /// The namespace is not selected.
     Excluded,
+    /// The namespace is selected, but not for this secret.
+    NotSelected,
     /// This is the source itself, or that of another entry.
     Source,
     /// The settings name no source: the Secret is somebody else's to make.
@@ -112,6 +114,7 @@ impl CopyState {
             Self::Waiting => "waiting",
             Self::Leftover => "leftover",
             Self::Excluded => "excluded",
+            Self::NotSelected => "not-selected",
             Self::Source => "source",
             Self::Unmanaged => "unmanaged",
             Self::Terminating => "terminating",
@@ -122,7 +125,9 @@ impl CopyState {
     /// Whether this is as the settings want it.
     pub(crate) fn is_as_wanted(self) -> bool {
         match self {
-            Self::InSync | Self::Excluded | Self::Source | Self::Unmanaged | Self::Terminating => true,
+            Self::InSync | Self::Excluded | Self::NotSelected | Self::Source | Self::Unmanaged | Self::Terminating => {
+                true
+            }
             Self::Drifted | Self::Missing | Self::Foreign | Self::Waiting | Self::Leftover | Self::Unknown => false,
         }
     }
@@ -254,6 +259,12 @@ impl Rules {
     }
 }
 
+/// Whether a secret is for this namespace, if it is one for copies.
+pub(crate) fn is_for(secret: &ConfiguredSecret, name: &str, facts: &NamespaceFacts) -> bool {
+    let label = |key: &str| facts.labels.get(key).map(String::as_str);
+    secret.namespaces.includes_name(name) && secret.namespaces.includes_labels(&label)
+}
+
 /// The plan for one namespace.
 pub(crate) fn plan_namespace(index: &Index, name: &str, rules: &Rules) -> NamespacePlan {
     let Some(seen) = index.namespaces.get(name) else { return NamespacePlan::default() };
@@ -269,7 +280,12 @@ pub(crate) fn plan_namespace(index: &Index, name: &str, rules: &Rules) -> Namesp
         return plan;
     }
     let selected = rules.selects(name, facts);
+    let mut for_it = BTreeSet::new();
     for configured in &rules.settings.secrets {
+        let is_for_it = selected && is_for(configured, name, facts);
+        if is_for_it {
+            for_it.insert(configured.name.as_str());
+        }
         let target = Target { namespace: name.to_owned(), secret: configured.name.clone() };
         let found = seen.secrets.get(&configured.name);
         let source = configured.source.as_ref();
@@ -277,8 +293,8 @@ pub(crate) fn plan_namespace(index: &Index, name: &str, rules: &Rules) -> Namesp
             (CopyState::Unknown, None)
         } else if rules.is_source(&target) {
             (CopyState::Source, None)
-        } else if !selected {
-            remove(target, found, rules, CopyState::Excluded)
+        } else if !is_for_it {
+            remove(target, found, rules, if selected { CopyState::NotSelected } else { CopyState::Excluded })
         } else {
             match source {
                 None => (CopyState::Unmanaged, None),
@@ -299,7 +315,7 @@ pub(crate) fn plan_namespace(index: &Index, name: &str, rules: &Rules) -> Namesp
         }
     }
     if index.listed.service_accounts {
-        plan.actions.extend(references::changes(index, name, seen, selected, rules).map(Action::Refer));
+        plan.actions.extend(references::changes(index, name, seen, for_it, rules).map(Action::Refer));
     }
     plan
 }

@@ -26,16 +26,26 @@ fn settings() -> impl Strategy<Value = Value> {
         Just(json!({"namespace": "team-a", "name": "b"})),
         Just(json!({"env": "CONFIG"})),
     ];
-    let secret = (option::of(source), option::of(Just(json!(["ghcr.io"]))));
+    let names = prop_oneof![Just(json!(["team-*"])), Just(json!(["team-a", "source"]))];
+    let operator = prop_oneof![Just("In"), Just("NotIn")];
+    let selector = operator
+        .prop_map(|operator| json!({"matchExpressions": [{"key": "team", "operator": operator, "values": ["a"]}]}));
+    let images = option::of(Just(json!(["ghcr.io"])));
+    let secret = (option::of(source), images, option::weighted(0.3, names), option::of(selector));
     let accounts = prop_oneof![Just(json!(["default"])), Just(json!(["*"])), Just(json!([]))];
     let excluded = prop_oneof![Just(json!([])), Just(json!(["kube-*"])), Just(json!(["team-a", "source"]))];
     let conflicts = prop_oneof![Just("keep"), Just("adopt")];
     let on_missing = prop_oneof![Just("warn"), Just("skip")];
     (vec(secret, 1..=3), accounts, excluded, conflicts, on_missing).prop_map(
         |(secrets, accounts, excluded, conflicts, on_missing)| {
-            let secrets = NAMES.iter().zip(secrets).map(|(name, (source, images))| {
+            let secrets = NAMES.iter().zip(secrets).map(|(name, (source, images, names, selector))| {
                 let mut secret = json!({"name": name});
-                let fields = [("source", source), ("matchImages", images)];
+                let fields = [
+                    ("source", source),
+                    ("matchImages", images),
+                    ("namespaces", names),
+                    ("namespaceSelector", selector),
+                ];
                 for (field, value) in fields.into_iter().filter_map(|(field, value)| Some((field, value?))) {
                     secret[field] = value;
                 }
@@ -113,10 +123,14 @@ fn account() -> impl Strategy<Value = ServiceAccountSeen> {
     )
 }
 
+fn labels() -> impl Strategy<Value = BTreeMap<String, String>> {
+    btree_map(Just("team".to_owned()), prop_oneof![Just("a".to_owned()), Just("b".to_owned())], 0..=1)
+}
+
 fn index() -> impl Strategy<Value = Index> {
     let name = |names: &'static [&'static str]| prop::sample::select(names).prop_map(str::to_owned);
-    let facts = (prop::bool::weighted(0.2), prop::bool::weighted(0.1))
-        .prop_map(|(excluded, terminating)| NamespaceFacts { excluded, terminating, ..NamespaceFacts::default() });
+    let facts = (labels(), prop::bool::weighted(0.2), prop::bool::weighted(0.1))
+        .prop_map(|(labels, excluded, terminating)| NamespaceFacts { labels, excluded, terminating });
     let seen = (
         option::weighted(0.9, facts),
         btree_map(name(&NAMES), secret(), 0..4),
@@ -189,6 +203,43 @@ fn all_actions(index: &Index, rules: &Rules) -> Vec<Action> {
     plan(index, rules).flat_map(|(_, plan)| plan.actions).collect()
 }
 
+/// Does what the plan wants of one namespace, and what follows from that.
+fn settle(index: &mut Index, namespace: &str, rules: &Rules) {
+    for _ in 0..2 {
+        for action in plan_namespace(index, namespace, rules).actions {
+            perform(index, &action, rules);
+        }
+    }
+}
+
+/// Whether copies, and references that the generator added, are where they are for, and nowhere else.
+fn is_as_selected(index: &Index, namespace: &str, rules: &Rules) -> Result<(), TestCaseError> {
+    let Some(seen) = index.namespaces.get(namespace) else { return Ok(()) };
+    let Some(facts) = seen.namespace.as_ref().filter(|facts| !facts.terminating) else { return Ok(()) };
+    for configured in &rules.settings.secrets {
+        let target = Target { namespace: namespace.to_owned(), secret: configured.name.clone() };
+        if !index.listed.secrets.contains(&configured.name) || rules.is_source(&target) {
+            continue;
+        }
+        let is_for_it = rules.selects(namespace, facts) && is_for(configured, namespace, facts);
+        let found = seen.secrets.get(&configured.name);
+        if !is_for_it {
+            let is_left = found.is_some_and(|found| rules.is_own_copy(found) && !found.deleting);
+            prop_assert!(!is_left, "{} is left with {:?}", target, facts);
+        } else if configured.source.is_some() && matches!(rules.sources[&configured.name], SourceState::Ready(_)) {
+            prop_assert!(found.is_some(), "{} is missing with {:?}", target, facts);
+        }
+        let is_anothers = found.is_some_and(|found| found.copied_from.is_some() && !rules.is_own_copy(found));
+        if index.listed.service_accounts && !is_for_it && !is_anothers {
+            for (name, account) in seen.service_accounts.iter().filter(|(_, account)| !account.deleting) {
+                let is_recorded = account.added.iter().any(|added| **added == *configured.name);
+                prop_assert!(!is_recorded, "{} refers to {} with {:?}", name, target, facts);
+            }
+        }
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
@@ -204,6 +255,39 @@ proptest! {
             perform(&mut index, &action, &rules);
         }
         prop_assert_eq!(all_actions(&index, &rules), vec![]);
+    }
+
+    #[test]
+    fn as_labels_change_copies_are_where_they_are_for_and_nowhere_else(
+        mut index in index(), rules in rules(),
+        changes in vec((prop::sample::select(NAMESPACES.to_vec()), labels()), 0..8),
+    ) {
+        for namespace in NAMESPACES {
+            settle(&mut index, namespace, &rules);
+            is_as_selected(&index, namespace, &rules)?;
+        }
+        for (namespace, labels) in changes {
+            let facts = index.namespaces.get_mut(namespace).and_then(|seen| seen.namespace.as_mut());
+            if let Some(facts) = facts {
+                facts.labels = labels;
+            }
+            settle(&mut index, namespace, &rules);
+            is_as_selected(&index, namespace, &rules)?;
+        }
+    }
+
+    #[test]
+    fn no_reference_is_added_to_what_is_not_for_the_namespace(index in index(), rules in rules()) {
+        for action in all_actions(&index, &rules) {
+            if let Action::Refer(change) = &action {
+                let facts = index.namespaces[&change.namespace].namespace.as_ref().unwrap();
+                let is_for_it = |name: &String| {
+                    let configured = rules.settings.secrets.iter().find(|secret| secret.name == *name).unwrap();
+                    rules.selects(&change.namespace, facts) && is_for(configured, &change.namespace, facts)
+                };
+                prop_assert!(change.add.iter().all(is_for_it), "{} with {:?}", action, facts);
+            }
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::{NamespaceSeen, Removal, Rules, is_harmful};
 use crate::model::index::Index;
 use crate::model::observed::{ServiceAccountSeen, Version};
 use image_pull_secrets::settings::OnMissingSecret;
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// A change of one ServiceAccount's references, valid for one version of it only.
@@ -57,18 +58,19 @@ impl fmt::Display for ReferenceChange {
     }
 }
 
-/// The changes that the ServiceAccounts of a namespace need.
+/// The changes that the ServiceAccounts of a namespace need, which these configured secrets are for.
 pub(super) fn changes<'a>(
     index: &'a Index,
     namespace: &'a str,
     seen: &'a NamespaceSeen,
-    selected: bool,
+    for_it: BTreeSet<&'a str>,
     rules: &'a Rules,
 ) -> impl Iterator<Item = ReferenceChange> + 'a {
     // What cannot be seen is neither added nor removed; that includes the references of another generator's secrets.
     let is_known = |name: &str| index.listed.secrets.contains(name);
     let names = rules.settings.service_account_secrets().map(|secret| secret.name.as_str());
-    let wanted: Vec<&str> = names.filter(|name| is_known(name) && !is_harmful(namespace, seen, name, rules)).collect();
+    let is_wanted = |name: &&str| for_it.contains(name) && is_known(name) && !is_harmful(namespace, seen, name, rules);
+    let wanted: Vec<&str> = names.filter(is_wanted).collect();
     // Under `skip`, nothing is to refer to a Secret that is not there. A reference that is there already stays: a copy that
     // somebody deleted is made again.
     let may_be_missing = rules.settings.on_missing_secret != OnMissingSecret::Skip;
@@ -78,11 +80,11 @@ pub(super) fn changes<'a>(
         if account.deleting {
             return None;
         }
-        let for_it = selected && !account.excluded && rules.settings.selects_service_account(name);
-        let wanted = if for_it { &wanted[..] } else { &[] };
+        let is_selected = !account.excluded && rules.settings.selects_service_account(name);
+        let wanted = if is_selected { &wanted[..] } else { &[] };
         // A copy that another generator made, and that this one does not take over here.
         let is_anothers = |name: &str| {
-            let is_copied_here = selected && rules.copies(name);
+            let is_copied_here = for_it.contains(name) && rules.copies(name);
             !is_copied_here
                 && seen.secrets.get(name).is_some_and(|it| it.copied_from.is_some() && !rules.is_own_copy(it))
         };

@@ -166,6 +166,82 @@ fn an_excluded_namespace(
     assert_eq!(state_and_actions(&index, &rules), (state, actions.iter().map(|&a| a.to_owned()).collect()));
 }
 
+/// One secret for the namespaces of team a, by name or by label.
+fn for_team_a(by: &str) -> serde_json::Value {
+    let (field, value) = match by {
+        "name" => ("namespaces", json!(["team-a", "a-*"])),
+        "label" => ("namespaceSelector", json!({"matchLabels": {"team": "a"}})),
+        _ => ("namespaceSelector", json!({"matchExpressions": [{"key": "team", "operator": "In", "values": ["a"]}]})),
+    };
+    let mut document = one_secret();
+    document["secrets"][0][field] = value;
+    document
+}
+
+fn labelled(team: &str) -> Option<NamespaceFacts> {
+    let labels = BTreeMap::from([("team".to_owned(), team.to_owned())]);
+    Some(NamespaceFacts { labels, ..NamespaceFacts::default() })
+}
+
+#[rstest]
+fn a_secret_is_copied_where_it_is_for_and_referred_to(#[values("name", "label", "expression")] by: &str) {
+    let mut index = index(None, Some(account(&[], &[])));
+    index.put_namespace("team-a", labelled("a"));
+    let actions = [CREATE[0], "update ServiceAccount team-a/default: +registry-credentials"];
+    let found = state_and_actions(&index, &rules(for_team_a(by)));
+    assert_eq!(found, (CopyState::Missing, actions.map(str::to_owned).into()));
+}
+
+#[rstest]
+#[case::its_copy_goes(Some(in_sync()), CopyState::Leftover, DELETE)]
+#[case::a_foreign_secret_stays(Some(foreign()), CopyState::NotSelected, NOTHING)]
+#[case::a_copy_of_another_generator_stays(
+    Some(SecretSeen { copied_from: Some("elsewhere/x".into()), ..in_sync() }), CopyState::NotSelected, NOTHING)]
+#[case::nothing_is_made_there(None, CopyState::NotSelected, NOTHING)]
+fn where_a_secret_is_not_for(
+    #[case] secret: Option<SecretSeen>,
+    #[case] state: CopyState,
+    #[case] actions: &[&str],
+    #[values("name", "label", "expression")] by: &str,
+    #[values("keep", "adopt")] conflicts: &str,
+) {
+    let mut document = for_team_a(by);
+    if by == "name" {
+        document["secrets"][0]["namespaces"] = json!(["team-b"]);
+    }
+    let mut index = index(secret, Some(account(&[], &[])));
+    index.put_namespace("team-a", labelled("b"));
+    let found = state_and_actions(&index, &rules(with(document, "conflicts", json!(conflicts))));
+    assert_eq!(found, (state, actions.iter().map(|&a| a.to_owned()).collect()));
+}
+
+#[test]
+fn references_go_with_the_label_and_only_those_that_the_generator_added() {
+    let mut document = for_team_a("label");
+    document["secrets"].as_array_mut().unwrap().push(json!({"name": "all"}));
+    let rules = rules(document);
+    let mut index = index(Some(in_sync()), Some(account(&["mine", SECRET, "all"], &[SECRET, "all"])));
+    index.listed.secrets.insert("all".to_owned());
+    index.put_namespace("team-a", labelled("a"));
+    assert_eq!(state_and_actions(&index, &rules), (CopyState::InSync, vec![]));
+    index.put_namespace("team-a", labelled("b"));
+    let taken_out = "update ServiceAccount team-a/default: -registry-credentials";
+    assert_eq!(state_and_actions(&index, &rules).1, [DELETE[0], taken_out]);
+    // As the policy, or a user, put it in.
+    index.put_service_account(
+        "team-a",
+        "default",
+        ServiceAccountSeen { version: version(3), ..account(&[SECRET, "all"], &["all"]) },
+    );
+    assert_eq!(state_and_actions(&index, &rules).1, DELETE);
+}
+
+#[test]
+fn what_the_settings_exclude_stays_excluded_whatever_a_secret_is_for() {
+    let rules = rules(with(for_team_a("name"), "exclude", json!({"namespaces": ["team-*"]})));
+    assert_eq!(state_and_actions(&index(None, None), &rules), (CopyState::Excluded, vec![]));
+}
+
 #[rstest]
 #[case::missing(SourceState::Missing, false)]
 #[case::missing_for_certain(SourceState::Gone, false)]
