@@ -1,5 +1,6 @@
 //! How long N namespaces take, and what they cost: first copy, rotation, and a restart with nothing to do, on the disposable
 //! cluster of `$KUBECONFIG_E2E`, beside a plain loop that makes the writes of a rotation over 32 connections in the same run.
+//! Then ten secrets, each for a tenth of the namespaces, by label.
 //!
 //! `$BENCH_NAMESPACES` says how many: `100,1000,5000`. Prints a table in Markdown.
 
@@ -19,6 +20,8 @@ use std::time::{Duration, Instant};
 const CONNECTIONS: usize = 32;
 const ROTATIONS: usize = 5;
 const SOURCE: &str = "bench-source";
+/// How many secrets there are where each is for a part of the namespaces.
+const PARTS: usize = 10;
 
 #[tokio::main]
 async fn main() {
@@ -115,6 +118,41 @@ impl Bench {
         generator.in_sync(&secret, count).await;
         self.row(count, "restart with nothing to do", start.elapsed(), &mut before, Some(&generator)).await;
         generator.stop();
+        self.parts(count, &settings).await;
+    }
+
+    /// Ten secrets, each for a tenth of the namespaces: as many copies and references as with one.
+    async fn parts(&self, count: usize, settings: &Path) {
+        let name = |part: usize| format!("bench-{count}-part-{part}-{:05x}", std::process::id());
+        let secret = |part: usize| {
+            let selector = json!({"matchLabels": {"part": part.to_string()}});
+            json!({"name": name(part), "source": {"namespace": SOURCE}, "namespaceSelector": selector})
+        };
+        stream::iter(0..PARTS)
+            .for_each_concurrent(CONNECTIONS, |part| async move { self.put(SOURCE, &name(part), 0).await })
+            .await;
+        let document = json!({"secrets": (0..PARTS).map(secret).collect::<Vec<_>>()});
+        fs::write(settings, document.to_string()).unwrap();
+
+        let (mut before, start) = (self.requests().await, Instant::now());
+        let generator = Generator::start(&self.kubeconfig, settings);
+        while generator.written("patch", "serviceaccounts").await < count as f64 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let what = format!("{PARTS} secrets, each for a part: first copy and reference");
+        self.row(count, &what, start.elapsed(), &mut before, Some(&generator)).await;
+
+        let patched = generator.written("patch", "secrets").await;
+        let start = Instant::now();
+        stream::iter(0..PARTS)
+            .for_each_concurrent(CONNECTIONS, |part| async move { self.put(SOURCE, &name(part), 1).await })
+            .await;
+        while generator.written("patch", "secrets").await < patched + count as f64 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let what = format!("{PARTS} secrets, each for a part: rotation of all");
+        self.row(count, &what, start.elapsed(), &mut before, Some(&generator)).await;
+        generator.stop();
     }
 
     async fn row(
@@ -157,7 +195,9 @@ impl Bench {
     }
 
     async fn namespace(&self, name: &str) {
-        let labels = (name != SOURCE).then(|| [("bench".to_owned(), "yes".to_owned())].into());
+        let label = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        // The last digit of its number says which part it is of.
+        let labels = (name != SOURCE).then(|| [label("bench", "yes"), label("part", &name[name.len() - 1..])].into());
         let metadata = ObjectMeta { name: Some(name.to_owned()), labels, ..ObjectMeta::default() };
         let namespace = Namespace { metadata, ..Namespace::default() };
         match Api::all(self.client.clone()).create(&PostParams::default(), &namespace).await {

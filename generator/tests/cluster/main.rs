@@ -22,5 +22,6 @@ mod references;
 mod refusals;
 mod resync;
 mod rights;
+mod selected;
 mod sources;
 mod story;
