@@ -131,6 +131,15 @@ impl Bench {
         stream::iter(0..PARTS)
             .for_each_concurrent(CONNECTIONS, |part| async move { self.put(SOURCE, &name(part), 0).await })
             .await;
+        // What the one secret left would be removed in the same run.
+        let cleanup = Command::new(env!("CARGO_BIN_EXE_image-pull-secrets-generator"))
+            .args(["cleanup", "--yes", "--lease-namespace", SOURCE, "--kubeconfig"])
+            .arg(&self.kubeconfig)
+            .arg("--settings")
+            .arg(settings)
+            .stderr(Stdio::null())
+            .status();
+        assert!(cleanup.unwrap().success());
         let document = json!({"secrets": (0..PARTS).map(secret).collect::<Vec<_>>()});
         fs::write(settings, document.to_string()).unwrap();
 
