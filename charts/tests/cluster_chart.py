@@ -87,6 +87,65 @@ class OnARealApiServer(unittest.TestCase):
                                                "--force-conflicts", "-k", str(chart.ROOT / directory))
                 self.assertEqual(applied.stderr, "")
 
+    def test_the_api_server_matches_images_as_the_kubelet_does(self):
+        """The rows are those of core/src/settings/pattern.rs, and the places of e2e-tests/tests/policy/matches.rs."""
+        rows = [
+            ("docker.io", "nginx", True),
+            ("docker.io/acme", "acme/app", True),
+            ("docker.io/library", "nginx:1.27", True),
+            ("docker.io/library", "docker.io/nginx", True),
+            ("docker.io/acme", "index.docker.io/acme/app", True),
+            ("docker.io/acme", "ghcr.io/acme/app", False),
+            ("*.dkr.ecr.*.amazonaws.com", "1.dkr.ecr.eu-west-1.amazonaws.com/app", True),
+            ("*.io", "a.b.io/x", False),
+            ("ghcr.io/acme", "ghcr.io/acme/app:1", True),
+            ("ghcr.io/acme", "ghcr.io/acme-labs/app", True),
+            ("ghcr.io/acme/", "ghcr.io/acme-labs/app", False),
+            ("ghcr.io", "ghcr.io.example.com/app", False),
+            ("registry.local:5000", "registry.local:5000/app", True),
+            ("registry.local", "registry.local:5000/app", False),
+            ("registry:5000", "registry:5000/app", True),
+            ("localhost/acme", "localhost/acme/app", True),
+            ("*", "localhost/app", True),
+            ("Registry", "Registry/app", True),
+        ]
+        self.cluster.kubectl("create", "namespace", "native")
+        account = ["get", "serviceaccount", "default", "--namespace", "native"]
+        self.assertTrue(eventually(lambda: self.cluster.kubectl(*account, check=False).returncode == 0))
+        secrets = [{"name": f"s{i}", "matchImages": [pattern]} for i, (pattern, _, _) in enumerate(rows)]
+        selector = [{"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["native"]}]
+        values = {"policy": {"engine": "native", "namespaceSelector": selector}, "settings": {"secrets": secrets}}
+        policies = yaml.safe_dump_all(d for d in render(values) if d["kind"].startswith("MutatingAdmissionPolicy"))
+        self.cluster.kubectl("create", "-f", "-", input=policies)
+        self.addCleanup(self.cluster.kubectl, "delete", "-f", "-", input=policies)
+
+        def listed(*specs):
+            """What Pods would come to list."""
+            pods = [{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": f"p{i}", "namespace": "native"}, "spec": spec}
+                    for i, spec in enumerate(specs)]
+            created = self.cluster.kubectl("create", "--dry-run=server", "--output=json", "-f", "-",
+                                           input=json.dumps({"apiVersion": "v1", "kind": "List", "items": pods}))
+            items = json.loads(created.stdout)
+            items = items["items"] if items["kind"] == "List" else [items]
+            return [[entry["name"] for entry in pod["spec"].get("imagePullSecrets", [])] for pod in items]
+
+        def containers(*images):
+            return [{"name": f"c{i}", "image": image} for i, image in enumerate(images)]
+
+        of_rows = [{"containers": containers(image)} for _, image, _ in rows]
+        expected = [matches for _, _, matches in rows]
+        self.assertTrue(eventually(lambda: sum(f"s{i}" in found for i, found in enumerate(listed(*of_rows))) >= sum(expected)))
+        for (pattern, image, matches), i, found in zip(rows, range(len(rows)), listed(*of_rows)):
+            with self.subTest(f"{pattern}: {image}"):
+                self.assertEqual(f"s{i}" in found, matches)
+        volumes = [{"name": "a", "emptyDir": {}}, {"name": "b", "image": {"reference": "registry:5000/m"}}]
+        self.assertEqual(listed(
+            {"containers": containers("quay.io/x"), "initContainers": [{"name": "i", "image": "registry:5000/app"}]},
+            {"containers": containers("quay.io/x"), "volumes": volumes},
+            {"containers": containers("quay.io/x", "registry:5000/app")},
+            {"containers": containers("quay.io/x")},
+        ), [["s14"], ["s14"], ["s14"], []])
+
     def test_settings_are_refused_by_the_schema_as_by_the_generator(self):
         """values.schema.json repeats what core/ checks: each takes what the other takes."""
         def exit_code(settings):
