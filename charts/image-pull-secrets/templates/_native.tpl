@@ -1,5 +1,8 @@
 {{/* What templates/native.yaml is made of: settings as CEL. */}}
 
+{{/* An expression in CEL as YAML, in the quotes that it has not itself. */}}
+{{- define "ips.native.quoted" -}}'{{ . | replace "'" "''" }}'{{- end }}
+
 {{/* The API version of MutatingAdmissionPolicies. */}}
 {{- define "ips.native.version" -}}
 {{- if semverCompare ">=1.36.0-0" .Capabilities.KubeVersion.Version }}v1
@@ -69,23 +72,25 @@ namespaceSelector:
 {{- $secret := last . }}
 {{- with $exclude.namespaces }}
 - name: namespace-is-not-excluded
-  expression: {{ printf "!(%s)" (include "ips.native.matches" (list "request.namespace" .)) | toJson }}
+  expression: {{ printf "!(%s)" (include "ips.native.matches" (list "request.namespace" .)) | include "ips.native.quoted" }}
 {{- end }}
 {{- with $secret.namespaces }}
 - name: secret-is-for-the-namespace
-  expression: {{ include "ips.native.matches" (list "request.namespace" .) | toJson }}
+  expression: {{ include "ips.native.matches" (list "request.namespace" .) | include "ips.native.quoted" }}
 {{- end }}
 {{- with $exclude.annotation }}
 - name: object-is-not-excluded
-  expression: {{ printf "object.metadata.?annotations[?%s].orValue(\"\") != \"true\"" (toJson .) | toJson }}
+  expression: {{ printf "object.metadata.?annotations[?%s].orValue(\"\") != \"true\"" (toJson .) | include "ips.native.quoted" }}
 {{- end }}
 {{- end }}
 
 {{/* Appends a reference, as CEL: the path of the list, the object that has it, the type of an entry, the secret's name, and on
-what condition. An empty list first: over a list with an entry in it the API server of 1.36.3 panics. */}}
+what condition, if any. An empty list first: over a list with an entry in it the API server of 1.36.3 panics. */}}
 {{- define "ips.native.append" -}}
 {{- $list := printf "%s.imagePullSecrets" (index . 1) -}}
-!({{ index . 4 }}) ? [] :
+{{- with index . 4 -}}
+!({{ . }}) ? [] :
+{{ end -}}
 (has({{ $list }}) ? [] : [JSONPatch{op: "add", path: "{{ index . 0 }}", value: []}]) +
 [JSONPatch{op: "add", path: "{{ index . 0 }}/-", value: {{ index . 2 }}{name: {{ index . 3 | toJson }}}}]
 {{- end }}
@@ -95,11 +100,12 @@ what condition. An empty list first: over a list with an entry in it the API ser
 {{ printf "!%s.?imagePullSecrets.orValue([]).exists(entry, entry.?name.orValue(\"\") == %s)" (first .) (last . | toJson) }}
 {{- end }}
 
-{{/* Whether the Namespace has not the annotation that excludes it, as CEL. Conditions cannot look at the Namespace. */}}
+{{/* Whether the Namespace lacks the annotation that excludes it, as CEL; empty where there is none. Conditions cannot look at the
+Namespace. */}}
 {{- define "ips.native.namespaceIsNotExcluded" -}}
 {{- with (.Values.settings.exclude | default dict).annotation }}
 {{- printf "namespaceObject.metadata.?annotations[?%s].orValue(\"\") != \"true\"" (toJson .) }}
-{{- else }}true{{ end }}
+{{- end }}
 {{- end }}
 
 {{/* Whether the kubelet takes the Secret for one with credentials, as CEL. */}}
