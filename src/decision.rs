@@ -1,6 +1,7 @@
 //! What the policy does, as data: the part of the decision table (`docs/how-it-decides.md`) that follows from the Secrets.
 
-use crate::found::{Cause, Found, Unknown};
+use crate::found::{Cause, Found};
+use crate::namespace::Unchecked;
 use crate::request::{Kind, References, Subject};
 use crate::wanted::Want;
 use image_pull_secrets::image::Images;
@@ -27,8 +28,8 @@ pub struct Weighed<'a> {
     pub references: References<'a>,
     /// What follows from the answers.
     pub verdict: Verdict,
-    /// Why the Namespace's annotation could not be read, if it should have been.
-    pub namespace_unknown: Option<Unknown>,
+    /// What of the Namespace could not be read, if it should have been.
+    pub unchecked: Option<Unchecked>,
 }
 
 /// What follows from the Secrets that were found.
@@ -97,9 +98,10 @@ pub fn weigh(
             Cause::Unusable(_) => false,
             Cause::Unknown(_) => true,
         };
-        // A namespace's `default` ServiceAccount exists before any Secret can. And while a Secret with matchCredentials cannot be
-        // read, nobody knows whether the Pod needs it.
-        let denies = on_missing == OnMissingSecret::Reject && kind == Kind::Pod && !want.if_it_covers;
+        // A namespace's `default` ServiceAccount exists before any Secret can. And while a Secret with matchCredentials, or the
+        // Namespace that a namespaceSelector is about, cannot be read, nobody knows whether the Pod needs it.
+        let is_needed = !want.if_it_covers && !want.is_uncertain;
+        let denies = on_missing == OnMissingSecret::Reject && kind == Kind::Pod && is_needed;
         let reference = match (want.is_listed, is_added && !denies) {
             (true, _) => Reference::Listed,
             (false, true) => Reference::Added,

@@ -1,9 +1,10 @@
 //! Ephemeral containers (`kubectl debug`): a Pod that exists gets no more secrets, so that all the policy can do is to warn.
 
 use crate::found::Host;
+use crate::namespace::Namespace;
 use crate::request::{References, Subject};
 use image_pull_secrets::image::{Image, Images};
-use image_pull_secrets::settings::{ConfiguredSecret, OnMissingSecret, Scope, Settings};
+use image_pull_secrets::settings::{ConfiguredSecret, NamespaceScope, OnMissingSecret, Scope, Settings};
 
 /// The images of a Pod's ephemeral containers, and the secrets that may be for them and that the Pod does not list.
 pub struct Suspects<'s> {
@@ -21,20 +22,28 @@ impl<'s> Suspects<'s> {
             Scope::Everything | Scope::Credentials => may_read && !images.is_empty(),
         };
         let is_not_listed = |secret: &&ConfiguredSecret| !references.lists(&secret.name);
-        let secrets: Vec<_> = settings.secrets.iter().filter(is_not_listed).filter(may_be_for_one).collect();
+        let is_here = |secret: &&ConfiguredSecret| secret.namespaces.includes_name(&subject.namespace);
+        let candidates = settings.secrets.iter().filter(is_here).filter(is_not_listed);
+        let secrets: Vec<_> = candidates.filter(may_be_for_one).collect();
         (!secrets.is_empty()).then_some(Self { images, secrets })
+    }
+
+    /// Which namespaces each of the secrets is for.
+    pub fn namespaces(&self) -> impl Iterator<Item = &'s NamespaceScope> {
+        self.secrets.iter().map(|secret| &secret.namespaces)
     }
 
     /// The names of the secrets that it does lack. The host is asked for each whose patterns do not tell; one that is not
     /// there, or does not work, would be of no use anyway.
-    pub fn lacks(&self, namespace: &str, host: &Host) -> Vec<String> {
+    pub fn lacks(&self, name: &str, namespace: &Namespace<'_>, host: &Host) -> Vec<String> {
         let images = Images::new(&self.images);
+        let is_for_it = |secret: &&&ConfiguredSecret| namespace.is_in(&secret.namespaces) != Some(false);
         let lacks = |secret: &&&ConfiguredSecret| match &secret.scope {
             Scope::Images(_) => true,
             Scope::Everything | Scope::Credentials => {
-                host.secret(namespace, &secret.name).is_ok_and(|config| config.covers_any(&images))
+                host.secret(name, &secret.name).is_ok_and(|config| config.covers_any(&images))
             }
         };
-        self.secrets.iter().filter(lacks).map(|secret| secret.name.clone()).collect()
+        self.secrets.iter().filter(is_for_it).filter(lacks).map(|secret| secret.name.clone()).collect()
     }
 }

@@ -4,7 +4,7 @@
 //! (`crates/policy-evaluator/src/callback_handler` in Kubewarden). They are classified here and never passed on.
 
 use image_pull_secrets::docker_config::DockerConfig;
-use image_pull_secrets::json;
+use image_pull_secrets::json::{self, JsonError};
 use image_pull_secrets::secret::{self, Unusable};
 use serde::Serialize;
 use std::borrow::Cow;
@@ -23,6 +23,7 @@ struct Resource {
 }
 
 const SECRET: Resource = Resource { kind: "Secret", field_masks: &["data", "type"] };
+/// The host answers with all of `metadata`, whatever the mask: it is for what there is besides.
 const NAMESPACE: Resource = Resource { kind: "Namespace", field_masks: &["metadata.annotations"] };
 
 /// The API server is asked each time. The host would keep an answer for 5 seconds, but it reads what it does not have one after
@@ -109,17 +110,15 @@ impl Host {
         }
     }
 
-    /// Asks for a Namespace, and gives the value of one of its annotations. A Namespace that is not there has none.
-    pub fn namespace_annotation(&self, namespace: &str, key: &str) -> Result<Option<String>, Unknown> {
-        if namespace.is_empty() {
+    /// Asks for a Namespace. One that is not there has neither labels nor annotations.
+    pub fn namespace(&self, name: &str) -> Result<NamespaceMetadata, Unknown> {
+        if name.is_empty() {
             return Err(Unknown::NoNamespace);
         }
-        let Some(found) = self.get(&NAMESPACE, None, namespace)? else { return Ok(None) };
-        let pick = |text, name| json::pick(text, [name]).map(|[value]| value).map_err(|_| Unknown::Malformed);
-        let Some(metadata) = pick(&found, "metadata")? else { return Ok(None) };
-        let annotations = pick(metadata, "annotations")?.filter(|annotations| *annotations != "null");
-        let value = annotations.map_or(Ok(None), |annotations| pick(annotations, key))?;
-        Ok(value.and_then(json::string).map(Cow::into_owned))
+        match self.get(&NAMESPACE, None, name)? {
+            Some(namespace) => NamespaceMetadata::of(&namespace).map_err(|_| Unknown::Malformed),
+            None => Ok(NamespaceMetadata::default()),
+        }
     }
 
     /// The resource as JSON, or `None` where it is not there. The SDK's own `get_resource` would deserialise the answer with
@@ -137,6 +136,46 @@ impl Host {
             Err(error) => classify(&error.to_string(), kind),
         }
     }
+}
+
+/// The labels and annotations of a Namespace.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct NamespaceMetadata {
+    labels: Vec<(String, String)>,
+    annotations: Vec<(String, String)>,
+}
+
+impl NamespaceMetadata {
+    fn of(namespace: &str) -> Result<Self, JsonError> {
+        let [metadata] = json::pick(namespace, ["metadata"])?;
+        let [labels, annotations] = metadata.map_or(Ok([None; 2]), |it| json::pick(it, ["labels", "annotations"]))?;
+        Ok(Self { labels: texts(labels)?, annotations: texts(annotations)? })
+    }
+
+    /// The value of a label.
+    pub fn label(&self, key: &str) -> Option<&str> {
+        value(&self.labels, key)
+    }
+
+    /// The value of an annotation.
+    pub fn annotation(&self, key: &str) -> Option<&str> {
+        value(&self.annotations, key)
+    }
+}
+
+/// The members of an object that are texts.
+fn texts(object: Option<&str>) -> Result<Vec<(String, String)>, JsonError> {
+    let mut texts = Vec::new();
+    if let Some(object) = object.filter(|text| !json::is_null(text)) {
+        json::members(object, &mut |name, value| {
+            texts.extend(json::string(value).map(|value| (name.into_owned(), value.into_owned())));
+        })?;
+    }
+    Ok(texts)
+}
+
+fn value<'a>(texts: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    texts.iter().rfind(|(known, _)| known == name).map(|(_, value)| value.as_str())
 }
 
 /// Looks at a Secret as the kubelet does.

@@ -1,13 +1,14 @@
 //! The policy: adds the configured imagePullSecrets to Pods and ServiceAccounts at admission.
 //!
-//! One way through: payload → [`request`] → [`wanted`] → [`found`] → [`decision`] → [`words`] → [`response`]. Each step turns plain
-//! data into plain data and uses only those before it, and only `found` and the log ask the host. Whatever comes in, an answer goes out: an error returned to the
-//! host would deny the request, whatever the policy's failurePolicy says.
+//! One way through: payload → [`request`] → [`wanted`] → [`found`] → [`namespace`] → [`decision`] → [`words`] → [`response`].
+//! Each step turns plain data into plain data and uses only those before it, and only `found` and the log ask the host. Whatever
+//! comes in, an answer goes out: an error returned to the host would deny the request, whatever the policy's failurePolicy says.
 
 mod decision;
 mod ephemeral;
 mod found;
 mod log;
+mod namespace;
 mod request;
 mod response;
 mod splice;
@@ -16,9 +17,10 @@ mod words;
 
 use decision::{Decision, Verdict, Weighed};
 use ephemeral::Suspects;
-use found::{Host, Unknown};
+use found::Host;
 use image_pull_secrets::image::Images;
 use image_pull_secrets::settings::{OnMissingSecret, Settings};
+use namespace::Namespace;
 use request::{Kind, References, Subject, Unchanged, Unreadable, Untouched};
 use response::Answer;
 use serde::Serialize;
@@ -97,13 +99,18 @@ fn decide<'a>(settings: &str, subject: &'a Subject<'a>, host: &Host) -> Result<D
     if subject.is_about_ephemeral_containers {
         return decide_about_ephemeral_containers(&settings, subject, &references, host);
     }
-    let wanted = wanted::wanted(&settings, subject, &references);
+    let mut wanted = wanted::wanted(&settings, subject, &references);
     if wanted.secrets.is_empty() {
         return Err(Untouched::NothingToAdd.into());
     }
-    let is_excluded = is_excluded_by_namespace(&settings, subject, host);
-    if is_excluded == Ok(true) {
+    let secrets = wanted.secrets.iter().map(|want| want.namespaces);
+    let namespace = Namespace::look_at(&settings, secrets, &subject.namespace, host);
+    if namespace.is_excluded() {
         return Err(Untouched::ExcludedByNamespaceAnnotation.into());
+    }
+    namespace.limit(&mut wanted);
+    if wanted.secrets.is_empty() {
+        return Err(Untouched::NothingToAdd.into());
     }
     let verdict = if settings.on_missing_secret == OnMissingSecret::Ignore {
         Verdict::unasked(&wanted.secrets)
@@ -111,7 +118,7 @@ fn decide<'a>(settings: &str, subject: &'a Subject<'a>, host: &Host) -> Result<D
         let findings = wanted.secrets.iter().map(|want| (want, host.secret(&subject.namespace, want.name))).collect();
         decision::weigh(settings.on_missing_secret, subject.kind, &Images::new(&wanted.images), findings)
     };
-    Ok(Decision::Weighed(Weighed { subject, references, verdict, namespace_unknown: is_excluded.err() }))
+    Ok(Decision::Weighed(Weighed { subject, references, verdict, unchecked: namespace.unchecked() }))
 }
 
 fn decide_about_ephemeral_containers<'a>(
@@ -121,18 +128,12 @@ fn decide_about_ephemeral_containers<'a>(
     host: &Host,
 ) -> Result<Decision<'a>, Unchanged> {
     let suspects = Suspects::of(settings, pod, references).ok_or(Untouched::NothingToAdd)?;
-    if is_excluded_by_namespace(settings, pod, host) == Ok(true) {
+    let namespace = Namespace::look_at(settings, suspects.namespaces(), &pod.namespace, host);
+    if namespace.is_excluded() {
         return Err(Untouched::ExcludedByNamespaceAnnotation.into());
     }
-    let secrets = suspects.lacks(&pod.namespace, host);
+    let secrets = suspects.lacks(&pod.namespace, &namespace, host);
     if secrets.is_empty() { Err(Untouched::NothingToAdd.into()) } else { Ok(Decision::Lacking { pod, secrets }) }
-}
-
-/// Whether the Namespace has the exclude annotation, which is asked for only where the settings name one.
-fn is_excluded_by_namespace(settings: &Settings, subject: &Subject<'_>, host: &Host) -> Result<bool, Unknown> {
-    let Some(key) = &settings.exclude.annotation else { return Ok(false) };
-    let value = host.namespace_annotation(&subject.namespace, key)?;
-    Ok(Settings::excludes_by_annotation(value.as_deref()))
 }
 
 #[cfg(test)]

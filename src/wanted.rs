@@ -2,7 +2,7 @@
 
 use crate::request::{Kind, References, Subject};
 use image_pull_secrets::image::Image;
-use image_pull_secrets::settings::{ConfiguredSecret, OnMissingSecret, Scope, Settings};
+use image_pull_secrets::settings::{ConfiguredSecret, NamespaceScope, OnMissingSecret, Scope, Settings};
 
 /// What an object wants.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -22,21 +22,32 @@ pub struct Want<'s> {
     pub is_listed: bool,
     /// Whether it is wanted only where its own credentials cover one of the images, which nobody knows without reading it.
     pub if_it_covers: bool,
+    /// Which namespaces it is for. That of the object has a name that will do; its labels are not known yet.
+    pub namespaces: &'s NamespaceScope,
+    /// Whether it may be for other namespaces only, because the labels of the object's could not be read.
+    pub is_uncertain: bool,
+}
+
+impl<'s> Want<'s> {
+    fn of(secret: &'s ConfiguredSecret) -> Self {
+        let ConfiguredSecret { name, namespaces, .. } = secret;
+        Self { name, is_listed: false, if_it_covers: false, namespaces, is_uncertain: false }
+    }
 }
 
 /// What is wanted and worth asking about: what is not listed yet, and under `reject` what a Pod lists as well. A Pod gets
 /// its ServiceAccount's references before the policy sees it, so that the usual Pod lists everything.
 pub fn wanted<'s>(settings: &'s Settings, subject: &Subject<'_>, references: &References<'_>) -> Wanted<'s> {
     let is_listed = |secret: &ConfiguredSecret| references.lists(&secret.name);
+    let is_here = |secret: &ConfiguredSecret| secret.namespaces.includes_name(&subject.namespace);
     if subject.kind == Kind::ServiceAccount {
-        let secrets = settings.service_account_secrets().filter(|secret| !is_listed(secret));
-        let want = |secret: &'s ConfiguredSecret| Want { name: &secret.name, is_listed: false, if_it_covers: false };
-        return Wanted { secrets: secrets.map(want).collect(), images: Vec::new() };
+        let secrets = settings.service_account_secrets().filter(|secret| is_here(secret) && !is_listed(secret));
+        return Wanted { secrets: secrets.map(Want::of).collect(), images: Vec::new() };
     }
     let asks_about_all = settings.on_missing_secret == OnMissingSecret::Reject;
     let mut wanted = Wanted::default();
     let mut images = None;
-    for secret in &settings.secrets {
+    for secret in settings.secrets.iter().filter(|secret| is_here(secret)) {
         let is_listed = is_listed(secret);
         if is_listed && !asks_about_all {
             continue;
@@ -49,7 +60,7 @@ pub fn wanted<'s>(settings: &'s Settings, subject: &Subject<'_>, references: &Re
                 None => true,
             },
         };
-        wanted.secrets.push(Want { name: &secret.name, is_listed, if_it_covers });
+        wanted.secrets.push(Want { is_listed, if_it_covers, ..Want::of(secret) });
     }
     wanted.images = images.unwrap_or_default();
     wanted

@@ -4,6 +4,7 @@
 
 use crate::decision::{Decision, Reference, Trouble, Weighed};
 use crate::found::{Cause, Unknown};
+use crate::namespace::Unchecked;
 use crate::request::{Kind, Subject, Unchanged, Unreadable, Untouched};
 use image_pull_secrets::text::shown;
 
@@ -56,7 +57,7 @@ impl Words {
                 let warnings = secrets.iter().map(|secret| Warning::from(ephemeral_warning(pod, secret))).collect();
                 Self { about: Some(about(pod)), warnings, ..Self::default() }
             }
-            Decision::Weighed(Weighed { subject, verdict, namespace_unknown, .. }) => {
+            Decision::Weighed(Weighed { subject, verdict, unchecked, .. }) => {
                 let done = match (verdict.denied, verdict.inject.is_empty()) {
                     (true, _) => "denied".to_owned(),
                     (false, true) => "accepted untouched, nothing to add".to_owned(),
@@ -67,7 +68,7 @@ impl Words {
                     is_in_rejection: trouble.denies,
                 };
                 let mut warnings: Vec<_> = verdict.troubles.iter().map(warning).collect();
-                warnings.extend(namespace_unknown.map(|unknown| Warning::from(namespace_warning(subject, unknown))));
+                warnings.extend(unchecked.map(|unchecked| Warning::from(namespace_warning(subject, unchecked))));
                 let rejection = verdict.denied.then(|| rejection(subject, &verdict.troubles));
                 Self { about: Some(about(subject)), done: Some(done), warnings, rejection }
             }
@@ -148,15 +149,19 @@ fn ephemeral_warning(subject: &Subject<'_>, secret: &str) -> String {
     )
 }
 
-/// A warning that the exclude annotation of a Namespace could not be read.
-fn namespace_warning(subject: &Subject<'_>, unknown: Unknown) -> String {
-    let remedy = match unknown {
+/// A warning that something of a Namespace could not be read.
+fn namespace_warning(subject: &Subject<'_>, unchecked: Unchecked) -> String {
+    let (what, done) = match unchecked {
+        Unchecked { labels: false, .. } => ("the exclude annotation", "Not excluded"),
+        Unchecked { annotation: false, .. } => ("its labels", "Secrets chosen by label are for it"),
+        _ => ("the exclude annotation and its labels", "Not excluded, and secrets chosen by label are for it"),
+    };
+    let remedy = match unchecked.why {
         Unknown::Forbidden => "grant its ServiceAccount get on namespaces".to_owned(),
         Unknown::KindNotGranted => "add v1 Namespace to them".to_owned(),
         other => remedy_of_unknown(other, ""),
     };
-    let namespace = shown(&subject.namespace);
-    format!("Namespace {namespace} was not checked for the exclude annotation: {unknown}. Not excluded; {remedy}")
+    format!("Namespace {} was not checked for {what}: {}. {done}; {remedy}", shown(&subject.namespace), unchecked.why)
 }
 
 /// The rejection. It names every secret because of which the Pod is denied, and the commands that create the missing ones.
