@@ -241,21 +241,8 @@ fn is_as_selected(index: &Index, namespace: &str, rules: &Rules) -> Result<(), T
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
-
-    #[test]
-    fn applying_the_plan_and_planning_again_gives_no_action(mut index in index(), rules in rules()) {
-        for action in all_actions(&index, &rules) {
-            perform(&mut index, &action, &rules);
-        }
-        // Under `skip`, references follow once the copies are there.
-        for action in all_actions(&index, &rules) {
-            let follows = matches!(&action, Action::Refer(change) if change.remove.is_empty());
-            prop_assert!(follows && rules.settings.on_missing_secret == OnMissingSecret::Skip, "{}", action);
-            perform(&mut index, &action, &rules);
-        }
-        prop_assert_eq!(all_actions(&index, &rules), vec![]);
-    }
+    // Each is many plans.
+    #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
     fn as_labels_change_copies_are_where_they_are_for_and_nowhere_else(
@@ -274,6 +261,24 @@ proptest! {
             settle(&mut index, namespace, &rules);
             is_as_selected(&index, namespace, &rules)?;
         }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn applying_the_plan_and_planning_again_gives_no_action(mut index in index(), rules in rules()) {
+        for action in all_actions(&index, &rules) {
+            perform(&mut index, &action, &rules);
+        }
+        // Under `skip`, references follow once the copies are there.
+        for action in all_actions(&index, &rules) {
+            let follows = matches!(&action, Action::Refer(change) if change.remove.is_empty());
+            prop_assert!(follows && rules.settings.on_missing_secret == OnMissingSecret::Skip, "{}", action);
+            perform(&mut index, &action, &rules);
+        }
+        prop_assert_eq!(all_actions(&index, &rules), vec![]);
     }
 
     #[test]
