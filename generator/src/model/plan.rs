@@ -92,7 +92,7 @@ pub(crate) enum CopyState {
     /// The namespace is not selected.
     Excluded,
     /// The namespace is selected, but not for this secret.
-    NotSelected,
+    Unselected,
     /// This is the source itself, or that of another entry.
     Source,
     /// The settings name no source: the Secret is somebody else's to make.
@@ -114,7 +114,7 @@ impl CopyState {
             Self::Waiting => "waiting",
             Self::Leftover => "leftover",
             Self::Excluded => "excluded",
-            Self::NotSelected => "not-selected",
+            Self::Unselected => "unselected",
             Self::Source => "source",
             Self::Unmanaged => "unmanaged",
             Self::Terminating => "terminating",
@@ -125,7 +125,7 @@ impl CopyState {
     /// Whether this is as the settings want it.
     pub(crate) fn is_as_wanted(self) -> bool {
         match self {
-            Self::InSync | Self::Excluded | Self::NotSelected | Self::Source | Self::Unmanaged | Self::Terminating => {
+            Self::InSync | Self::Excluded | Self::Unselected | Self::Source | Self::Unmanaged | Self::Terminating => {
                 true
             }
             Self::Drifted | Self::Missing | Self::Foreign | Self::Waiting | Self::Leftover | Self::Unknown => false,
@@ -294,7 +294,7 @@ pub(crate) fn plan_namespace(index: &Index, name: &str, rules: &Rules) -> Namesp
         } else if rules.is_source(&target) {
             (CopyState::Source, None)
         } else if !is_for_it {
-            remove(target, found, rules, if selected { CopyState::NotSelected } else { CopyState::Excluded })
+            remove(target, found, rules, if selected { CopyState::Unselected } else { CopyState::Excluded })
         } else {
             match source {
                 None => (CopyState::Unmanaged, None),

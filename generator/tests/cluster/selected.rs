@@ -34,12 +34,12 @@ async fn copy_and_reference_come_with_the_label_and_go_with_it() {
     corner.put_source("1").await;
     let generator = corner.run(&for_team_a(&corner), &[]);
     corner.settled(&always, "1").await;
-    in_state(&corner, &generator, "not-selected", 1.0).await;
+    in_state(&corner, &generator, "unselected", 1.0).await;
     has_neither(&corner, &sometimes).await;
 
     label(&corner, &sometimes, Some("a")).await;
     corner.settled(&sometimes, "1").await;
-    in_state(&corner, &generator, "not-selected", 0.0).await;
+    in_state(&corner, &generator, "unselected", 0.0).await;
     label(&corner, &sometimes, Some("b")).await;
     has_neither(&corner, &sometimes).await;
     label(&corner, &sometimes, Some("a")).await;
@@ -79,7 +79,7 @@ async fn what_lost_its_label_while_nobody_looked_is_an_orphan_and_status_tells_i
     assert!(corner.once(&settings, &[]).status.success());
     assert!(corner.copy(&leaves).await.is_none() && corner.references(&leaves).await.is_empty());
     let after = status();
-    assert_eq!(row(&after.out, &leaves), ["not-selected", "-"], "{}", after.out);
+    assert_eq!(row(&after.out, &leaves), ["unselected", "-"], "{}", after.out);
     assert_eq!(row(&after.out, &stays), ["in-sync", "-"], "{}", after.out);
     assert!(after.status.success(), "{}", after.out);
 
@@ -87,7 +87,7 @@ async fn what_lost_its_label_while_nobody_looked_is_an_orphan_and_status_tells_i
     corner.put_secret(&leaves, "kubernetes.io/dockerconfigjson", "{}").await;
     assert!(corner.once(&settings, &[]).status.success());
     assert_eq!(corner.content(&leaves).await.as_deref(), Some("{}"));
-    assert_eq!(row(&status().out, &leaves), ["not-selected", "-"]);
+    assert_eq!(row(&status().out, &leaves), ["unselected", "-"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -194,10 +194,10 @@ fn a_secret_is_copied_where_it_is_for_and_referred_to(#[values("name", "label", 
 
 #[rstest]
 #[case::its_copy_goes(Some(in_sync()), CopyState::Leftover, DELETE)]
-#[case::a_foreign_secret_stays(Some(foreign()), CopyState::NotSelected, NOTHING)]
+#[case::a_foreign_secret_stays(Some(foreign()), CopyState::Unselected, NOTHING)]
 #[case::a_copy_of_another_generator_stays(
-    Some(SecretSeen { copied_from: Some("elsewhere/x".into()), ..in_sync() }), CopyState::NotSelected, NOTHING)]
-#[case::nothing_is_made_there(None, CopyState::NotSelected, NOTHING)]
+    Some(SecretSeen { copied_from: Some("elsewhere/x".into()), ..in_sync() }), CopyState::Unselected, NOTHING)]
+#[case::nothing_is_made_there(None, CopyState::Unselected, NOTHING)]
 fn where_a_secret_is_not_for(
     #[case] secret: Option<SecretSeen>,
     #[case] state: CopyState,
