@@ -39,7 +39,7 @@ async fn copy_and_reference_come_with_the_label_and_go_with_it() {
 
     label(&corner, &sometimes, Some("a")).await;
     corner.settled(&sometimes, "1").await;
-    in_state(&corner, &generator, "unselected", 0.0).await;
+    in_state(&corner, &generator, "in-sync", 2.0).await;
     label(&corner, &sometimes, Some("b")).await;
     has_neither(&corner, &sometimes).await;
     label(&corner, &sometimes, Some("a")).await;
