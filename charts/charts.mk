@@ -57,7 +57,7 @@ e2e-registry: $(TOOLS)/registry ## Push the module to a registry on loopback, pu
 	PATH="$(TOOLS):$$PATH" bats e2e-tests/registry.bats
 
 .PHONY: deploy
-deploy: $(HELM) ## Write deploy/ anew from the chart
+deploy: $(HELM) ## Write deploy/ and native/ anew from the chart
 	scripts/render-deploy
 
 .PHONY: e2e-tests/cluster/bin/cluster

@@ -217,6 +217,7 @@ impl Looker {
             not_at_work: policy.not_at_work,
             // What is not known selects, as for the policy.
             selects_namespace: metadata.is_none() || policy.selector.as_ref().is_none_or(|s| s.matches(&labels)),
+            labels: metadata.map(|_| labels),
             excludes_namespace: excludes(metadata.and_then(|metadata| metadata.annotations.as_ref())),
             excludes_pod: excludes(Some(&subject.annotations)),
         })

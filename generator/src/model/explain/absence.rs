@@ -3,6 +3,7 @@
 use super::secret::Found;
 use image_pull_secrets::image::{Image, Images};
 use image_pull_secrets::settings::{ConfiguredSecret, OnMissingSecret, Settings};
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// Why a Pod does not list a Secret of its namespace.
@@ -18,6 +19,8 @@ pub(crate) enum Absence {
     PodAnnotation,
     /// The policy is not for this namespace, going by its labels.
     NotSelectedNamespace,
+    /// The secret is for other namespaces, by name or by label.
+    OtherNamespaces,
     /// The secret is for images that its `matchImages` names, and the Pod has none of them.
     MatchImages,
     /// The policy does not add anything at present: why not.
@@ -34,6 +37,7 @@ impl fmt::Display for Absence {
             Self::NamespaceAnnotation => f.write_str("the Namespace has the exclude annotation"),
             Self::PodAnnotation => f.write_str("the Pod has the exclude annotation"),
             Self::NotSelectedNamespace => f.write_str("the policy's namespaceSelector does not select the namespace"),
+            Self::OtherNamespaces => f.write_str("its namespaces or its namespaceSelector leave the namespace out"),
             Self::MatchImages => f.write_str("its matchImages matches no image of the Pod"),
             Self::PolicyNotAtWork(why) => write!(f, "the policy adds nothing: {why}"),
             Self::OlderPod => f.write_str("the Pod was created before the policy could add it"),
@@ -50,6 +54,7 @@ impl Absence {
             Self::NamespaceAnnotation => "namespaceAnnotation",
             Self::PodAnnotation => "podAnnotation",
             Self::NotSelectedNamespace => "notSelectedNamespace",
+            Self::OtherNamespaces => "otherNamespaces",
             Self::MatchImages => "matchImages",
             Self::PolicyNotAtWork(_) => "policyNotAtWork",
             Self::OlderPod => "olderPod",
@@ -65,6 +70,8 @@ pub(crate) struct Policy {
     pub(crate) not_at_work: Option<&'static str>,
     /// Whether its namespaceSelector selects the namespace.
     pub(crate) selects_namespace: bool,
+    /// The Namespace's labels; `None` where it could not be read.
+    pub(crate) labels: Option<BTreeMap<String, String>>,
     /// Whether the Namespace has the exclude annotation.
     pub(crate) excludes_namespace: bool,
     /// Whether the Pod has it.
@@ -82,11 +89,22 @@ impl Policy {
             Some(Absence::PodAnnotation)
         } else if !self.selects_namespace {
             Some(Absence::NotSelectedNamespace)
+        } else if !self.is_for(secret, namespace) {
+            Some(Absence::OtherNamespaces)
         } else if secret.scope.wants(images) == Some(false) {
             Some(Absence::MatchImages)
         } else {
             self.not_at_work.map(Absence::PolicyNotAtWork)
         }
+    }
+
+    /// Whether a secret is for this namespace. Where the labels are not known, the policy goes by the name.
+    fn is_for(&self, secret: &ConfiguredSecret, namespace: &str) -> bool {
+        let by_label = self.labels.as_ref().is_none_or(|labels| {
+            let label = |key: &str| labels.get(key).map(String::as_str);
+            secret.namespaces.includes_labels(&label)
+        });
+        by_label && secret.namespaces.includes_name(namespace)
     }
 
     /// Why a Pod that exists does not list the Secret of this name.
@@ -130,7 +148,6 @@ pub(crate) mod tests {
     use k8s_openapi::ByteString;
     use rstest::rstest;
     use serde_json::{Value, json};
-    use std::collections::BTreeMap;
 
     /// A policy at work with these settings.
     pub(crate) fn policy(settings: Value) -> Policy {
@@ -138,9 +155,15 @@ pub(crate) mod tests {
             settings: Settings::from_value(&settings).unwrap(),
             not_at_work: None,
             selects_namespace: true,
+            labels: Some(BTreeMap::from([("team".to_owned(), "a".to_owned())])),
             excludes_namespace: false,
             excludes_pod: false,
         }
+    }
+
+    /// The same for the namespaces of one team.
+    fn for_team(team: &str) -> Policy {
+        policy(json!({"secrets": [{"name": "creds", "namespaceSelector": {"matchLabels": {"team": team}}}]}))
     }
 
     fn creds() -> Policy {
@@ -157,6 +180,13 @@ pub(crate) mod tests {
     #[case::an_annotated_namespace(Policy { excludes_namespace: true, ..creds() }, Absence::NamespaceAnnotation)]
     #[case::an_annotated_pod(Policy { excludes_pod: true, ..creds() }, Absence::PodAnnotation)]
     #[case::labels(Policy { selects_namespace: false, ..creds() }, Absence::NotSelectedNamespace)]
+    #[case::another_name(
+        policy(json!({"secrets": [{"name": "creds", "namespaces": ["team-*"]}]})),
+        Absence::OtherNamespaces
+    )]
+    #[case::another_label(for_team("b"), Absence::OtherNamespaces)]
+    #[case::the_label(for_team("a"), Absence::OlderPod)]
+    #[case::a_label_that_is_not_known(Policy { labels: None, ..for_team("b") }, Absence::OlderPod)]
     #[case::another_image(
         policy(json!({"secrets": [{"name": "creds", "matchImages": ["quay.io"]}]})),
         Absence::MatchImages

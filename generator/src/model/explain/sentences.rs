@@ -178,6 +178,11 @@ impl fmt::Display for Remedy {
                     "Give the namespace the labels that the policy's namespaceSelector asks for, or list {secret} in the Pod \
                      yourself, and recreate the Pod."
                 ),
+                Absence::OtherNamespaces => write!(
+                    f,
+                    "Have {secret} be for this namespace, by its namespaces or its namespaceSelector in the settings or by the \
+                     namespace's labels, and recreate the Pod."
+                ),
                 Absence::MatchImages => {
                     write!(f, "Add the image's registry to matchImages of {secret} in the settings, and recreate the Pod.")
                 }
@@ -261,6 +266,7 @@ mod tests {
             Absence::NamespaceAnnotation,
             Absence::PodAnnotation,
             Absence::NotSelectedNamespace,
+            Absence::OtherNamespaces,
             Absence::MatchImages,
             Absence::PolicyNotAtWork("REASON"),
             Absence::OlderPod,
