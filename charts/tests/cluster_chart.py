@@ -88,7 +88,7 @@ class OnARealApiServer(unittest.TestCase):
                 self.assertEqual(applied.stderr, "")
 
     def test_the_api_server_matches_images_as_the_kubelet_does(self):
-        """The rows are those of core/src/settings/pattern.rs, and the places of e2e-tests/tests/policy/matches.rs."""
+        """The rows are those of core/src/settings/pattern.rs, and the places of e2e-tests/tests/module/policy/matches.rs."""
         rows = [
             ("docker.io", "nginx", True),
             ("docker.io/acme", "acme/app", True),
@@ -125,9 +125,9 @@ class OnARealApiServer(unittest.TestCase):
                     for i, spec in enumerate(specs)]
             created = self.cluster.kubectl("create", "--dry-run=server", "--output=json", "-f", "-",
                                            input=json.dumps({"apiVersion": "v1", "kind": "List", "items": pods}))
-            items = json.loads(created.stdout)
-            items = items["items"] if items["kind"] == "List" else [items]
-            return [[entry["name"] for entry in pod["spec"].get("imagePullSecrets", [])] for pod in items]
+            # It is YAML too, and kubectl writes a document for each.
+            answers = yaml.safe_load_all(created.stdout.replace("\n}\n{", "\n}\n---\n{"))
+            return [[entry["name"] for entry in pod["spec"].get("imagePullSecrets", [])] for pod in answers]
 
         def containers(*images):
             return [{"name": f"c{i}", "image": image} for i, image in enumerate(images)]
@@ -138,12 +138,13 @@ class OnARealApiServer(unittest.TestCase):
         for (pattern, image, matches), i, found in zip(rows, range(len(rows)), listed(*of_rows)):
             with self.subTest(f"{pattern}: {image}"):
                 self.assertEqual(f"s{i}" in found, matches)
+        other = "quay.example.com/x"
         volumes = [{"name": "a", "emptyDir": {}}, {"name": "b", "image": {"reference": "registry:5000/m"}}]
         self.assertEqual(listed(
-            {"containers": containers("quay.io/x"), "initContainers": [{"name": "i", "image": "registry:5000/app"}]},
-            {"containers": containers("quay.io/x"), "volumes": volumes},
-            {"containers": containers("quay.io/x", "registry:5000/app")},
-            {"containers": containers("quay.io/x")},
+            {"containers": containers(other), "initContainers": [{"name": "i", "image": "registry:5000/app"}]},
+            {"containers": containers(other), "volumes": volumes},
+            {"containers": containers(other, "registry:5000/app")},
+            {"containers": containers(other)},
         ), [["s14"], ["s14"], ["s14"], []])
 
     def test_settings_are_refused_by_the_schema_as_by_the_generator(self):
