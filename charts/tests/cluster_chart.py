@@ -147,6 +147,46 @@ class OnARealApiServer(unittest.TestCase):
             {"containers": containers(other)},
         ), [["s14"], ["s14"], ["s14"], []])
 
+    def test_the_api_server_denies_leaves_out_and_chooses_namespaces(self):
+        exclude = "example.com/exclude"
+        namespaces = {"native-a": ("a", {}), "native-b": ("b", {}), "native-x": ("a", {exclude: "true"})}
+        for name, (team, annotations) in namespaces.items():
+            metadata = {"name": name, "labels": {"team": team}, "annotations": annotations}
+            self.cluster.kubectl("create", "-f", "-", input=json.dumps(
+                {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}))
+            account = ["get", "serviceaccount", "default", "--namespace", name]
+            self.assertTrue(eventually(lambda: self.cluster.kubectl(*account, check=False).returncode == 0))
+        selector = [{"key": "kubernetes.io/metadata.name", "operator": "In", "values": list(namespaces)}]
+        values = {"policy": {"engine": "native", "namespaceSelector": selector}, "settings": {
+            "onMissingSecret": "reject", "exclude": {"namespaces": ["kube-*"], "annotation": exclude}, "serviceAccounts": [],
+            "secrets": [{"name": "creds", "namespaceSelector": {"matchLabels": {"team": "a"}}}]}}
+        policies = yaml.safe_dump_all(d for d in render(values) if d["kind"].startswith("MutatingAdmissionPolicy"))
+        self.cluster.kubectl("create", "-f", "-", input=policies)
+        self.addCleanup(self.cluster.kubectl, "delete", "-f", "-", input=policies)
+
+        def pod(namespace, **annotations):
+            """What a Pod would come to list, or why it is denied."""
+            metadata = {"name": "web", "namespace": namespace, "annotations": annotations}
+            manifest = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata,
+                        "spec": {"containers": [{"name": "web", "image": "ghcr.io/acme/app"}]}}
+            created = self.cluster.kubectl("create", "--dry-run=server", "--output=json", "-f", "-",
+                                           input=json.dumps(manifest), check=False)
+            if created.returncode:
+                return created.stderr
+            return [entry["name"] for entry in json.loads(created.stdout)["spec"].get("imagePullSecrets", [])]
+
+        denied = "policy 'image-pull-secrets-creds-pods' with binding 'image-pull-secrets-creds-pods' denied request"
+        self.assertTrue(eventually(lambda: denied in pod("native-a")), pod("native-a"))
+        self.assertEqual(pod("native-b"), [], "it is not for this namespace")
+        # The Secret is looked up before the annotation is looked at.
+        self.assertIn(denied, pod("native-x"))
+        for namespace in ["native-a", "native-x"]:
+            self.cluster.kubectl("create", "secret", "docker-registry", "creds", "--namespace", namespace,
+                                 "--docker-server=ghcr.io", "--docker-username=user", "--docker-password=hunter2")
+        self.assertTrue(eventually(lambda: pod("native-a") == ["creds"]), pod("native-a"))
+        self.assertTrue(eventually(lambda: pod("native-x") == []), pod("native-x"))
+        self.assertEqual(pod("native-a", **{exclude: "true"}), [])
+
     def test_settings_are_refused_by_the_schema_as_by_the_generator(self):
         """values.schema.json repeats what core/ checks: each takes what the other takes."""
         def exit_code(settings):
