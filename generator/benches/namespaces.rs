@@ -131,15 +131,7 @@ impl Bench {
         stream::iter(0..PARTS)
             .for_each_concurrent(CONNECTIONS, |part| async move { self.put(SOURCE, &name(part), 0).await })
             .await;
-        // What the one secret left would be removed in the same run.
-        let cleanup = Command::new(env!("CARGO_BIN_EXE_image-pull-secrets-generator"))
-            .args(["cleanup", "--yes", "--lease-namespace", SOURCE, "--kubeconfig"])
-            .arg(&self.kubeconfig)
-            .arg("--settings")
-            .arg(settings)
-            .stderr(Stdio::null())
-            .status();
-        assert!(cleanup.unwrap().success());
+        self.clean_up(settings);
         let document = json!({"secrets": (0..PARTS).map(secret).collect::<Vec<_>>()});
         fs::write(settings, document.to_string()).unwrap();
 
@@ -162,6 +154,20 @@ impl Bench {
         let what = format!("{PARTS} secrets, each for a part: rotation of all");
         self.row(count, &what, start.elapsed(), &mut before, Some(&generator)).await;
         generator.stop();
+        self.clean_up(settings);
+    }
+
+    /// Removes what was made, which would otherwise be removed in the next measurement.
+    fn clean_up(&self, settings: &Path) {
+        let status = Command::new(env!("CARGO_BIN_EXE_image-pull-secrets-generator"))
+            .args(["cleanup", "--yes", "--lease-namespace", SOURCE, "--kubeconfig"])
+            .arg(&self.kubeconfig)
+            .arg("--settings")
+            .arg(settings)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        assert!(status.unwrap().success());
     }
 
     async fn row(
