@@ -95,8 +95,8 @@ mod tests {
         let said = completions(words).unwrap();
         assert!(said.ends_with("\n:4"), "{said}");
         let begins = |start: &&str| said.lines().any(|line| line.starts_with(*start));
-        assert!(there.iter().all(|start| begins(start)), "{said}");
-        assert!(!not_there.iter().any(|start| begins(start)), "{said}");
+        assert!(there.iter().all(begins), "{said}");
+        assert!(!not_there.iter().any(begins), "{said}");
     }
 
     #[test]

@@ -8,7 +8,8 @@ use crate::generator::program;
 use crate::harness::{DOCKER_CONFIG, PASSWORD, Stage, eventually, nodes, send_as};
 use crate::policy_server::kubeconfig as kubeconfig_of;
 use crate::registry::{
-    PATIENCE, Pull, Registry, basic, bearer, docker_config, password, pod_of, pods_in, pulls_in, stuck, waiting,
+    PATIENCE, Pull, Registry, basic, bearer, deployment, docker_config, password, pod_of, pods_in, pulls_in, stuck,
+    waiting,
 };
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -386,4 +387,42 @@ async fn what_may_not_be_read_is_named_with_the_rule_and_the_rest_is_said() {
     ] {
         assert!(text.contains(line), "{line}\n---\n{text}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_makes_pods_is_explained_as_its_pod_that_waits_or_as_the_next_one() {
+    let (registry, stage) = alone().await;
+    let image = registry.push("acme/app").await;
+    let settings = tempfile::NamedTempFile::new().unwrap();
+    fs::write(settings.path(), json!({"secrets": [{"name": "creds"}]}).to_string()).unwrap();
+    let said = |arguments: &[&str]| {
+        let settings = settings.path().to_str().unwrap();
+        let common = ["--namespace", &stage.namespace, "--settings", settings, "--output", "json"];
+        explain(&stage, &[arguments, &common].concat(), &[])
+    };
+    let deployments = format!("/apis/apps/v1/namespaces/{}/deployments", stage.namespace);
+    stage.post(&deployments, deployment(&stage.namespace, &image)).await.ok();
+    let pod = stuck(&stage, &stage.namespace).await;
+    // Nobody asked the policy about this Pod, and now there is what it would have added.
+    let config = docker_config(&registry.host, "acme", &password("1"));
+    stage.create_pull_secret(&stage.namespace, "creds", &config).await;
+    let of_deployment = said(&["deployment/web"]);
+    let name = pod["metadata"]["name"].as_str().unwrap();
+    assert_eq!(of_deployment.json["subject"], format!("pod/{name} of deployment/web"), "{}", of_deployment.text);
+    let explained = &of_deployment.json["images"][0];
+    assert_eq!((of_deployment.code, &explained["unlisted"]["why"]), (1, &json!("olderPod")), "{explained}");
+    assert_eq!(explained["remedy"], "Recreate the Pod: the list of a Pod that exists cannot change.");
+    // The next one.
+    stage.merge(&format!("{deployments}/web"), json!({"spec": {"replicas": 0}})).await.ok();
+    eventually("its Pod is gone", || async { pods_in(&stage, &stage.namespace).await.is_empty() }).await;
+    for arguments in [&["deployment/web"][..], &["--image", &image]] {
+        let next = said(arguments);
+        let attempt = &next.json["images"][0]["attempts"][0];
+        assert_eq!((next.code, &attempt["user"]), (0, &json!("acme")), "{}", next.text);
+        assert_eq!(next.json["secrets"][0]["origin"]["kind"], "policy");
+    }
+    let reference = json!({"imagePullSecrets": [{"name": "creds"}]});
+    stage.merge(&format!("{}/default", stage.accounts()), reference).await.ok();
+    let of_account = said(&["serviceaccount/default"]);
+    assert_eq!((of_account.code, &of_account.json["secrets"][0]["origin"]["kind"]), (0, &json!("serviceAccount")));
 }
