@@ -53,7 +53,7 @@ MATRIX = {
     "no generator": {"generator": {"mode": "disabled"}},
     "no policy": {"policy": {"enabled": False}, "generator": {"namespaceSelector": "team,env notin (prod)"}},
     "no policy, a cron job": {"policy": {"enabled": False}, "generator": {"mode": "cronjob"}},
-    "pods are rejected": {"settings": {"onMissingSecret": "reject", "conflicts": "adopt"}},
+    "pods are rejected": {"settings": {"onMissingSecret": "reject", "conflicts": "adopt", "verifyCredentials": "hold"}},
     "pods are rejected in kube-system too": {"settings": {"onMissingSecret": "reject", "exclude": {"namespaces": ["kube-*"]}}},
     "nothing is asked about": {"settings": {"onMissingSecret": "ignore"}},
     "only namespaces are asked about": {

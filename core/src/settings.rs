@@ -28,6 +28,8 @@ pub struct Settings {
     pub on_missing_secret: OnMissingSecret,
     /// What the generator does about a Secret of the right name that it did not make.
     pub conflicts: Conflicts,
+    /// What the generator does about a source whose credentials a registry may refuse.
+    pub verify_credentials: VerifyCredentials,
 }
 
 /// One Secret to pull with, by its name in the Pod's namespace.
@@ -121,6 +123,18 @@ pub enum Conflicts {
     Keep,
     /// Take it over: its type and data become the source's.
     Adopt,
+}
+
+/// What the generator does about a source whose credentials a registry may refuse.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum VerifyCredentials {
+    /// Ask no registry.
+    #[default]
+    Off,
+    /// Ask, and tell.
+    Report,
+    /// Ask, tell, and leave the copies as they are while a source that changed is refused.
+    Hold,
 }
 
 impl Settings {

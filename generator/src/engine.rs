@@ -10,3 +10,4 @@ pub(crate) mod session;
 pub(crate) mod settings_source;
 pub(crate) mod source;
 pub(crate) mod stuck_pods;
+pub(crate) mod verifier;

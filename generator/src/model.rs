@@ -12,3 +12,4 @@ pub(crate) mod pod;
 pub(crate) mod provider;
 pub(crate) mod refresh;
 pub(crate) mod selection;
+pub(crate) mod verification;

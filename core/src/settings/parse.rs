@@ -3,7 +3,10 @@
 mod namespaces;
 
 use super::names::{is_dns_label, is_dns_subdomain, is_env_name, is_qualified_name};
-use super::{ConfiguredSecret, Conflicts, Exclude, Exec, ImagePattern, OnMissingSecret, Scope, Settings, Source};
+use super::{
+    ConfiguredSecret, Conflicts, Exclude, Exec, ImagePattern, OnMissingSecret, Scope, Settings, Source,
+    VerifyCredentials,
+};
 use crate::duration;
 use crate::glob;
 use crate::json::{self, JsonError};
@@ -185,7 +188,7 @@ const SECRET_NAME: &str =
     "is no name of a Secret: it has lower-case letters, digits, '-' and '.', as in \"my-registry\"";
 
 fn read_settings(document: &Node<'_, '_>, faults: &mut Vec<Fault>) -> Option<Settings> {
-    let known = ["secrets", "serviceAccounts", "exclude", "onMissingSecret", "conflicts"];
+    let known = ["secrets", "serviceAccounts", "exclude", "onMissingSecret", "conflicts", "verifyCredentials"];
     let fields = document.fields(&known, faults)?;
     let secrets = fields.required("secrets", faults).and_then(|node| {
         let secrets = node.list(faults, read_secret)?;
@@ -215,12 +218,22 @@ fn read_settings(document: &Node<'_, '_>, faults: &mut Vec<Fault>) -> Option<Set
     let conflicts = fields
         .get("conflicts")
         .map(|node| node.word(&[("keep", Conflicts::Keep), ("adopt", Conflicts::Adopt)], faults));
+    let verify_credentials = fields.get("verifyCredentials").map(|node| {
+        if node.text == "false" {
+            // What YAML 1.1, and so kubectl and Helm, make of an `off` without quotes.
+            return Some(VerifyCredentials::Off);
+        }
+        let words =
+            [("off", VerifyCredentials::Off), ("report", VerifyCredentials::Report), ("hold", VerifyCredentials::Hold)];
+        node.word(&words, faults)
+    });
     Some(Settings {
         secrets: secrets?,
         service_accounts: service_accounts?,
         exclude: exclude?,
         on_missing_secret: on_missing_secret.unwrap_or(Some(OnMissingSecret::default()))?,
         conflicts: conflicts.unwrap_or(Some(Conflicts::default()))?,
+        verify_credentials: verify_credentials.unwrap_or(Some(VerifyCredentials::default()))?,
     })
 }
 
@@ -430,7 +443,8 @@ mod tests {
             "serviceAccounts": ["*"],
             "exclude": {"namespaces": ["kube-*"], "annotation": "k8s.titansoft.com/imagepullsecret-patcher-exclude"},
             "onMissingSecret": "reject",
-            "conflicts": "adopt"
+            "conflicts": "adopt",
+            "verifyCredentials": "hold"
         }"#;
         let settings = Settings::from_json(document).unwrap();
         let sources: Vec<_> = settings.secrets.iter().map(|s| s.source.clone().unwrap()).collect();
@@ -462,6 +476,7 @@ mod tests {
         assert_eq!(settings.exclude.annotation.as_deref(), Some("k8s.titansoft.com/imagepullsecret-patcher-exclude"));
         assert_eq!(settings.on_missing_secret, OnMissingSecret::Reject);
         assert_eq!(settings.conflicts, Conflicts::Adopt);
+        assert_eq!(settings.verify_credentials, VerifyCredentials::Hold);
     }
 
     #[test]
@@ -471,6 +486,7 @@ mod tests {
         assert_eq!(settings.exclude, Exclude::default());
         assert_eq!(settings.on_missing_secret, OnMissingSecret::Warn);
         assert_eq!(settings.conflicts, Conflicts::Keep);
+        assert_eq!(settings.verify_credentials, VerifyCredentials::Off);
         let secret = ConfiguredSecret {
             name: "a".into(),
             source: None,
@@ -489,6 +505,12 @@ mod tests {
         assert_eq!(Settings::from_json(document), Settings::from_json(r#"{"secrets": [{"name": "a"}]}"#));
     }
 
+    #[test]
+    fn an_off_that_yaml_took_for_false_is_off() {
+        let settings = Settings::from_json(r#"{"secrets": [{"name": "a"}], "verifyCredentials": false}"#).unwrap();
+        assert_eq!(settings.verify_credentials, VerifyCredentials::Off);
+    }
+
     #[rstest]
     #[case::alone(r#"{"name": "a", "matchImages": []}"#, Scope::Everything)]
     #[case::beside_credentials(r#"{"name": "a", "matchImages": [], "matchCredentials": true}"#, Scope::Credentials)]
@@ -505,7 +527,7 @@ mod tests {
     )]
     #[case::a_list(
         "[]",
-        "settings: must be an object with secrets, serviceAccounts, exclude, onMissingSecret and conflicts"
+        "settings: must be an object with secrets, serviceAccounts, exclude, onMissingSecret, conflicts and verifyCredentials"
     )]
     #[case::no_secrets("{}", "secrets: is missing")]
     #[case::secrets_of_another_kind(r#"{"secrets": "a"}"#, "secrets: must be a list")]
@@ -528,7 +550,7 @@ mod tests {
     )]
     #[case::an_unknown_setting(
         r#"{"secrets": [{"name": "a"}], "secret": 1}"#,
-        "secret: is no setting: known here are secrets, serviceAccounts, exclude, onMissingSecret and conflicts"
+        "secret: is no setting: known here are secrets, serviceAccounts, exclude, onMissingSecret, conflicts and verifyCredentials"
     )]
     #[case::an_unknown_setting_of_a_secret(
         r#"{"secrets": [{"name": "a", "match": 1}]}"#,
@@ -582,7 +604,7 @@ mod tests {
     )]
     #[case::a_line_break_in_a_field(
         r#"{"secrets": [{"name": "a"}], "b\nc": 1}"#,
-        "b\u{fffd}c: is no setting: known here are secrets, serviceAccounts, exclude, onMissingSecret and conflicts"
+        "b\u{fffd}c: is no setting: known here are secrets, serviceAccounts, exclude, onMissingSecret, conflicts and verifyCredentials"
     )]
     #[case::both_ways_of_matching(
         r#"{"secrets": [{"name": "a", "matchImages": ["ghcr.io"], "matchCredentials": true}]}"#,
@@ -611,6 +633,10 @@ mod tests {
     #[case::another_unknown_word(
         r#"{"secrets": [{"name": "a"}], "conflicts": true}"#,
         "conflicts: must be one of keep and adopt"
+    )]
+    #[case::a_third_unknown_word(
+        r#"{"secrets": [{"name": "a"}], "verifyCredentials": true}"#,
+        "verifyCredentials: must be one of off, report and hold"
     )]
     fn says_what_is_wrong_and_where(#[case] document: &str, #[case] message: &str) {
         assert_eq!(Settings::from_json(document).unwrap_err().to_string(), message);

@@ -5,21 +5,18 @@
 //! A copy is believed only where its digest is the recorded one: whoever may write a Secret in some namespace may not write the
 //! Lease.
 
-use crate::cluster::record::Record;
+use crate::cluster::record::{Entries, Record};
 use crate::model::content::{Content, Digest};
 use crate::model::ownership::{ANSWERS_ANNOTATION, MANAGED_BY_LABEL, MANAGER};
 use crate::model::refresh::Times;
 use anyhow::Result;
 use image_pull_secrets::settings::Exec;
-use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Secret;
-use kube::Api;
 use kube::api::ListParams;
+use kube::{Api, Client};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-use tokio::sync::Mutex;
+use std::collections::BTreeSet;
 
 /// How many copies are looked at, at most, in pages of this size: nearly always the first is as it should be.
 const PAGE: u32 = 10;
@@ -45,12 +42,6 @@ impl Recorded {
     }
 }
 
-/// What is recorded on a Lease, by the name of the secret. A record that somebody spoiled is none.
-pub(crate) fn recorded_on(lease: &Lease) -> BTreeMap<String, Recorded> {
-    let text = lease.metadata.annotations.as_ref().and_then(|annotations| annotations.get(ANSWERS_ANNOTATION));
-    text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
-}
-
 /// A digest of all that a provider's answer follows from.
 fn asked(exec: &Exec) -> String {
     let mut hash = Sha256::new();
@@ -61,18 +52,14 @@ fn asked(exec: &Exec) -> String {
 /// Where answers are remembered.
 #[derive(Clone)]
 pub(crate) struct Answers {
-    /// The Lease.
-    pub(crate) record: Record,
-    /// One record is written at a time: each write is of all of them.
-    writing: Arc<Mutex<()>>,
-    /// The secrets whose answers are recorded; what is recorded of others is forgotten.
-    secrets: Arc<BTreeSet<String>>,
+    client: Client,
+    entries: Entries,
 }
 
 impl Answers {
     /// Of these secrets, on this Lease.
     pub(crate) fn new(record: Record, secrets: BTreeSet<String>) -> Self {
-        Self { record, writing: Arc::default(), secrets: Arc::new(secrets) }
+        Self { client: record.client.clone(), entries: Entries::new(record, ANSWERS_ANNOTATION, secrets) }
     }
 
     /// The last answer for a secret, where it is recorded, is one to what is asked now, and a copy of it is left.
@@ -80,17 +67,15 @@ impl Answers {
     /// # Errors
     /// The API server does not say.
     pub(crate) async fn recall(&self, secret: &str, exec: &Exec) -> Result<Option<(Content, Times)>> {
-        let Some(lease) = self.record.lease().await? else { return Ok(None) };
-        let Some(recorded) = recorded_on(&lease).remove(secret).filter(|recorded| recorded.asked == asked(exec)) else {
-            return Ok(None);
-        };
+        let recorded = self.entries.read::<Recorded>().await?.remove(secret);
+        let Some(recorded) = recorded.filter(|recorded| recorded.asked == asked(exec)) else { return Ok(None) };
         let content = self.copy(secret, &recorded.digest).await?;
         Ok(content.map(|content| (content, recorded.times)))
     }
 
     /// A copy with this digest.
     async fn copy(&self, secret: &str, digest: &str) -> Result<Option<Content>> {
-        let secrets = Api::<Secret>::all(self.record.client.clone());
+        let secrets = Api::<Secret>::all(self.client.clone());
         let mut page = ListParams::default()
             .fields(&format!("metadata.name={secret}"))
             .labels(&format!("{MANAGED_BY_LABEL}={MANAGER}"))
@@ -114,10 +99,6 @@ impl Answers {
     /// # Errors
     /// The Lease cannot be read or written.
     pub(crate) async fn remember(&self, secret: &str, recorded: Recorded) -> Result<()> {
-        let _one_at_a_time = self.writing.lock().await;
-        let mut all = self.record.lease().await?.as_ref().map(recorded_on).unwrap_or_default();
-        all.retain(|name, _| self.secrets.contains(name));
-        all.insert(secret.to_owned(), recorded);
-        self.record.annotate(ANSWERS_ANNOTATION, &serde_json::to_string(&all)?).await
+        self.entries.put(secret, recorded).await
     }
 }

@@ -10,9 +10,14 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Mutex;
 
 /// How often the record is asked for or written again, at most: for three quarters of a minute.
 const TRIES: usize = 9;
@@ -183,6 +188,50 @@ pub(crate) fn recorded_on(lease: &Lease) -> Footprint {
     text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
 }
 
+/// One entry for each of some secrets, in an annotation of the Lease.
+#[derive(Clone)]
+pub(crate) struct Entries {
+    record: Record,
+    annotation: &'static str,
+    /// What is there of other secrets is forgotten.
+    secrets: Arc<BTreeSet<String>>,
+    /// All of them are written at once, so that one is at a time.
+    writing: Arc<Mutex<()>>,
+}
+
+impl Entries {
+    /// Those of these secrets.
+    pub(crate) fn new(record: Record, annotation: &'static str, secrets: BTreeSet<String>) -> Self {
+        Self { record, annotation, secrets: Arc::new(secrets), writing: Arc::default() }
+    }
+
+    /// All that are there.
+    ///
+    /// # Errors
+    /// The Lease cannot be read.
+    pub(crate) async fn read<T: DeserializeOwned>(&self) -> Result<BTreeMap<String, T>> {
+        Ok(self.record.lease().await?.map(|lease| entries_on(&lease, self.annotation)).unwrap_or_default())
+    }
+
+    /// Replaces one.
+    ///
+    /// # Errors
+    /// The Lease cannot be read or written.
+    pub(crate) async fn put<T: Serialize + DeserializeOwned>(&self, secret: &str, entry: T) -> Result<()> {
+        let _one_at_a_time = self.writing.lock().await;
+        let mut all = self.read::<T>().await?;
+        all.retain(|name, _| self.secrets.contains(name));
+        all.insert(secret.to_owned(), entry);
+        self.record.annotate(self.annotation, &serde_json::to_string(&all)?).await
+    }
+}
+
+/// The entries in an annotation of a Lease, by the name of the secret. What somebody spoiled is lost.
+pub(crate) fn entries_on<T: DeserializeOwned>(lease: &Lease, annotation: &str) -> BTreeMap<String, T> {
+    let text = lease.metadata.annotations.as_ref().and_then(|annotations| annotations.get(annotation));
+    text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+}
+
 /// Whether the same request may succeed later.
 fn may_pass(error: &kube::Error) -> bool {
     match error {
@@ -199,8 +248,7 @@ mod tests {
     use hyper::Method;
     use rstest::rstest;
     use serde_json::Value;
-    use std::collections::BTreeSet;
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
 
     fn footprint(name: &str) -> Footprint {
         Footprint { secrets: BTreeSet::from([name.to_owned()]), ..Footprint::default() }

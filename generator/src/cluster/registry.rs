@@ -76,7 +76,6 @@ impl Registries {
     ///
     /// # Errors
     /// What is in the way: [`Problem::Refused`] where the registry, or its token service, says no.
-    #[expect(dead_code, reason = "for whoever checks a source before it is copied")]
     pub(crate) async fn accepts(&self, host: &str, credential: &Credential) -> Result<(), Problem> {
         let authorization = self.authorization(host, None, Some(credential)).await?;
         granted(authorization.on(self.client.get(url(host, "")?))).await.map(drop)
@@ -207,7 +206,8 @@ fn problem_of(error: &reqwest::Error) -> Problem {
     let mut cause = error.source();
     while let Some(error) = cause {
         match Problem::of_message(&error.to_string()) {
-            Problem::Other => cause = error.source(),
+            // A refusal is an answer of the registry, which this is not.
+            Problem::Other | Problem::Refused => cause = error.source(),
             problem => return problem,
         }
     }

@@ -13,6 +13,7 @@ use crate::model::ownership::Extras;
 use crate::model::plan::SourceState;
 use crate::model::pod::PodSeen;
 use crate::model::refresh::Asked;
+use crate::model::verification::Verification;
 use futures::{Stream, StreamExt as _};
 use image_pull_secrets::settings::Settings;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Secret, ServiceAccount};
@@ -51,6 +52,8 @@ pub(crate) enum Report {
     Source(String, SourceState),
     /// What came of asking the credential provider of the secret of this name.
     Asked(String, Asked),
+    /// What registries say of the source of the secret of this name.
+    Verified(String, Verification),
     /// What a Pod that may be stuck is like now.
     Pod(PodSeen),
     /// These are all the Pods that have not started yet, by namespace and name.

@@ -200,6 +200,10 @@ pub(crate) struct RunArgs {
     #[arg(long, env = "GENERATOR_DELETE_WITH_SOURCE")]
     pub delete_with_source: bool,
 
+    /// Trusts the certificates in this file (PEM) as well where registries are asked about credentials (verifyCredentials).
+    #[arg(long, value_name = "FILE", env = "GENERATOR_REGISTRY_CA")]
+    pub registry_ca: Option<PathBuf>,
+
     /// Runs the credential providers of settings with source.exec from this directory, and no other program. By default none
     /// is run.
     #[arg(long, value_name = "DIRECTORY", env = "GENERATOR_CREDENTIAL_PROVIDERS")]

@@ -44,6 +44,7 @@ pub(crate) async fn connect(args: &CommonArgs) -> Result<Context> {
         }),
         credential_providers: None,
         asking: Asking::Never,
+        registries: None,
         delete_with_source: false,
         restart_stuck_pods: false,
         concurrency: 32,

@@ -1,5 +1,6 @@
 //! `run`: keeps everything as the settings want it.
 
+use crate::cluster::registry::Registries;
 use crate::commands::cli::RunArgs;
 use crate::commands::connect::{connect, connect_and_find_lease};
 use crate::commands::process::{interrupted, stop_on_signal};
@@ -33,6 +34,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<ExitCode> {
     let context = Context {
         credential_providers: args.credential_providers.clone(),
         asking,
+        registries: Some(Registries::new(args.registry_ca.as_deref())?),
         delete_with_source: args.delete_with_source,
         restart_stuck_pods: args.restart_stuck_pods,
         concurrency: args.concurrency.into(),

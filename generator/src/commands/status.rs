@@ -1,18 +1,19 @@
 //! `status`: what became of every secret in every namespace.
 
-use crate::cluster::answers::{self, Recorded};
-use crate::cluster::record::recorded_on;
+use crate::cluster::answers::Recorded;
+use crate::cluster::record::{entries_on, recorded_on};
 use crate::cluster::writer::Writer;
 use crate::commands::cli::{Output, StatusArgs};
 use crate::commands::connect::connect_and_find_lease;
 use crate::engine::session;
-use crate::model::ownership::LAST_FULL_SYNC_ANNOTATION;
+use crate::model::ownership::{ANSWERS_ANNOTATION, LAST_FULL_SYNC_ANNOTATION, VERIFICATIONS_ANNOTATION};
 use crate::model::plan::{self, Action, CopyState, NamespacePlan, Object, ReferenceChange, Rules};
 use crate::model::refresh::Times;
+use crate::model::verification::Verification;
 use anyhow::{Result, bail};
 use futures::{StreamExt as _, stream};
 use image_pull_secrets::glob;
-use image_pull_secrets::settings::{Settings, Source};
+use image_pull_secrets::settings::{Settings, Source, VerifyCredentials};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
@@ -55,6 +56,14 @@ pub(crate) async fn status(args: StatusArgs) -> Result<ExitCode> {
         status.minted = Minted::all_of(lease, &configuration.settings, &args.secret);
     }
     status.unseen = controller.unseen();
+    if let Ok(Some(lease)) = &lease
+        && configuration.settings.verify_credentials != VerifyCredentials::Off
+    {
+        status.verified = Verified::all_of(lease, &controller.source_digests(), &args.secret);
+        if configuration.settings.verify_credentials == VerifyCredentials::Hold {
+            status.hold();
+        }
+    }
     match lease {
         Ok(lease) => status.leader = lease.as_ref().map(Leader::of),
         Err(error) => status.unseen.push(format!("{error:#}")),
@@ -76,8 +85,38 @@ struct Status {
     not_asked: usize,
     /// The answers of credential providers that the Lease records.
     minted: Vec<Minted>,
+    /// What registries said of the present sources.
+    verified: Vec<Verified>,
     /// What the Lease says, where there is one.
     leader: Option<Leader>,
+}
+
+/// What registries said of a source.
+struct Verified {
+    secret: String,
+    verification: Verification,
+    /// Whether no copy is of it.
+    is_new: bool,
+}
+
+impl Verified {
+    /// What a Lease records of these sources, by secret with their digest and whether a copy has it; of the secrets that these
+    /// glob patterns match.
+    fn all_of(lease: &Lease, sources: &BTreeMap<String, (String, bool)>, patterns: &[String]) -> Vec<Self> {
+        let recorded = entries_on::<Verification>(lease, VERIFICATIONS_ANNOTATION).into_iter();
+        let current = recorded.filter_map(|(secret, verification)| {
+            let (digest, is_copied) = sources.get(&secret)?;
+            (*digest == verification.digest).then_some(Self { secret, verification, is_new: !is_copied })
+        });
+        current.filter(|verified| is_shown(patterns, &verified.secret)).collect()
+    }
+
+    fn line(&self) -> String {
+        let servers = self.verification.servers.iter();
+        let servers: Vec<_> = servers.map(|(server, verdict)| format!("{} by {server}", verdict.name())).collect();
+        let servers = if servers.is_empty() { "nobody to ask".to_owned() } else { servers.join(", ") };
+        format!("{}: {servers}, asked {:.0}", self.secret, self.verification.at)
+    }
 }
 
 /// The last answer of a credential provider.
@@ -94,7 +133,7 @@ impl Minted {
         let is_minted = |name: &str| {
             settings.secrets.iter().any(|secret| secret.name == name && matches!(secret.source, Some(Source::Exec(_))))
         };
-        let recorded = answers::recorded_on(lease).into_iter();
+        let recorded = entries_on::<Recorded>(lease, ANSWERS_ANNOTATION).into_iter();
         let recorded = recorded.filter(|(secret, _)| is_minted(secret) && is_shown(patterns, secret));
         let now = Timestamp::now();
         let is_old = |times: &Times| times.holds_until < now || times.expires.is_some_and(|expires| expires < now);
@@ -200,6 +239,20 @@ impl Status {
         }
     }
 
+    /// Takes account of sources that are held back: their copies are not to be changed for now.
+    fn hold(&mut self) {
+        for verified in self.verified.iter().filter(|verified| verified.is_new) {
+            let Some(refusal) = verified.verification.refusal() else { continue };
+            let waits = |row: &&mut Row| {
+                row.secret == verified.secret && matches!(row.state, CopyState::Drifted | CopyState::Missing)
+            };
+            for row in self.rows.iter_mut().filter(waits) {
+                row.state = CopyState::Waiting;
+                row.why = Some(format!("the source is held back: {refusal}"));
+            }
+        }
+    }
+
     fn totals(&self) -> BTreeMap<(&str, CopyState), usize> {
         let mut totals = BTreeMap::new();
         for row in &self.rows {
@@ -211,6 +264,7 @@ impl Status {
     fn is_as_wanted(&self) -> bool {
         self.unseen.is_empty()
             && !self.minted.iter().any(|minted| minted.is_old)
+            && self.verified.iter().all(|verified| verified.verification.refusal().is_none())
             && self.rows.iter().all(Row::is_as_wanted)
     }
 
@@ -230,6 +284,9 @@ impl Status {
         table.push('\n');
         for ((secret, state), count) in self.totals() {
             let _ = writeln!(table, "{secret}: {count} {state}");
+        }
+        for verified in &self.verified {
+            let _ = writeln!(table, "{}", verified.line());
         }
         for minted in &self.minted {
             let _ = writeln!(table, "{}", minted.line());
@@ -282,6 +339,9 @@ impl Status {
         json!({
             "inSync": self.is_as_wanted(), "secrets": rows, "totals": totals, "unseen": self.unseen,
             "notAsked": self.not_asked,
+            "credentials": self.verified.iter()
+                .map(|verified| (verified.secret.as_str(), json!(verified.verification.servers)))
+                .collect::<BTreeMap<_, _>>(),
             "minted": self.minted.iter().map(|minted| (minted.secret.as_str(), json!(minted.times))).collect::<BTreeMap<_, _>>(),
             "leader": leader.map(|leader| json!({"holder": leader.holder, "renewed": leader.renewed})),
             "lastFullSync": leader.and_then(|leader| leader.last_full_sync.clone()),

@@ -2,6 +2,7 @@
 
 use crate::cluster::election::Election;
 use crate::cluster::record::Record;
+use crate::cluster::registry::Registries;
 use crate::engine::provider::Asking;
 use crate::model::ownership::Extras;
 use crate::telemetry::events::EventRecorder;
@@ -32,6 +33,8 @@ pub(crate) struct Context {
     pub credential_providers: Option<PathBuf>,
     /// What may be done to have their answers.
     pub asking: Asking,
+    /// Who is asked whether credentials are accepted, where anybody may be.
+    pub registries: Option<Registries>,
     /// Whether copies go with their source.
     pub delete_with_source: bool,
     /// Whether Pods that cannot pull are evicted.

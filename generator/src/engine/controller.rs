@@ -12,12 +12,16 @@ use crate::cluster::watch::{Report, WatchError, Watched};
 use crate::cluster::writer::{Failure, Outcome, Reason, Writer};
 use crate::engine::context::Context;
 use crate::engine::stuck_pods::StuckPods;
+use crate::engine::verifier::{Verifier, Verifying};
+use crate::model::content::{Content, Unusable};
 use crate::model::footprint::Footprint;
 use crate::model::index::{Index, Observation};
 use crate::model::plan::{self, Action, NamespacePlan, Object, Rules, SourceState};
 use crate::model::refresh::Asked;
+use crate::model::verification::Verification;
 use crate::telemetry::events::EventRecorder;
 use anyhow::{Result, bail};
+use image_pull_secrets::settings::VerifyCredentials;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -86,6 +90,15 @@ pub(crate) struct Controller {
     watch_errors: BTreeMap<Watched, WatchError>,
     /// Why credential providers fail, by secret, and when that was last told by an Event.
     provider_failures: BTreeMap<String, (String, Instant)>,
+    /// Asks registries about sources, if wanted.
+    verifier: Option<Verifier>,
+    /// Whether nothing is done with a source before they have answered: what happens once has no later.
+    verifies_first: bool,
+    /// What is being verified, by secret, and what came of it.
+    verifying: BTreeMap<String, Verifying>,
+    verifications: BTreeMap<String, Verification>,
+    /// Sources that changed, and are not propagated before a registry has answered, or while one refuses them.
+    held: BTreeMap<String, Arc<Content>>,
     tasks: JoinSet<Done>,
     events: EventAggregator,
     /// The namespaces in which something may not have been tried yet, once everything is known.
@@ -180,6 +193,11 @@ impl Controller {
             failures: BTreeMap::new(),
             watch_errors: BTreeMap::new(),
             provider_failures: BTreeMap::new(),
+            verifier: None,
+            verifies_first: false,
+            verifying: BTreeMap::new(),
+            verifications: BTreeMap::new(),
+            held: BTreeMap::new(),
             tasks: JoinSet::new(),
             events: EventAggregator::default(),
             untried: None,
@@ -193,6 +211,11 @@ impl Controller {
     /// The same, with the watches that report to it, which end with it.
     pub(crate) fn fed_by(self, watches: JoinSet<()>) -> Self {
         Self { _watches: watches, ..self }
+    }
+
+    /// The same, with somebody who asks registries about sources.
+    pub(crate) fn verifying_by(self, verifier: Option<Verifier>, verifies_first: bool) -> Self {
+        Self { verifier, verifies_first, ..self }
     }
 
     /// What it wants to be told of, besides sources.
@@ -379,6 +402,7 @@ impl Controller {
             }
             Report::Source(secret, state) => self.observe_source(secret, state),
             Report::Asked(secret, asked) => self.observe_asked(secret, asked),
+            Report::Verified(secret, verification) => self.observe_verified(secret, verification),
             Report::Pod(pod) => {
                 if let Some(stuck) = &mut self.stuck_pods {
                     stuck.observe(pod);
@@ -406,6 +430,9 @@ impl Controller {
     }
 
     fn observe_listed(&mut self, watched: Watched) {
+        if let Watched::Secrets(name) = &watched {
+            self.release(&name.clone());
+        }
         if self.listed.insert(watched) {
             // Also where nothing changed: there may be nothing.
             self.overview_is_current = false;
@@ -419,6 +446,83 @@ impl Controller {
     }
 
     fn observe_source(&mut self, secret: String, state: SourceState) {
+        match (&self.verifier, &state) {
+            (Some(verifier), SourceState::Ready(content)) => {
+                if self.verifying.get(&secret).is_none_or(|before| before.content.digest != content.digest) {
+                    let verifying = verifier.verify(secret.clone(), content.clone());
+                    self.verifying.insert(secret.clone(), verifying);
+                    self.forget_verification(&secret);
+                }
+                self.held.insert(secret.clone(), content.clone());
+                self.release(&secret);
+            }
+            _ => {
+                self.verifying.remove(&secret);
+                self.forget_verification(&secret);
+                self.held.remove(&secret);
+                self.take_source(secret, state);
+            }
+        }
+    }
+
+    fn forget_verification(&mut self, secret: &str) {
+        if let Some(verification) = self.verifications.remove(secret) {
+            self.writer.metrics.hide_verified(secret, &verification);
+        }
+    }
+
+    /// Propagates a source that is held, unless a registry has still to answer about it, or refuses it.
+    fn release(&mut self, secret: &str) {
+        let Some(content) = self.held.get(secret).cloned() else { return };
+        let holds = self.rules.settings.verify_credentials == VerifyCredentials::Hold;
+        let verification = self.verifications.get(secret);
+        let is_known = self.index.has_copy(secret, content.digest);
+        let state = match (verification, verification.and_then(Verification::refusal)) {
+            // What the copies have already is no news.
+            _ if holds && is_known && !self.verifies_first => SourceState::Ready(content),
+            (Some(_), Some(refusal)) if holds && !is_known => {
+                // With what it was before, the copies stay as they are, and new namespaces get what the others have.
+                if matches!(self.rules.sources.get(secret), Some(SourceState::Ready(_))) {
+                    return;
+                }
+                self.take_source(secret.to_owned(), SourceState::Unusable(Unusable::Refused(refusal)));
+                return;
+            }
+            (None, _) if holds || self.verifies_first => return,
+            _ => SourceState::Ready(content),
+        };
+        self.held.remove(secret);
+        self.take_source(secret.to_owned(), state);
+    }
+
+    fn observe_verified(&mut self, secret: String, verification: Verification) {
+        let configured = self.rules.settings.secrets.iter().find(|configured| configured.name == secret);
+        let Some(source) = configured.and_then(|configured| configured.source.clone()) else { return };
+        let is_current = |verifying: &Verifying| verifying.content.digest.to_string() == verification.digest;
+        if !self.verifying.get(&secret).is_some_and(is_current) {
+            return;
+        }
+        self.writer.metrics.show_verified(&secret, &verification);
+        let refused = |verification: &Verification| verification.refusal();
+        let before = self.verifications.insert(secret.clone(), verification.clone());
+        let label = plan::source_label(&source);
+        match (before.as_ref().and_then(refused), refused(&verification)) {
+            (before, Some(refusal)) if before.as_ref() != Some(&refusal) => {
+                let holds = self.rules.settings.verify_credentials == VerifyCredentials::Hold;
+                let is_held = holds && self.held.contains_key(&secret);
+                let held = if is_held { "; it is held back, and the copies stay as they are" } else { "" };
+                tracing::warn!(secret, source = label, "{refusal}{held}");
+                let note = format!("Source {label} of {secret}: {refusal}{held}.");
+                self.recorder.warning(&source, "CredentialRefused", &note);
+            }
+            (Some(_), None) => tracing::info!(secret, source = label, "no registry refuses its credentials any more"),
+            _ => {}
+        }
+        self.overview_is_current = false;
+        self.release(&secret);
+    }
+
+    fn take_source(&mut self, secret: String, state: SourceState) {
         let Some(configured) = self.rules.settings.secrets.iter().find(|configured| configured.name == secret) else {
             return;
         };

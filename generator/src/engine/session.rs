@@ -2,16 +2,19 @@
 //! which reads everything anew.
 
 use crate::cluster::answers::Answers;
+use crate::cluster::record::Entries;
 use crate::cluster::watch::{Report, Watched, Watcher};
 use crate::engine::context::Context;
 use crate::engine::controller::{Controller, SyncStatus};
-use crate::engine::provider::Provider;
+use crate::engine::provider::{Asking, Provider};
 use crate::engine::settings_source::Configuration;
 use crate::engine::source;
+use crate::engine::verifier::Verifier;
 use crate::model::footprint::Footprint;
+use crate::model::ownership::VERIFICATIONS_ANNOTATION;
 use crate::model::plan::{Removal, Rules};
 use crate::model::selection::Selection;
-use image_pull_secrets::settings::{ConfiguredSecret, Settings, Source};
+use image_pull_secrets::settings::{ConfiguredSecret, Settings, Source, VerifyCredentials};
 use std::sync::Arc;
 use tokio::sync::mpsc::{Sender, channel};
 use tokio::sync::watch;
@@ -77,7 +80,19 @@ fn begin(
     if controller.needs_sources() {
         follow_sources(context, settings, &watcher, &sender, &mut watches);
     }
-    controller.fed_by(watches)
+    let verifier = verifier(context, settings, sender);
+    controller.fed_by(watches).verifying_by(verifier, context.asking == Asking::Once)
+}
+
+/// Asks registries, where the settings want that, and where anything is to come of it.
+fn verifier(context: &Context, settings: &Settings, reports: Sender<Report>) -> Option<Verifier> {
+    if settings.verify_credentials == VerifyCredentials::Off || context.asking == Asking::Never {
+        return None;
+    }
+    let registries = context.registries.clone()?;
+    let names = settings.secrets.iter().map(|secret| secret.name.clone()).collect();
+    let entries = Entries::new(context.record.clone(), VERIFICATIONS_ANNOTATION, names);
+    Some(Verifier { registries, entries: (context.asking != Asking::Try).then_some(entries), reports })
 }
 
 fn follow_sources(

@@ -72,6 +72,9 @@ pub(crate) enum Unusable {
     /// The credential provider that it comes from gave none, in a sentence about that.
     #[error("{0}")]
     Provider(String),
+    /// A registry refuses its credential, in a sentence about that.
+    #[error("{0}")]
+    Refused(String),
 }
 
 impl Content {

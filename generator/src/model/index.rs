@@ -3,6 +3,7 @@
 //! One task owns the index. It feeds it with what the watches report and with what the API server answered to its own writes,
 //! and learns from each call which namespace has to be planned again.
 
+use crate::model::content::Digest;
 use crate::model::observed::{NamespaceFacts, SecretSeen, ServiceAccountSeen, Version};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -79,6 +80,12 @@ impl Index {
             }
             Observation::ServiceAccounts(only, listed) => self.retain_service_accounts(only.as_deref(), &listed),
         }
+    }
+
+    /// Whether a copy of a secret has this data.
+    pub(crate) fn has_copy(&self, secret: &str, digest: Digest) -> bool {
+        let copies = self.namespaces.values().filter_map(|seen| seen.secrets.get(secret));
+        copies.filter(|copy| copy.copied_from.is_some()).any(|copy| copy.digest == digest)
     }
 
     /// Takes note that every ServiceAccount that matters has been listed. Gives the namespaces to plan again.

@@ -23,6 +23,9 @@ pub(crate) const FOOTPRINT_ANNOTATION: &str = "image-pull-secrets.kubewarden.io/
 /// The annotation of the generator's Lease that says what credential providers answered when, and digests of it.
 pub(crate) const ANSWERS_ANNOTATION: &str = "image-pull-secrets.kubewarden.io/answers";
 
+/// The annotation of the generator's Lease that says what registries said of the sources.
+pub(crate) const VERIFICATIONS_ANNOTATION: &str = "image-pull-secrets.kubewarden.io/verifications";
+
 /// The annotation of the generator's Lease that says when everything was last as it should be.
 pub(crate) const LAST_FULL_SYNC_ANNOTATION: &str = "image-pull-secrets.kubewarden.io/last-full-sync";
 

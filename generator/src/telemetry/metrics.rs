@@ -2,6 +2,7 @@
 
 use crate::model::plan::CopyState;
 use crate::model::refresh::Asked;
+use crate::model::verification::{Verdict, Verification};
 use crate::telemetry::process_metrics::ProcessMetrics;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -30,6 +31,7 @@ pub(crate) struct Metrics {
     refresh_failing: Family<SecretLabel, Gauge>,
     refresh_deadlines: Family<SecretLabel, Gauge>,
     expiries: Family<SecretLabel, Gauge>,
+    credentials: Family<CredentialLabels, Gauge>,
     /// Pods that were evicted because they could not pull.
     pub evictions: Counter,
     /// 1 while the settings, as they were last read, are valid.
@@ -59,6 +61,13 @@ struct RequestLabels {
 struct RefreshLabels {
     secret: String,
     result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CredentialLabels {
+    secret: String,
+    server: String,
+    verdict: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -131,6 +140,12 @@ impl Default for Metrics {
             "When the first credential of a source expires, where that is known",
             expiries.clone(),
         );
+        let credentials = Family::default();
+        registry.register(
+            "source_credential",
+            "1 for what a registry says of a credential of a source: accepted, refused, or unknown where it cannot be asked",
+            credentials.clone(),
+        );
         let evictions = Counter::default();
         registry.register("evictions", "Pods that were evicted because they could not pull", evictions.clone());
         let settings_valid = Gauge::default();
@@ -166,6 +181,7 @@ impl Default for Metrics {
             refresh_failing,
             refresh_deadlines,
             expiries,
+            credentials,
             evictions,
             settings_valid,
             failing_objects,
@@ -197,6 +213,7 @@ impl Metrics {
     pub(crate) fn forget(&self) {
         self.copies.clear();
         self.source_versions.clear();
+        self.credentials.clear();
         for family in [&self.refresh_failing, &self.refresh_deadlines, &self.expiries] {
             family.clear();
         }
@@ -245,6 +262,24 @@ impl Metrics {
         }
     }
 
+    /// Shows what registries say of the source of a secret.
+    pub(crate) fn show_verified(&self, secret: &str, verification: &Verification) {
+        for (server, verdict) in &verification.servers {
+            for other in Verdict::ALL {
+                self.credentials.get_or_create(&credential(secret, server, other)).set((other == *verdict).into());
+            }
+        }
+    }
+
+    /// Shows that no more.
+    pub(crate) fn hide_verified(&self, secret: &str, verification: &Verification) {
+        for server in verification.servers.keys() {
+            for verdict in Verdict::ALL {
+                self.credentials.remove(&credential(secret, server, verdict));
+            }
+        }
+    }
+
     /// The metrics in the OpenMetrics text format.
     pub(crate) fn print(&self) -> String {
         let mut text = String::new();
@@ -252,6 +287,10 @@ impl Metrics {
         let _ = encode(&mut text, &self.registry);
         text
     }
+}
+
+fn credential(secret: &str, server: &str, verdict: Verdict) -> CredentialLabels {
+    CredentialLabels { secret: secret.to_owned(), server: server.to_owned(), verdict: verdict.name() }
 }
 
 #[cfg(test)]

@@ -23,12 +23,12 @@ fn valid_settings_are_valid(#[case] settings: &str) {
 #[case::nothing("", "settings: is not JSON (line 1, column 1)")]
 #[case::null(
     "null",
-    "settings: must be an object with secrets, serviceAccounts, exclude, onMissingSecret and conflicts"
+    "settings: must be an object with secrets, serviceAccounts, exclude, onMissingSecret, conflicts and verifyCredentials"
 )]
 #[case::no_secrets("{}", "secrets: is missing")]
 #[case::several_faults(
     r#"{"secrets":[{"name":"A"},{"name":"b","matchImages":["https://ghcr.io"]}],"onMissingSecret":"deny","extra":1}"#,
-    "extra: is no setting: known here are secrets, serviceAccounts, exclude, onMissingSecret and conflicts; \
+    "extra: is no setting: known here are secrets, serviceAccounts, exclude, onMissingSecret, conflicts and verifyCredentials; \
      secrets[0].name: \"A\" is no name of a Secret: it has lower-case letters, digits, '-' and '.', as in \"my-registry\"; \
      secrets[1].matchImages[0]: \"https://ghcr.io\" has a scheme, and images have none: write \"ghcr.io\"; \
      onMissingSecret: must be one of warn, reject, skip and ignore"

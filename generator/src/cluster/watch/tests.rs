@@ -45,7 +45,7 @@ async fn reported(events: Vec<watcher::Result<Event<Secret>>>, answers: &[Value]
                 Report::Source(_, SourceState::Missing) => "missing".to_owned(),
                 Report::Source(_, SourceState::Gone) => "gone".to_owned(),
                 Report::Source(..) => "there".to_owned(),
-                Report::Asked(..) | Report::Observed(_) | Report::Pod(_) | Report::Pods(_) => {
+                Report::Asked(..) | Report::Verified(..) | Report::Observed(_) | Report::Pod(_) | Report::Pods(_) => {
                     "something else".to_owned()
                 }
             };

@@ -7,6 +7,7 @@ use crate::model::footprint::Footprint;
 use crate::model::index::Index;
 use crate::model::observed::Version;
 use crate::model::plan::{self, Action, CopyState, Rules, SourceState};
+use crate::model::verification::Verification;
 use image_pull_secrets::settings::Source;
 use prometheus_client::metrics::gauge::Gauge;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -136,6 +137,16 @@ impl Controller {
         sources.filter(move |(name, _)| !is_read(name))
     }
 
+    /// The digest of each source that is there, by secret, and whether a copy has it.
+    pub(crate) fn source_digests(&self) -> BTreeMap<String, (String, bool)> {
+        let ready = self.rules.sources.iter().filter_map(|(secret, state)| match state {
+            SourceState::Ready(content) => Some((secret, content.digest)),
+            _ => None,
+        });
+        let copied = |secret: &str, digest| self.index.has_copy(secret, digest);
+        ready.map(|(secret, digest)| (secret.clone(), (digest.to_string(), copied(secret, digest)))).collect()
+    }
+
     /// What keeps sources from being copied, in sentences.
     pub(super) fn source_faults(&self) -> Vec<String> {
         let secrets = self.rules.settings.secrets.iter();
@@ -150,6 +161,9 @@ impl Controller {
             SourceState::Missing => Some(format!("the source {label} of {name} is missing")),
             SourceState::Unusable(fault) => Some(format!("the source {label} of {name}: {fault}")),
             SourceState::Ready(_) => {
+                if let Some(refusal) = self.verifications.get(name).and_then(Verification::refusal) {
+                    return Some(format!("the source {label} of {name}: {refusal}"));
+                }
                 let (why, _) = self.provider_failures.get(name)?;
                 Some(format!("the source {label} of {name} is not renewed: {why}"))
             }

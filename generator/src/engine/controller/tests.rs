@@ -51,6 +51,7 @@ fn controller(
         extras: Arc::default(),
         credential_providers: None,
         asking: Asking::Never,
+        registries: None,
         delete_with_source: false,
         restart_stuck_pods: false,
         concurrency: 2,
