@@ -18,7 +18,7 @@ use crate::model::footprint::Footprint;
 use crate::model::index::{Index, Observation};
 use crate::model::plan::{self, Action, NamespacePlan, Object, Rules, SourceState};
 use crate::model::refresh::Asked;
-use crate::model::verification::Verification;
+use crate::model::verification::{self, Decision, Verification};
 use crate::telemetry::events::EventRecorder;
 use anyhow::{Result, bail};
 use image_pull_secrets::settings::VerifyCredentials;
@@ -474,25 +474,18 @@ impl Controller {
     /// Propagates a source that is held, unless a registry has still to answer about it, or refuses it.
     fn release(&mut self, secret: &str) {
         let Some(content) = self.held.get(secret).cloned() else { return };
-        let holds = self.rules.settings.verify_credentials == VerifyCredentials::Hold;
-        let verification = self.verifications.get(secret);
-        let is_known = self.index.has_copy(secret, content.digest);
-        let state = match (verification, verification.and_then(Verification::refusal)) {
-            // What the copies have already is no news.
-            _ if holds && is_known && !self.verifies_first => SourceState::Ready(content),
-            (Some(_), Some(refusal)) if holds && !is_known => {
-                // With what it was before, the copies stay as they are, and new namespaces get what the others have.
-                if matches!(self.rules.sources.get(secret), Some(SourceState::Ready(_))) {
-                    return;
-                }
-                self.take_source(secret.to_owned(), SourceState::Unusable(Unusable::Refused(refusal)));
-                return;
+        let mode = self.rules.settings.verify_credentials;
+        let is_copied = self.index.has_copy(secret, content.digest);
+        match verification::decide(mode, self.verifies_first, self.verifications.get(secret), is_copied) {
+            Decision::Wait => {}
+            // With what it was before, the copies stay as they are, and new namespaces get what the others have.
+            Decision::Hold(_) if matches!(self.rules.sources.get(secret), Some(SourceState::Ready(_))) => {}
+            Decision::Hold(why) => self.take_source(secret.to_owned(), SourceState::Unusable(Unusable::Refused(why))),
+            Decision::Copy => {
+                self.held.remove(secret);
+                self.take_source(secret.to_owned(), SourceState::Ready(content));
             }
-            (None, _) if holds || self.verifies_first => return,
-            _ => SourceState::Ready(content),
-        };
-        self.held.remove(secret);
-        self.take_source(secret.to_owned(), state);
+        }
     }
 
     fn observe_verified(&mut self, secret: String, verification: Verification) {

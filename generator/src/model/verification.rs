@@ -6,6 +6,7 @@ use crate::model::explain::problem::Problem;
 use image_pull_secrets::credential::{self, Credential};
 use image_pull_secrets::location::Location;
 use image_pull_secrets::secret::SecretFormat;
+use image_pull_secrets::settings::VerifyCredentials;
 use image_pull_secrets::text::shown;
 use k8s_openapi::ByteString;
 use k8s_openapi::jiff::Timestamp;
@@ -83,6 +84,33 @@ impl Verification {
             if all_accept { longest } else { Duration::from_secs(30).saturating_mul(2u32.saturating_pow(tries)) };
         wait.min(if all_accept { longest } else { Duration::from_secs(10 * 60) })
             .mul_f64(0.8 + 0.2 * jitter.clamp(0.0, 1.0))
+    }
+}
+
+/// What is done with a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Decision {
+    /// It is copied.
+    Copy,
+    /// The registries have still to answer.
+    Wait,
+    /// It is held back: why, in a sentence.
+    Hold(String),
+}
+
+/// What is done with a source of which the registries said this, if they have answered. Where the copies have it already
+/// (`is_copied`), nothing is held back. What happens once `verifies_first`.
+pub(crate) fn decide(
+    mode: VerifyCredentials,
+    verifies_first: bool,
+    verification: Option<&Verification>,
+    is_copied: bool,
+) -> Decision {
+    let holds = mode == VerifyCredentials::Hold && !is_copied;
+    match verification {
+        None if holds || verifies_first => Decision::Wait,
+        None => Decision::Copy,
+        Some(verification) => verification.refusal().filter(|_| holds).map_or(Decision::Copy, Decision::Hold),
     }
 }
 
@@ -171,6 +199,50 @@ mod tests {
     )]
     fn servers(#[case] servers: &[(&str, Verdict)], #[case] expected: Option<&str>) {
         assert_eq!(verification(servers).refusal().as_deref(), expected);
+    }
+
+    const REFUSED: Option<&[(&str, Verdict)]> = Some(&[("a.io", Verdict::Refused)]);
+    const UNKNOWN: Option<&[(&str, Verdict)]> = Some(&[("a.io", Verdict::Unknown)]);
+
+    #[rstest]
+    #[case::is_copied_at_once_where_that_is_only_reported(
+        VerifyCredentials::Report,
+        false,
+        None,
+        false,
+        Decision::Copy
+    )]
+    #[case::is_copied_where_a_refusal_is_only_reported(
+        VerifyCredentials::Report,
+        false,
+        REFUSED,
+        false,
+        Decision::Copy
+    )]
+    #[case::waits_for_the_answer_that_may_hold_it_back(VerifyCredentials::Hold, false, None, false, Decision::Wait)]
+    #[case::is_held_back_by_a_refusal(
+        VerifyCredentials::Hold, false, REFUSED, false,
+        Decision::Hold("a.io refuses its credential: put the right one into the source".to_owned())
+    )]
+    #[case::is_not_held_back_by_a_registry_that_cannot_be_asked(
+        VerifyCredentials::Hold,
+        false,
+        UNKNOWN,
+        false,
+        Decision::Copy
+    )]
+    #[case::waits_for_nothing_where_the_copies_have_it(VerifyCredentials::Hold, false, None, true, Decision::Copy)]
+    #[case::is_not_held_back_where_the_copies_have_it(VerifyCredentials::Hold, false, REFUSED, true, Decision::Copy)]
+    #[case::waits_for_the_answer_where_there_is_no_later(VerifyCredentials::Report, true, None, true, Decision::Wait)]
+    fn a_source(
+        #[case] mode: VerifyCredentials,
+        #[case] verifies_first: bool,
+        #[case] servers: Option<&[(&str, Verdict)]>,
+        #[case] is_copied: bool,
+        #[case] expected: Decision,
+    ) {
+        let verification = servers.map(verification);
+        assert_eq!(decide(mode, verifies_first, verification.as_ref(), is_copied), expected);
     }
 
     #[rstest]

@@ -1,12 +1,15 @@
 use super::*;
 use crate::cluster::fake_api::{self, refusal};
 use crate::cluster::record::Record;
+use crate::cluster::registry::Registries;
 use crate::engine::provider::Asking;
 use crate::model::content::Content;
 use crate::model::observed::NamespaceFacts;
+use crate::model::verification::Verdict;
 use crate::telemetry::server::Health;
 use hyper::Method;
 use image_pull_secrets::settings::Settings;
+use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -211,4 +214,63 @@ async fn what_has_not_been_read_because_its_watch_fails_is_named_once() {
     let expected = "cannot watch namespaces: no; cannot watch secrets source/creds: no; \
                     secrets named creds have not been listed yet";
     assert_eq!(error, format!("not everything could be read within 60 s: {expected}"));
+}
+
+/// A source whose only server has a glob: no registry is asked about it.
+fn content(version: &str) -> Arc<Content> {
+    let document = json!({"auths": {"*.example.com": {"username": "acme", "password": format!("hunter2-{version}")}}});
+    Arc::new(Content::of_docker_config(document.to_string().into_bytes()).ok().unwrap())
+}
+
+#[tokio::test]
+async fn a_changed_source_that_is_refused_is_held_back_until_it_is_accepted() {
+    let client = fake_api::client(|_, _| pending());
+    let (mut controller, _reports) = controller(client, Footprint::default(), watch::Sender::default());
+    let secret = json!({"name": SECRET, "source": {"namespace": "source"}});
+    let settings = Settings::from_value(&json!({"secrets": [secret], "verifyCredentials": "hold"})).unwrap();
+    controller.rules = Arc::new(Rules::of(Arc::new(settings)));
+    let (reports, _) = channel(1);
+    let verifier = Verifier { registries: Registries::new(None).unwrap(), entries: None, reports };
+    controller = controller.verifying_by(Some(verifier), false);
+    let log = fake_api::log();
+    let say = |controller: &mut Controller, version: &str, verdict: Verdict| {
+        let servers = BTreeMap::from([("quay.io".to_owned(), verdict)]);
+        let digest = content(version).digest.to_string();
+        controller.observe_verified(SECRET.to_owned(), Verification { digest, at: Timestamp::now(), servers });
+    };
+    let change = |controller: &mut Controller, version: &str| {
+        controller.observe_source(SECRET.to_owned(), SourceState::Ready(content(version)));
+    };
+    let is = |controller: &Controller, version: &str| match controller.rules.sources.get(SECRET) {
+        Some(SourceState::Ready(copied)) => copied.digest == content(version).digest,
+        _ => false,
+    };
+
+    change(&mut controller, "1");
+    assert!(controller.rules.sources.is_empty(), "nothing is copied before the registry has answered");
+    say(&mut controller, "1", Verdict::Refused);
+    let told = "the source source/creds of creds: quay.io refuses its credential: put the right one into the source";
+    assert_eq!(controller.source_faults(), [told]);
+    say(&mut controller, "1", Verdict::Accepted);
+    assert!(is(&controller, "1") && controller.source_faults().is_empty());
+
+    change(&mut controller, "mistyped");
+    assert!(is(&controller, "1"));
+    say(&mut controller, "mistyped", Verdict::Refused);
+    assert!(is(&controller, "1"), "the copies stay as they are");
+    assert_eq!(controller.source_faults(), [told]);
+    assert!(log.text().contains("quay.io refuses its credential: put the right one into the source; it is held back"));
+    let refused = "image_pull_secrets_source_credential{secret=\"creds\",server=\"quay.io\",verdict=\"refused\"} 1";
+    assert!(controller.writer.metrics.print().contains(refused), "{}", controller.writer.metrics.print());
+    // What is said of the one before is no longer about it.
+    say(&mut controller, "1", Verdict::Accepted);
+    assert!(is(&controller, "1"));
+    say(&mut controller, "mistyped", Verdict::Accepted);
+    assert!(is(&controller, "mistyped"), "it goes out by itself");
+    assert!(!controller.writer.metrics.print().contains(refused));
+
+    change(&mut controller, "2");
+    say(&mut controller, "2", Verdict::Unknown);
+    assert!(is(&controller, "2"), "a registry that cannot be asked holds nothing back");
+    assert!(!log.text().contains("hunter2"));
 }
