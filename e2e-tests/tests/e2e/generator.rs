@@ -18,20 +18,33 @@ pub struct Generator {
 impl Generator {
     /// Has it run alone on the stage with these settings, and these flags besides.
     pub fn start(stage: &Stage, settings: &Value, flags: &[&str]) -> Self {
-        Self::start_with(stage, settings, &stage.kubeconfig, &[&["--no-leader-elect"], flags].concat())
+        Self::start_in(stage, settings, flags, &[])
+    }
+
+    /// The same, with these variables in its environment.
+    pub fn start_in(stage: &Stage, settings: &Value, flags: &[&str], environment: &[(&str, &str)]) -> Self {
+        let flags = [&["--no-leader-elect"], flags].concat();
+        Self::start_with(stage, settings, &stage.kubeconfig, &flags, environment)
     }
 
     /// Has it run as one of several, which reach the API server by this kubeconfig.
     pub fn start_replica(stage: &Stage, settings: &Value, kubeconfig: &Path) -> Self {
-        Self::start_with(stage, settings, kubeconfig, &[])
+        Self::start_with(stage, settings, kubeconfig, &[], &[])
     }
 
-    fn start_with(stage: &Stage, settings: &Value, kubeconfig: &Path, more: &[&str]) -> Self {
+    fn start_with(
+        stage: &Stage,
+        settings: &Value,
+        kubeconfig: &Path,
+        more: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let log = directory.path().join("log");
         let child = command("run", stage, settings, kubeconfig, &directory)
             .args(["--listen", "127.0.0.1:0", "--log-level", "debug"])
             .args(more)
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stderr(File::create(&log).unwrap())
             .spawn()

@@ -197,7 +197,7 @@ mod tests {
         &[("a.io", Verdict::Refused), ("b.io", Verdict::Refused)],
         Some("a.io, b.io refuse its credentials: put the right ones into the source")
     )]
-    fn servers(#[case] servers: &[(&str, Verdict)], #[case] expected: Option<&str>) {
+    fn registries(#[case] servers: &[(&str, Verdict)], #[case] expected: Option<&str>) {
         assert_eq!(verification(servers).refusal().as_deref(), expected);
     }
 

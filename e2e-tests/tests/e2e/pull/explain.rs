@@ -280,7 +280,7 @@ async fn a_pod_with_an_expired_credential_is_explained_with_what_the_kubelet_say
 }
 
 /// A proxy that every connection of a client ends in the cluster's registry with, whatever the host.
-async fn proxy() -> String {
+pub async fn proxy() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {

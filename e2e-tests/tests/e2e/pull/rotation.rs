@@ -1,7 +1,9 @@
 //! The credential changes, at the registry and in the source, while Pods are made all the time.
 
-use crate::harness::{Registration, eventually, eventually_within};
+use crate::generator::Generator;
+use crate::harness::{Registration, eventually, eventually_within, nodes};
 use crate::product::Product;
+use crate::pull::explain::proxy;
 use crate::registry::{PATIENCE, Registry, basic, docker_config, node, password, pod_of, pod_on, print};
 use rstest::rstest;
 use serde_json::json;
@@ -169,4 +171,40 @@ async fn a_pod_of_the_gap_recovers_by_itself(#[case] first: First) {
     let pulls = registry.pulled(&image).await;
     print(&format!("a Pod of the gap pulled after {} failed attempts", pulls.len() - 1));
     assert_eq!(stage.get(&format!("{pods}/between")).await.ok().body["metadata"]["uid"], uid);
+}
+
+/// A mistyped rotation stops at the source, and a right one that the registry does not know yet goes out once it does.
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_go_on_pulling_while_a_rotation_that_the_registry_refuses_is_held_back() {
+    let accepted = |version: &str| basic(json!({"acme": password(version)}));
+    let registry = Registry::new(accepted("0")).await;
+    let product = Product::for_server(&registry.host, json!({"verifyCredentials": "hold"})).await;
+    let (stage, proxy) = (&product.stage, proxy().await);
+    let environment = [("HTTPS_PROXY", proxy.as_str()), ("NO_PROXY", "")];
+    let ca = nodes().registry_ca.to_str().unwrap();
+    let generator = Generator::start_in(stage, &product.settings, &["--registry-ca", ca], &environment);
+    let namespace = stage.create_namespace("team").await;
+    product.settled(&namespace, "0").await;
+    let pulls = async |namespace: &str, name: &str| {
+        let image = registry.push(&format!("acme/{name}")).await;
+        stage.post(&format!("/api/v1/namespaces/{namespace}/pods"), pod_of(name, &image)).await.ok();
+        registry.pulled(&image).await;
+    };
+    pulls(&namespace, "before").await;
+
+    product.rotate("1").await;
+    let told =
+        "refuses its credential: put the right one into the source; it is held back, and the copies stay as they are";
+    eventually("it is held back", || async { generator.log().contains(told) }).await;
+    pulls(&namespace, "between").await;
+    let other = stage.create_namespace("other").await;
+    product.settled(&other, "0").await;
+    pulls(&other, "between-elsewhere").await;
+
+    registry.accept(accepted("1")).await;
+    for namespace in [&namespace, &other] {
+        product.settled(namespace, "1").await;
+    }
+    pulls(&namespace, "after").await;
+    assert!(!generator.log().contains(&password("1")));
 }
