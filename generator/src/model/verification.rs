@@ -144,7 +144,6 @@ fn host_of(server: &str) -> Option<(String, String)> {
     let host = location.authority();
     match host {
         "index.docker.io" => Some(("docker.io".to_owned(), String::new())),
-        // What stands before an '@' may be a credential.
         _ if host.is_empty() || host.contains(['*', '?', '[', '\\', '@']) => None,
         _ => Some((host.to_owned(), location.path().trim_end_matches('/').to_owned())),
     }
@@ -163,7 +162,7 @@ mod tests {
     #[case::docker_hub_as_docker_login_writes_it("https://index.docker.io/v1/", Some("docker.io"))]
     #[case::docker_hub_by_its_name("docker.io/acme", Some("docker.io"))]
     #[case::a_glob("*.dkr.ecr.*.amazonaws.com", None)]
-    #[case::one_that_may_hold_a_credential("https://me:hunter2@ghcr.io", None)]
+    #[case::without_the_credential_that_stands_before_it("https://me:hunter2@ghcr.io", Some("ghcr.io"))]
     #[case::nothing("", None)]
     fn the_host_that_is_asked(#[case] server: &str, #[case] expected: Option<&str>) {
         assert_eq!(host_of(server).map(|(host, _)| host).as_deref(), expected);
