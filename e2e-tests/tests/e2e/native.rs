@@ -1,5 +1,6 @@
 //! The manifests of `native/`: the API server adds the references by itself, with the generator beside it.
 
+use crate::generator::cleanup;
 use crate::harness::{Stage, eventually, pod, pod_with};
 use crate::product::Product;
 use image_pull_secrets_e2e::{modules, native};
@@ -133,4 +134,20 @@ async fn the_generator_makes_the_copies_beside_it(#[case] file: &str, #[case] se
     assert_eq!(product.references(&namespace).await, [product.secret.as_str()]);
     let path = format!("/api/v1/namespaces/{namespace}/pods");
     assert_eq!(product.stage.post(&path, pod("web")).await.ok().listed(), [product.secret.as_str()]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cleanup_names_the_policies_that_put_references_back() {
+    let product = Product::before(json!({})).await;
+    let generator = product.start_generator();
+    let namespace = &product.stage.namespace;
+    product.settled(namespace, "0").await;
+    drop(generator);
+    apply(&product, PLAIN).await;
+    let (succeeded, said) = cleanup(&product.stage, &product.settings, &[]);
+    assert!(
+        !succeeded && said.contains("delete its ClusterAdmissionPolicy or MutatingAdmissionPolicies first"),
+        "{said}"
+    );
+    assert_eq!(product.references(namespace).await, [product.secret.as_str()]);
 }

@@ -96,7 +96,7 @@ impl Failure {
     pub(super) fn put_back(name: &str, namespace: &str, account: &str) -> Self {
         let message = format!(
             "the reference to {name} was removed from ServiceAccount {namespace}/{account} and put back in the same request: \
-             a policy is still at work; delete its ClusterAdmissionPolicy first"
+             a policy is still at work; delete its ClusterAdmissionPolicy or MutatingAdmissionPolicies first"
         );
         Self::plain(Reason::PutBack, message)
     }
