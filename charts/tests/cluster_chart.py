@@ -340,7 +340,7 @@ class WithoutKubewarden(unittest.TestCase):
             install = ["install", RELEASE, str(chart.CHART), "--namespace", NAMESPACE]
             refused = chart.helm(*install, values={}, env={"KUBECONFIG": cluster.admin})
             self.assertIn("Kubewarden is not installed in this cluster", refused.stderr)
-            self.assertIn("--set policy.enabled=false", refused.stderr)
+            self.assertIn("--set policy.engine=none", refused.stderr)
             cluster.helm(*install, values=MATRIX["no policy, a cron job"])
             settings = cluster.get("configmap", f"{RELEASE}-generator", "--namespace", NAMESPACE)["data"]["settings.yaml"]
             with open(f"{cluster.directory.name}/settings.yaml", "w") as file:
