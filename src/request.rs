@@ -3,7 +3,7 @@
 //! Types of our own rather than the SDK's: those put the whole payload into their error texts, fail on a `null` namespace,
 //! and know no field that Kubernetes adds later.
 
-use image_pull_secrets::json::{self, Part, Wanted};
+use image_pull_secrets::json::{self, Field, Part};
 use image_pull_secrets::settings::Faults;
 use image_pull_secrets::text::shown;
 use std::borrow::Cow;
@@ -87,23 +87,32 @@ pub enum Unreadable {
     NotAList(Kind),
 }
 
-const fn any(name: &'static str) -> Wanted {
-    Wanted(name, &[])
-}
-
 /// What is read of a payload, whatever the kind of its object. The request is an AdmissionRequest of `admission.k8s.io/v1`.
-const PAYLOAD: &[Wanted] = &[any("settings"), Wanted("request", REQUEST)];
-const REQUEST: &[Wanted] = &[
-    Wanted("kind", &[any("group"), any("version"), any("kind")]),
-    any("operation"),
-    any("subResource"),
-    any("namespace"),
-    Wanted("object", &[Wanted("metadata", METADATA), Wanted("spec", SPEC), any("imagePullSecrets")]),
+const PAYLOAD: &[Field] = &[Field::Any("settings"), Field::Object("request", REQUEST)];
+const REQUEST: &[Field] = &[
+    Field::Object("kind", &[Field::Any("group"), Field::Any("version"), Field::Any("kind")]),
+    Field::Any("operation"),
+    Field::Any("subResource"),
+    Field::Any("namespace"),
+    Field::Object(
+        "object",
+        &[Field::Object("metadata", METADATA), Field::Object("spec", SPEC), Field::Any("imagePullSecrets")],
+    ),
 ];
-const METADATA: &[Wanted] =
-    &[any("name"), any("generateName"), any("namespace"), any("annotations"), any("deletionTimestamp")];
-const SPEC: &[Wanted] =
-    &[any("imagePullSecrets"), any("containers"), any("initContainers"), any("ephemeralContainers"), any("volumes")];
+const METADATA: &[Field] = &[
+    Field::Any("name"),
+    Field::Any("generateName"),
+    Field::Any("namespace"),
+    Field::Any("annotations"),
+    Field::Any("deletionTimestamp"),
+];
+const SPEC: &[Field] = &[
+    Field::Any("imagePullSecrets"),
+    Field::Any("containers"),
+    Field::Any("initContainers"),
+    Field::Any("ephemeralContainers"),
+    Field::Any("volumes"),
+];
 
 /// The text of a member, where absent, `null` and anything but a string count as empty.
 fn text<'a>(of: &Part<'a>, name: &str) -> Cow<'a, str> {

@@ -75,12 +75,24 @@ pub fn string(text: &str) -> Option<Cow<'_, str>> {
     (string.len() == text.len() && string.starts_with('"')).then(|| unescaped(string))
 }
 
-/// A member that is wanted of an object, and those that are wanted of the member in turn. Without any, its value may be of
-/// any kind; otherwise it counts only where it is an object.
+/// A member to look for in an object.
 #[derive(Debug)]
-pub struct Wanted(pub &'static str, pub &'static [Wanted]);
+pub enum Field {
+    /// By name, with a value of any kind.
+    Any(&'static str),
+    /// By name, with an object in which these are to be looked for; a value of another kind is as if it were not there.
+    Object(&'static str, &'static [Field]),
+}
 
-/// A value with its text, and those of its members that were wanted and are there.
+impl Field {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Any(name) | Self::Object(name, _) => name,
+        }
+    }
+}
+
+/// A value with its text, and those of the members looked for that it has.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Part<'a> {
     /// As written.
@@ -89,19 +101,19 @@ pub struct Part<'a> {
 }
 
 impl<'a> Part<'a> {
-    /// Reads an object in one pass, whatever is wanted of it.
+    /// Reads an object in one pass, however deep the fields are.
     ///
     /// # Errors
     /// As [`members`].
-    pub fn read(text: &'a str, wanted: &'static [Wanted]) -> Result<Self, JsonError> {
+    pub fn read(text: &'a str, fields: &'static [Field]) -> Result<Self, JsonError> {
         check_object(text)?;
         let mut object = Self::default();
         let start = text.find('{').unwrap_or_default();
-        read(text, Object { document: text, start, wanted, part: &mut object })?;
+        read(text, Object { document: text, start, fields, part: &mut object })?;
         Ok(object)
     }
 
-    /// A member that was wanted, or `None` where it is not there. Of two that have one name it is the last.
+    /// A member that was looked for, or `None` where it is not there. Of two that have one name it is the last.
     pub fn member(&self, name: &str) -> Option<&Self> {
         self.members.iter().find(|(member, _)| *member == name).map(|(_, part)| part)
     }
@@ -112,7 +124,7 @@ impl<'a> Part<'a> {
         Some(self.members.swap_remove(at).1)
     }
 
-    /// The text of a member that was wanted.
+    /// The text of such a member.
     pub fn text_of(&self, name: &str) -> Option<&'a str> {
         self.member(name).map(|part| part.text)
     }
@@ -246,7 +258,7 @@ visits_only! { Elements,
 struct Object<'f, 'a> {
     document: &'a str,
     start: usize,
-    wanted: &'static [Wanted],
+    fields: &'static [Field],
     part: &'f mut Part<'a>,
 }
 
@@ -255,39 +267,40 @@ visits_only! { Object,
         Ok(())
     }
 
+    /// serde_json gives either the text of an object or its members. With the members' places the text is known as well:
+    /// between a name and its value there are a colon and white space, and between the last value and the closing brace
+    /// there is white space.
     fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
-        let rest = |at| self.document.get(at..).unwrap_or_default();
-        let mut read_until = self.start + 1;
+        let Self { document, start, fields, part: object } = self;
+        let rest = |at| document.get(at..).unwrap_or_default();
+        let mut last_end = start + 1;
         while let Some(name) = map.next_key::<&RawValue>()? {
-            // Between a name and its value there are a colon and white space, and between the last value and the closing
-            // brace nothing but white space: so the text of an object is known without reading it for itself.
-            let after_name = end_of(self.document, name.get());
-            let is_between = |c: char| c == ':' || WHITE_SPACE.contains(&c);
-            let value = rest(after_name).trim_start_matches(is_between);
+            let is_between = |c| c == ':' || WHITE_SPACE.contains(&c);
+            let value = rest(end_of(document, name.get())).trim_start_matches(is_between);
             let name = unescaped(name.get());
+            let field = fields.iter().find(|field| field.name() == name);
             let mut part = Part::default();
-            let wanted = self.wanted.iter().find(|Wanted(wanted, _)| *wanted == name);
-            let is_wanted = match wanted {
-                Some(Wanted(_, wanted)) if !wanted.is_empty() && value.starts_with('{') => {
-                    let start = self.document.len() - value.len();
-                    map.next_value_seed(Object { document: self.document, start, wanted, part: &mut part })?;
+            let is_right = match field {
+                Some(Field::Object(_, fields)) if value.starts_with('{') => {
+                    let start = document.len() - value.len();
+                    map.next_value_seed(Object { document, start, fields, part: &mut part })?;
                     true
                 }
                 other => {
                     part.text = map.next_value::<&RawValue>()?.get();
-                    other.is_some_and(|Wanted(_, wanted)| wanted.is_empty())
+                    matches!(other, Some(Field::Any(_)))
                 }
             };
-            read_until = end_of(self.document, part.text);
-            if let Some(Wanted(name, _)) = wanted {
-                self.part.members.retain(|(member, _)| member != name);
-                if is_wanted {
-                    self.part.members.push((name, part));
+            last_end = end_of(document, part.text);
+            if let Some(field) = field {
+                object.members.retain(|(member, _)| *member != field.name());
+                if is_right {
+                    object.members.push((field.name(), part));
                 }
             }
         }
-        let end = read_until + rest(read_until).find('}').map_or(0, |at| at + 1);
-        self.part.text = self.document.get(self.start..end).unwrap_or_default();
+        let end = last_end + rest(last_end).find('}').map_or(0, |at| at + 1);
+        object.text = document.get(start..end).unwrap_or_default();
         Ok(())
     }
 }
@@ -344,7 +357,8 @@ mod tests {
         assert_eq!(pick(&format!("{{\"a\":{deep}}}"), ["a"]), Ok([Some(deep.as_str())]));
     }
 
-    const WANTED: &[Wanted] = &[Wanted("a", &[Wanted("b", &[]), Wanted("c", &[Wanted("d", &[])])]), Wanted("e", &[])];
+    const FIELDS: &[Field] =
+        &[Field::Object("a", &[Field::Any("b"), Field::Object("c", &[Field::Any("d")])]), Field::Any("e")];
 
     #[rstest]
     #[case::the_whole_object(r#" {"x":1} "#, &[], Some(r#"{"x":1}"#))]
@@ -356,16 +370,16 @@ mod tests {
     #[case::an_object_in_an_object_at_its_end(r#"{"a":{"c":{"d":"}"} }}"#, &["a", "c"], Some(r#"{"d":"}"}"#))]
     #[case::a_brace_in_a_name(r#"{"}":{},"a":{"}":"{"}}"#, &["a"], Some(r#"{"}":"{"}"#))]
     #[case::an_escaped_name(r#"{"\u0061":{"\u0062":1}}"#, &["a", "b"], Some("1"))]
-    #[case::another_kind_than_wanted(r#"{"a":["b"]}"#, &["a"], None)]
+    #[case::another_kind_than_an_object(r#"{"a":["b"]}"#, &["a"], None)]
     #[case::null_is_no_object(r#"{"a":null}"#, &["a"], None)]
     #[case::null_is_a_value(r#"{"e":null}"#, &["e"], Some("null"))]
     #[case::a_number_that_is_too_large(r#"{"a":1e999,"e":1e999}"#, &["e"], Some("1e999"))]
     #[case::the_last_of_two(r#"{"a":{"b":1},"a":{"c":{}}}"#, &["a"], Some(r#"{"c":{}}"#))]
     #[case::nothing_of_the_first_of_two(r#"{"a":{"b":1},"a":{"c":{}}}"#, &["a", "b"], None)]
     #[case::the_last_of_two_is_no_object(r#"{"a":{"b":1},"a":3}"#, &["a"], None)]
-    #[case::not_wanted(r#"{"x":{"b":1}}"#, &["x"], None)]
-    fn reads_what_is_wanted_in_one_pass(#[case] text: &str, #[case] path: &[&str], #[case] expected: Option<&str>) {
-        let object = Part::read(text, WANTED).unwrap();
+    #[case::not_looked_for(r#"{"x":{"b":1}}"#, &["x"], None)]
+    fn reads_fields_at_any_depth(#[case] text: &str, #[case] path: &[&str], #[case] expected: Option<&str>) {
+        let object = Part::read(text, FIELDS).unwrap();
         let part = path.iter().try_fold(&object, |part, name| part.member(name));
         assert_eq!(part.map(|part| part.text), expected);
     }
@@ -387,7 +401,7 @@ mod tests {
     #[case::a_form_feed("\u{c}1")]
     fn refuses_what_is_no_json(#[case] text: &str) {
         let object = format!("{{\"a\":{text}}}");
-        assert!(pick(&object, ["a"]).is_err() && Part::read(&object, WANTED).is_err());
+        assert!(pick(&object, ["a"]).is_err() && Part::read(&object, FIELDS).is_err());
         assert!(elements(&format!("[{text}]")).is_none());
     }
 
@@ -423,7 +437,7 @@ mod tests {
         fn every_part_is_what_serde_json_reads(a in any_json(), e in any_json(), pretty in any::<bool>()) {
             let document = serde_json::json!({"a": {"b": a, "c": {"x": e, "d": a}}, "e": e, "x": a});
             let text = if pretty { serde_json::to_string_pretty(&document) } else { serde_json::to_string(&document) }.unwrap();
-            let object = Part::read(&text, WANTED).unwrap();
+            let object = Part::read(&text, FIELDS).unwrap();
             prop_assert_eq!(object.text, &text);
             for path in [&["a"][..], &["a", "b"], &["a", "c"], &["a", "c", "d"], &["e"]] {
                 let part = path.iter().try_fold(&object, |part, name| part.member(name)).unwrap();
@@ -437,7 +451,7 @@ mod tests {
         fn what_serde_json_refuses_is_refused(text in "[\\[\\]{}\":,0-9a-fu.eE+\\\\tnrls -]{0,24}") {
             let document = format!("{{\"a\":{{\"b\":{text}}}}}");
             let theirs = serde_json::from_str::<Box<RawValue>>(&document).is_ok();
-            prop_assert_eq!(Part::read(&document, WANTED).is_ok(), theirs);
+            prop_assert_eq!(Part::read(&document, FIELDS).is_ok(), theirs);
             prop_assert_eq!(pick(&document, ["a"]).is_ok(), theirs);
         }
     }
