@@ -37,7 +37,7 @@ impl From<serde_json::Error> for JsonError {
 /// [`JsonError`] where `text` is anything but one JSON object; `visit` may have been called by then.
 pub fn members<'a>(text: &'a str, visit: &mut dyn FnMut(Cow<'a, str>, &'a str)) -> Result<(), JsonError> {
     check_object(text)?;
-    Ok(read(text, Members(visit))?)
+    Ok(read(text, Reading::Members(visit))?)
 }
 
 /// The values of some members, each as written (`null` included), or `None` where there is no such member. A name that is
@@ -66,7 +66,7 @@ pub fn is_null(text: &str) -> bool {
 pub fn elements(text: &str) -> Option<Vec<&str>> {
     let mut elements = Vec::new();
     let is_array = text.trim_start_matches(WHITE_SPACE).starts_with('[');
-    (is_array && read(text, Elements(&mut elements)).is_ok()).then_some(elements)
+    (is_array && read(text, Reading::Elements(&mut elements)).is_ok()).then_some(elements)
 }
 
 /// The text that a JSON string stands for, or `None` where `text` is no JSON string.
@@ -109,7 +109,7 @@ impl<'a> Part<'a> {
         check_object(text)?;
         let mut object = Self::default();
         let start = text.find('{').unwrap_or_default();
-        read(text, Object { document: text, start, fields, part: &mut object })?;
+        read(text, Reading::Fields { document: text, start, fields, part: &mut object })?;
         Ok(object)
     }
 
@@ -140,9 +140,9 @@ fn check_object(text: &str) -> Result<(), JsonError> {
     Err(JsonError::NotAnObject)
 }
 
-fn read<'a>(text: &'a str, seed: impl DeserializeSeed<'a, Value = ()>) -> serde_json::Result<()> {
+fn read<'a>(text: &'a str, reading: Reading<'_, 'a>) -> serde_json::Result<()> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    seed.deserialize(&mut deserializer)?;
+    reading.deserialize(&mut deserializer)?;
     deserializer.end()
 }
 
@@ -176,133 +176,120 @@ fn end_of(whole: &str, part: &str) -> usize {
     (part.as_ptr() as usize + part.len()).saturating_sub(whole.as_ptr() as usize)
 }
 
-/// Visitors that are handed one kind of value only, because what they read was looked at before. serde's own methods for the
-/// other kinds would format each value in an error that nobody reads, and are most of its weight in the module.
-macro_rules! visits_only {
-    ($visitor:ident, $($other:tt)*) => {
-        impl<'a> DeserializeSeed<'a> for $visitor<'_, 'a> {
-            type Value = ();
-
-            fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<(), D::Error> {
-                deserializer.deserialize_any(self)
-            }
-        }
-
-        impl<'a> Visitor<'a> for $visitor<'_, 'a> {
-            type Value = ();
-
-            fn expecting(&self, _: &mut fmt::Formatter) -> fmt::Result {
-                Ok(())
-            }
-
-            fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-                Ok(())
-            }
-
-            fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-                Ok(())
-            }
-
-            fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-                Ok(())
-            }
-
-            fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-                Ok(())
-            }
-
-            fn visit_str<E>(self, _: &str) -> Result<(), E> {
-                Ok(())
-            }
-
-            fn visit_unit<E>(self) -> Result<(), E> {
-                Ok(())
-            }
-
-            $($other)*
-        }
-    };
+/// What is read of the value that is next; it is of the right kind, because its first byte was looked at before.
+enum Reading<'f, 'a> {
+    /// Each member of an object.
+    Members(&'f mut dyn FnMut(Cow<'a, str>, &'a str)),
+    /// The elements of an array.
+    Elements(&'f mut Vec<&'a str>),
+    /// Fields of the object that starts at `start` in `document`.
+    Fields { document: &'a str, start: usize, fields: &'static [Field], part: &'f mut Part<'a> },
 }
 
-struct Members<'f, 'a>(&'f mut dyn FnMut(Cow<'a, str>, &'a str));
+impl<'a> DeserializeSeed<'a> for Reading<'_, 'a> {
+    type Value = ();
 
-visits_only! { Members,
-    fn visit_seq<A: SeqAccess<'a>>(self, _: A) -> Result<(), A::Error> {
+    fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+/// serde's own methods for the kinds that cannot come would format each value in an error that nobody reads, and be most of
+/// serde's weight in the module.
+impl<'a> Visitor<'a> for Reading<'_, 'a> {
+    type Value = ();
+
+    fn expecting(&self, _: &mut fmt::Formatter) -> fmt::Result {
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'a>>(self, mut list: A) -> Result<(), A::Error> {
+        if let Self::Elements(elements) = self {
+            while let Some(element) = list.next_element::<&RawValue>()? {
+                elements.push(element.get());
+            }
+        }
         Ok(())
     }
 
     fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some((name, value)) = map.next_entry::<&RawValue, &RawValue>()? {
-            (self.0)(unescaped(name.get()), value.get());
+        match self {
+            Self::Members(visit) => {
+                while let Some((name, value)) = map.next_entry::<&RawValue, &RawValue>()? {
+                    visit(unescaped(name.get()), value.get());
+                }
+                Ok(())
+            }
+            Self::Fields { document, start, fields, part } => read_fields(map, document, start, fields, part),
+            Self::Elements(_) => Ok(()),
         }
-        Ok(())
     }
 }
 
-struct Elements<'f, 'a>(&'f mut Vec<&'a str>);
-
-visits_only! { Elements,
-    fn visit_seq<A: SeqAccess<'a>>(self, mut list: A) -> Result<(), A::Error> {
-        while let Some(element) = list.next_element::<&RawValue>()? {
-            self.0.push(element.get());
-        }
-        Ok(())
-    }
-
-    fn visit_map<A: MapAccess<'a>>(self, _: A) -> Result<(), A::Error> {
-        Ok(())
-    }
-}
-
-/// The object that starts at `start` in `document`.
-struct Object<'f, 'a> {
+/// serde_json gives either the text of an object or its members. With the members' places the text is known as well: between
+/// a name and its value there are a colon and white space, and between the last value and the closing brace there is white
+/// space.
+fn read_fields<'a, A: MapAccess<'a>>(
+    mut map: A,
     document: &'a str,
     start: usize,
     fields: &'static [Field],
-    part: &'f mut Part<'a>,
-}
-
-visits_only! { Object,
-    fn visit_seq<A: SeqAccess<'a>>(self, _: A) -> Result<(), A::Error> {
-        Ok(())
-    }
-
-    /// serde_json gives either the text of an object or its members. With the members' places the text is known as well:
-    /// between a name and its value there are a colon and white space, and between the last value and the closing brace
-    /// there is white space.
-    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
-        let Self { document, start, fields, part: object } = self;
-        let rest = |at| document.get(at..).unwrap_or_default();
-        let mut last_end = start + 1;
-        while let Some(name) = map.next_key::<&RawValue>()? {
-            let is_between = |c| c == ':' || WHITE_SPACE.contains(&c);
-            let value = rest(end_of(document, name.get())).trim_start_matches(is_between);
-            let name = unescaped(name.get());
-            let field = fields.iter().find(|field| field.name() == name);
-            let mut part = Part::default();
-            let is_right = match field {
-                Some(Field::Object(_, fields)) if value.starts_with('{') => {
-                    let start = document.len() - value.len();
-                    map.next_value_seed(Object { document, start, fields, part: &mut part })?;
-                    true
-                }
-                other => {
-                    part.text = map.next_value::<&RawValue>()?.get();
-                    matches!(other, Some(Field::Any(_)))
-                }
-            };
-            last_end = end_of(document, part.text);
-            if let Some(field) = field {
-                object.members.retain(|(member, _)| *member != field.name());
-                if is_right {
-                    object.members.push((field.name(), part));
-                }
+    object: &mut Part<'a>,
+) -> Result<(), A::Error> {
+    let rest = |at| document.get(at..).unwrap_or_default();
+    let mut last_end = start + 1;
+    while let Some(name) = map.next_key::<&RawValue>()? {
+        let is_between = |c| c == ':' || WHITE_SPACE.contains(&c);
+        let value = rest(end_of(document, name.get())).trim_start_matches(is_between);
+        let name = unescaped(name.get());
+        let field = fields.iter().find(|field| field.name() == name);
+        let mut part = Part::default();
+        let is_right = match field {
+            Some(Field::Object(_, fields)) if value.starts_with('{') => {
+                let start = document.len() - value.len();
+                map.next_value_seed(Reading::Fields { document, start, fields, part: &mut part })?;
+                true
+            }
+            other => {
+                part.text = map.next_value::<&RawValue>()?.get();
+                matches!(other, Some(Field::Any(_)))
+            }
+        };
+        last_end = end_of(document, part.text);
+        if let Some(field) = field {
+            object.members.retain(|(member, _)| *member != field.name());
+            if is_right {
+                object.members.push((field.name(), part));
             }
         }
-        let end = last_end + rest(last_end).find('}').map_or(0, |at| at + 1);
-        object.text = document.get(start..end).unwrap_or_default();
-        Ok(())
     }
+    let end = last_end + rest(last_end).find('}').map_or(0, |at| at + 1);
+    object.text = document.get(start..end).unwrap_or_default();
+    Ok(())
 }
 
 #[cfg(test)]
