@@ -221,15 +221,25 @@ impl Watcher {
                 let account = |(namespace, name), account: ServiceAccount| {
                     Observation::ServiceAccount(namespace, name, ServiceAccountSeen::of(&account, &self.settings))
                 };
+                // The index knows which of both it is.
+                let new_or_changed = |account: &ServiceAccount| {
+                    let (namespace, name) = namespace_and_name(account);
+                    let seen = ServiceAccountSeen::of_new(account, &self.settings);
+                    Report::Observed(Observation::ServiceAccount(namespace, name, seen))
+                };
                 let no_account = |(namespace, name), account: ServiceAccount| {
                     Observation::NoServiceAccount(namespace, name, Version::of(&account.metadata))
                 };
-                let reports = reports(
+                let mut listed_or_gone = reports(
                     namespace_and_name,
                     |key, seen| Report::Observed(account(key, seen)),
                     |key, last| Report::Observed(no_account(key, last)),
                     |keys| Some(Report::Observed(Observation::ServiceAccounts(only.clone(), keys))),
                 );
+                let reports = |event| match event {
+                    Event::Apply(account) => Some(new_or_changed(&account)),
+                    event => listed_or_gone(event),
+                };
                 self.follow(&watched, stream, reports).await
             }
             Watched::PendingPods => {

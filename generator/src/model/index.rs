@@ -109,8 +109,13 @@ impl Index {
     }
 
     /// Takes in a ServiceAccount. Says whether that changed anything: something overtaken by a newer version does not.
-    pub(crate) fn put_service_account(&mut self, namespace: &str, name: &str, seen: ServiceAccountSeen) -> bool {
-        put(&mut self.entry(namespace).service_accounts, name, seen, |account| &account.version)
+    pub(crate) fn put_service_account(&mut self, namespace: &str, name: &str, mut seen: ServiceAccountSeen) -> bool {
+        let accounts = &mut self.entry(namespace).service_accounts;
+        // What is known already is not new: it is the same once more, or was written to.
+        if let Some(known) = accounts.get(name) {
+            seen.references_by_admission = known.references_by_admission && known.version == seen.version;
+        }
+        put(accounts, name, seen, |account| &account.version)
     }
 
     /// Forgets a Secret that is gone. Says whether it was known.

@@ -54,6 +54,9 @@ pub(crate) struct ServiceAccountSeen {
     pub version: Version,
     /// The names in its `imagePullSecrets`, in order; `None` where there is no such list.
     pub references: Option<Vec<Box<str>>>,
+    /// Whether all of that list was put there by admission. Known only of one that was seen to be created, and has not been
+    /// written to since.
+    pub references_by_admission: bool,
     /// The names that the generator added, as its annotation says.
     pub added: Vec<Box<str>>,
     /// Whether the exclude annotation is `"true"` on it.
@@ -135,6 +138,7 @@ impl ServiceAccountSeen {
         Self {
             version: Version::of(metadata),
             references: references.map(|list| list.iter().map(|reference| reference.name.as_str().into()).collect()),
+            references_by_admission: false,
             added: added.split(',').map(str::trim).filter(|name| !name.is_empty()).map(Into::into).collect(),
             excluded: is_excluded(metadata, settings),
             has_annotations: has_annotations(metadata),
@@ -142,10 +146,26 @@ impl ServiceAccountSeen {
         }
     }
 
+    /// Of a ServiceAccount that has just been created.
+    pub(crate) fn of_new(account: &ServiceAccount, settings: &Settings) -> Self {
+        let seen = Self::of(account, settings);
+        let references_by_admission = seen.references.is_some() && !is_owned(&account.metadata, "f:imagePullSecrets");
+        Self { references_by_admission, ..seen }
+    }
+
     /// Whether it refers to a Secret of this name.
     pub(crate) fn refers_to(&self, name: &str) -> bool {
         self.references.iter().flatten().any(|reference| &**reference == name)
     }
+}
+
+/// Whether whoever created the object wrote this field. Then they own it. What admission adds to their request has no owner, for
+/// the API server takes note of owners before it asks webhooks (`handlers/create.go`). It says little of an object that was
+/// changed since: where there was nothing to own at its creation, later writers are not noted either
+/// (`managedfields/internal/skipnonapplied.go`).
+fn is_owned(metadata: &ObjectMeta, field: &str) -> bool {
+    let mut managers = metadata.managed_fields.iter().flatten();
+    managers.any(|manager| manager.fields_v1.as_ref().is_some_and(|owned| owned.0.get(field).is_some()))
 }
 
 /// Whether the exclude annotation is `"true"` on an object.

@@ -23,7 +23,16 @@ pub(crate) struct EventRecorder {
     queue: Option<Sender<Message>>,
     /// The generator's own Pod, for what has no Secret to be told on.
     own_pod: Option<ObjectReference>,
-    foreign: Arc<Mutex<BTreeMap<(String, String), Version>>>,
+    foreign: Arc<Mutex<BTreeMap<(String, String), Foreign>>>,
+}
+
+/// A Secret that is in the way of a copy.
+#[derive(Clone)]
+pub(crate) struct Foreign {
+    /// Which object and version of it was seen.
+    pub version: Version,
+    /// Whether the kubelet can pull with it.
+    pub usable: bool,
 }
 
 /// What is in the queue.
@@ -69,18 +78,29 @@ impl EventRecorder {
         }
     }
 
-    /// Tells each foreign Secret, by namespace and name, that it is in the way: once, as long as it is the same object.
-    pub(crate) fn foreign_secrets(&self, secrets: BTreeMap<(String, String), Version>) {
+    /// Tells each foreign Secret, by namespace and name, that it is in the way: once, as long as it is the same object, and once
+    /// more where it becomes one that does harm.
+    pub(crate) fn foreign_secrets(&self, secrets: BTreeMap<(String, String), Foreign>) {
         let known = self.foreign.lock().map(|known| known.clone()).unwrap_or_default();
-        for ((namespace, name), version) in &secrets {
-            if known.get(&(namespace.clone(), name.clone())).is_some_and(|before| before.uid == version.uid) {
+        for ((namespace, name), Foreign { version, usable }) in &secrets {
+            let before = known.get(&(namespace.clone(), name.clone()));
+            if before.is_some_and(|before| before.version.uid == version.uid && (*usable || !before.usable)) {
                 continue;
             }
-            tracing::warn!("Secret {namespace}/{name} was not made by the generator: it is kept, and no copy is made");
+            let harm = if *usable {
+                ""
+            } else {
+                ". The kubelet cannot use it, and a malformed one keeps every image from Pods that refer to it"
+            };
+            tracing::warn!(
+                "Secret {namespace}/{name} was not made by the generator: it is kept, and no copy is made{harm}"
+            );
             let about = ObjectReference { uid: Some(version.uid.to_string()), ..reference("Secret", namespace, name) };
-            let note = "This Secret is where a copy would be, and was not made by the generator. It is kept as it is; \
-                        delete it, or set `conflicts: adopt`, to have a copy here.";
-            self.record(Some(about), EventType::Warning, "ForeignSecret", note);
+            let note = format!(
+                "This Secret is where a copy would be, and was not made by the generator. It is kept as it is; delete it, \
+                 or set `conflicts: adopt`, to have a copy here{harm}."
+            );
+            self.record(Some(about), EventType::Warning, "ForeignSecret", &note);
         }
         if let Ok(mut known) = self.foreign.lock() {
             *known = secrets;

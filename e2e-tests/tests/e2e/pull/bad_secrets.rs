@@ -1,6 +1,7 @@
 //! What a bad Secret does to an image that anybody may pull.
 
-use crate::harness::{Stage, eventually_within, pull_secret};
+use crate::harness::{Registration, Stage, eventually, eventually_within, pull_secret};
+use crate::product::Product;
 use crate::pull::explain::agrees_in;
 use crate::registry::{PATIENCE, Registry, docker_config, kubectl_apply, node, password, pod_of, pod_on, waiting};
 use rstest::rstest;
@@ -62,6 +63,51 @@ async fn a_malformed_one_keeps_a_public_image_from_a_pod_that_refers_to_it() {
     agrees_in(&stage, &stage.namespace).await;
     stage.delete(&format!("{path}/secrets/creds")).await.ok();
     registry.pulled(&image).await;
+}
+
+/// The policy gives a new namespace's ServiceAccount the reference before there is any Secret. One that is malformed, and not the
+/// generator's to replace, would keep every image from the namespace's Pods: so the generator takes that reference back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_malformed_one_that_comes_after_the_reference_has_the_generator_take_it_back() {
+    let registry = registry().await;
+    let mut product = Product::for_server(&registry.host, json!({})).await;
+    product.stage.register(Registration::default()).await;
+    // So that no copy is there before it.
+    product.delete_source().await;
+    let generator = product.start_generator();
+    let says = async |text: &str| eventually(text, || async { generator.log().contains(text) }).await;
+    says("the source is missing").await;
+    let stage = &product.stage;
+    let secret = product.secret.as_str();
+    let namespaces = [stage.create_namespace("team").await, stage.create_namespace("by-hand").await];
+    let [namespace, by_hand] = &namespaces;
+    let listed = json!({"imagePullSecrets": [{"name": "mine"}, {"name": secret}]});
+    stage.merge(&format!("/api/v1/namespaces/{by_hand}/serviceaccounts/default"), listed).await.ok();
+    assert_eq!(product.references(namespace).await, [secret]);
+    for namespace in [by_hand, namespace] {
+        stage.create_pull_secret(namespace, secret, &malformed(&registry)).await;
+    }
+    eventually("the reference is taken back", || async { product.references(namespace).await.is_empty() }).await;
+    let public = registry.push("public/app").await;
+    let pods = format!("/api/v1/namespaces/{namespace}/pods");
+    stage.post(&pods, pod_of("public", &public)).await.ok();
+    let pulls = registry.pulled(&public).await;
+    assert_eq!((pulls.len(), pulls[0].user.as_str()), (1, ""));
+    // Whoever wrote the list themselves keeps it, and is told.
+    says(&format!(
+        "Secret {by_hand}/{secret} was not made by the generator: it is kept, and no copy is made. The kubelet"
+    ))
+    .await;
+    assert_eq!(product.references(by_hand).await, ["mine", secret]);
+
+    product.create_source("1").await;
+    for namespace in &namespaces {
+        stage.delete(&product.path_in(namespace)).await.ok();
+        product.settled(namespace, "1").await;
+    }
+    let private = registry.push("acme/app").await;
+    stage.post(&pods, pod_of("private", &private)).await.ok();
+    assert_eq!(registry.pulled(&private).await.last().unwrap().user, "acme");
 }
 
 /// The registry does not let in whoever shows it a credential that it does not know, also where nobody need show one.

@@ -5,9 +5,9 @@ use crate::cluster::watch::Watched;
 use crate::engine::provider;
 use crate::model::footprint::Footprint;
 use crate::model::index::Index;
-use crate::model::observed::Version;
 use crate::model::plan::{self, Action, CopyState, Rules, SourceState};
 use crate::model::verification::Verification;
+use crate::telemetry::events::Foreign;
 use image_pull_secrets::settings::Source;
 use prometheus_client::metrics::gauge::Gauge;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -177,7 +177,7 @@ struct Overview {
     /// How many namespaces each secret has in each state.
     counts: BTreeMap<(String, CopyState), i64>,
     /// The foreign Secrets that stand where copies would be, by namespace and name.
-    foreign: BTreeMap<(String, String), Version>,
+    foreign: BTreeMap<(String, String), Foreign>,
     /// The Secrets to which ServiceAccounts refer that are not to.
     orphaned_references: BTreeSet<String>,
     nothing_to_do: bool,
@@ -199,7 +199,10 @@ impl Overview {
             for (secret, state) in plan.states {
                 if state == CopyState::Foreign {
                     let seen = index.namespaces.get(namespace).and_then(|seen| seen.secrets.get(&secret));
-                    seen.map(|seen| foreign.insert((namespace.to_owned(), secret.clone()), seen.version.clone()));
+                    if let Some(seen) = seen {
+                        let found = Foreign { version: seen.version.clone(), usable: seen.usable };
+                        foreign.insert((namespace.to_owned(), secret.clone()), found);
+                    }
                 }
                 *counts.entry((secret, state)).or_default() += 1;
             }

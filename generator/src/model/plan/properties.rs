@@ -111,10 +111,12 @@ fn secret() -> impl Strategy<Value = SecretSeen> {
 fn account() -> impl Strategy<Value = ServiceAccountSeen> {
     let names = || vec(prop::sample::select(vec!["a", "b", "c", "former", "mine"]), 0..5);
     let added = prop::sample::subsequence(vec!["a", "b", "c", "former"], 0..=4);
-    (option::of(names()), added, prop::bool::weighted(0.2), prop::bool::weighted(0.1)).prop_map(
-        |(references, added, excluded, deleting)| ServiceAccountSeen {
+    let flags = (prop::bool::weighted(0.2), prop::bool::weighted(0.1), any::<bool>());
+    (option::of(names()), added, flags).prop_map(
+        |(references, added, (excluded, deleting, references_by_admission))| ServiceAccountSeen {
             version: Version { uid: "uid".into(), resource_version: "1".into() },
             references: references.map(|names| names.into_iter().map(Into::into).collect()),
+            references_by_admission,
             has_annotations: !added.is_empty(),
             added: added.into_iter().map(Into::into).collect(),
             excluded,
@@ -194,6 +196,7 @@ fn perform(index: &mut Index, action: &Action, rules: &Rules) {
             }
             list.extend(change.add.iter().map(|name| name.as_str().into()));
             account.references = Some(list);
+            account.references_by_admission = false;
             account.added = change.added.iter().map(|name| name.as_str().into()).collect();
         }
     }
@@ -363,7 +366,12 @@ proptest! {
         }
         for (namespace, seen) in &before.namespaces {
             for (name, account) in &seen.service_accounts {
-                let theirs = |name: &&str| !account.added.iter().any(|added| **added == **name);
+                // What the policy added goes where it does harm.
+                let is_harmful = |name: &str| seen.secrets.get(name).is_some_and(|secret| !secret.usable);
+                let theirs = |name: &&str| {
+                    let is_ours = account.added.iter().any(|added| **added == **name);
+                    !is_ours && !(account.references_by_admission && is_harmful(name))
+                };
                 let names = |account: &ServiceAccountSeen| -> Vec<String> {
                     let names = account.references.iter().flatten().map(|name| &**name);
                     names.filter(theirs).map(str::to_owned).collect()

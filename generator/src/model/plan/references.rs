@@ -1,8 +1,9 @@
 //! Which Secrets ServiceAccounts are to refer to.
 //!
 //! The rule: a reference is removed only if the ServiceAccount's own annotation says that the generator added it. An entry that
-//! was there before, that the policy added at admission, or that somebody added by hand is never in that annotation. (Only
-//! `cleanup --all-references` goes further, because it is told to.)
+//! was there before, that the policy added at admission, or that somebody added by hand is never in that annotation. There are
+//! two exceptions. `cleanup --all-references` goes further, because it is told to. And what the policy added goes where the
+//! Secret turns out to be one that fails every image of a Pod, as long as nobody has written to the ServiceAccount.
 
 use super::{NamespaceSeen, Removal, Rules, is_harmful};
 use crate::model::index::Index;
@@ -69,13 +70,16 @@ pub(super) fn changes<'a>(
     // What cannot be seen is neither added nor removed; that includes the references of another generator's secrets.
     let is_known = |name: &str| index.listed.secrets.contains(name);
     let names = rules.settings.service_account_secrets().map(|secret| secret.name.as_str());
-    let is_wanted = |name: &&str| for_it.contains(name) && is_known(name) && !is_harmful(namespace, seen, name, rules);
-    let wanted: Vec<&str> = names.filter(is_wanted).collect();
+    let (harmful, wanted): (Vec<&str>, Vec<&str>) = names
+        .filter(|name| for_it.contains(name) && is_known(name))
+        .partition(|name| is_harmful(namespace, seen, name, rules));
     // Under `skip`, nothing is to refer to a Secret that is not there. A reference that is there already stays: a copy that
     // somebody deleted is made again.
     let may_be_missing = rules.settings.on_missing_secret != OnMissingSecret::Skip;
     let is_there = |name: &str| seen.secrets.get(name).is_some_and(|secret| secret.usable && !secret.deleting);
     let may_add = move |name: &str| may_be_missing || is_there(name);
+    // Under `ignore` the policy would add it again in the same request: it does not look at the Secret.
+    let policy_asks = rules.settings.on_missing_secret != OnMissingSecret::Ignore;
     seen.service_accounts.iter().filter_map(move |(name, account)| {
         if account.deleting {
             return None;
@@ -92,7 +96,9 @@ pub(super) fn changes<'a>(
         let points_to_ours = |name: &str| {
             rules.removal == Removal::All && seen.secrets.get(name).is_none_or(|secret| rules.is_own_copy(secret))
         };
-        change(namespace, name, account, wanted, may_add, stays, points_to_ours)
+        let is_policys = is_selected && policy_asks && account.references_by_admission;
+        let may_go = |name: &str| points_to_ours(name) || is_policys && harmful.contains(&name);
+        change(namespace, name, account, wanted, may_add, stays, may_go)
     })
 }
 
@@ -103,14 +109,14 @@ fn change(
     wanted: &[&str],
     may_add: impl Fn(&str) -> bool,
     stays: impl Fn(&str) -> bool,
-    points_to_ours: impl Fn(&str) -> bool,
+    may_go: impl Fn(&str) -> bool,
 ) -> Option<ReferenceChange> {
     let is_ours = |name: &str| account.added.iter().any(|added| &**added == name);
     let missing = wanted.iter().filter(|name| !account.refers_to(name) && may_add(name));
     let add: Vec<String> = missing.map(|&name| name.to_owned()).collect();
     let listed = account.references.iter().flatten().enumerate();
     let remove: Vec<(usize, String)> = listed
-        .filter(|(_, name)| (is_ours(name) || points_to_ours(name)) && !stays(name))
+        .filter(|(_, name)| (is_ours(name) || may_go(name)) && !stays(name))
         .map(|(position, name)| (position, name.to_string()))
         .collect();
     let (mut added, forgotten): (Vec<String>, Vec<String>) =

@@ -83,6 +83,7 @@ fn account(references: &[&str], added: &[&str]) -> ServiceAccountSeen {
     ServiceAccountSeen {
         version: version(2),
         references: (!references.is_empty()).then(|| boxed(references)),
+        references_by_admission: false,
         added: boxed(added),
         excluded: false,
         has_annotations: !added.is_empty(),
@@ -448,6 +449,65 @@ fn a_secret_that_would_break_pods_is_not_referred_to(
 ) {
     let rules = rules(with(one_secret(), "conflicts", json!(conflicts)));
     assert_eq!(state_and_actions(&index(Some(secret), Some(account(&[], &[]))), &rules).1, expected);
+}
+
+/// The policy gives a namespace's ServiceAccount the reference before there can be a Secret.
+#[rstest]
+#[case::the_policys_goes("warn", opaque(foreign()), true, true)]
+#[case::the_policys_goes_under_reject("reject", opaque(foreign()), true, true)]
+#[case::the_policy_would_add_it_again("ignore", opaque(foreign()), true, false)]
+#[case::somebody_wrote_the_list("warn", opaque(foreign()), false, false)]
+#[case::the_secret_works("warn", foreign(), true, false)]
+#[case::the_copy_is_about_to_be_mended("warn", opaque(outdated()), true, false)]
+fn a_reference_that_is_not_recorded_to_a_secret_that_breaks_pods(
+    #[case] policy: &str,
+    #[case] secret: SecretSeen,
+    #[case] references_by_admission: bool,
+    #[case] goes: bool,
+) {
+    let rules = rules(with(one_secret(), "onMissingSecret", json!(policy)));
+    let account = ServiceAccountSeen { references_by_admission, ..account(&["another", SECRET], &[]) };
+    let mut index = index(Some(secret), Some(account.clone()));
+    let removal = "update ServiceAccount team-a/default: -registry-credentials".to_owned();
+    assert_eq!(state_and_actions(&index, &rules).1.contains(&removal), goes);
+    // One that is not selected is nobody's business here.
+    index.put_service_account("team-a", "builder", ServiceAccountSeen { version: version(3), ..account });
+    assert!(!state_and_actions(&index, &rules).1.iter().any(|action| action.contains("builder")));
+}
+
+#[rstest]
+#[case::nobody_wrote_it(json!([{"manager": "a", "fieldsV1": {"f:metadata": {}}}]), true)]
+#[case::nobody_wrote_anything(json!([]), true)]
+#[case::somebody_did(
+    json!([{"manager": "a", "fieldsV1": {"f:metadata": {}}}, {"manager": "b", "fieldsV1": {"f:imagePullSecrets": {}}}]), false
+)]
+fn a_list_without_an_owner_comes_from_admission(#[case] managed_fields: serde_json::Value, #[case] expected: bool) {
+    let seen = |list: serde_json::Value| {
+        let account =
+            json!({"metadata": {"name": "default", "managedFields": managed_fields}, "imagePullSecrets": list});
+        let account = serde_json::from_value(account).unwrap();
+        ServiceAccountSeen::of_new(&account, &Settings::from_value(&one_secret()).unwrap()).references_by_admission
+    };
+    assert_eq!(seen(json!([{"name": SECRET}])), expected);
+    assert!(!seen(json!(null)), "there is no list");
+}
+
+#[rstest]
+#[case::seen_again(2, &[SECRET], true)]
+#[case::the_list_was_written(3, &["mine", SECRET], false)]
+#[case::something_was_written(3, &[SECRET], false)]
+fn a_list_is_no_longer_admissions_alone_once_the_account_was_written_to(
+    #[case] later: u32,
+    #[case] references: &[&str],
+    #[case] expected: bool,
+) {
+    let new = |account| ServiceAccountSeen { references_by_admission: true, ..account };
+    let mut index = index(None, Some(new(account(&[SECRET], &[]))));
+    let by_admission = |index: &Index| index.namespaces["team-a"].service_accounts["default"].references_by_admission;
+    assert!(by_admission(&index));
+    let seen = ServiceAccountSeen { version: version(later), ..account(references, &[]) };
+    index.put_service_account("team-a", "default", new(seen));
+    assert_eq!(by_admission(&index), expected);
 }
 
 /// A Pod that inherits a reference to a Secret which is not there is what `skip` is to prevent.
