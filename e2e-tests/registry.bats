@@ -22,7 +22,7 @@ http: {addr: "127.0.0.1:$PORT"}
 YAML
   OTEL_TRACES_EXPORTER=none registry serve "$BATS_FILE_TMPDIR/registry.yaml" >"$BATS_FILE_TMPDIR/registry.log" 2>&1 3>&- &
   export REGISTRY_PID=$!
-  for _ in $(seq 100); do
+  while kill -0 "$REGISTRY_PID"; do
     (exec 2>/dev/null 4<>"/dev/tcp/127.0.0.1/$PORT") && return
     sleep 0.1
   done

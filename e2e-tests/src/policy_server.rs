@@ -20,8 +20,8 @@ use tokio::{
 
 use crate::modules;
 
-/// Most of it goes by with compiling the modules.
-const READY_WITHIN: Duration = Duration::from_secs(120);
+/// Most of it goes by with compiling the modules. As much as a part of the test cluster has: the machine may be loaded.
+const READY_WITHIN: Duration = Duration::from_secs(600);
 
 /// A policy-server that runs until it is dropped.
 pub struct PolicyServer {

@@ -12,7 +12,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 /// The policy with these settings.
 fn policy(settings: &Value) -> Value {
@@ -52,6 +52,16 @@ impl Watched {
         self.client.request::<Value>(request.unwrap()).await.unwrap()["response"].take()
     }
 
+    /// The same, again and again until it is an answer of a policy that had the time for all its questions.
+    async fn ask_in_time(&self, policy: &str, request: &Value) -> Value {
+        loop {
+            let answer = self.ask(policy, request).await;
+            if is_in_time(&answer) {
+                return answer;
+            }
+        }
+    }
+
     /// Has the API server ask it about the namespaces of the stage.
     async fn register(&self, stage: &Stage, merged: Value) {
         let mut configuration =
@@ -60,6 +70,12 @@ impl Watched {
         json_patch::merge(&mut configuration["webhooks"][0], &merged);
         stage.create(WEBHOOKS, configuration).await.ok();
     }
+}
+
+/// Whether a loaded machine had no part in an answer.
+fn is_in_time(answer: &Value) -> bool {
+    let answer = answer.to_string();
+    !answer.contains("there was no time left to ask") && !answer.contains("Policy execution interrupted")
 }
 
 impl Drop for Watched {
@@ -122,10 +138,13 @@ async fn it_answers_as_the_embedded_host_does() {
     let mut verdicts = std::collections::BTreeMap::new();
     for (policy, of_policy) in policies.as_object().unwrap() {
         for (name, request) in requests(&stage) {
-            let theirs = server.ask(policy, &request).await;
+            let theirs = server.ask_in_time(policy, &request).await;
             let request = AdmissionRequest::read(&request.to_string()).unwrap().remove(0);
             let evaluate = || modules::policy().evaluate(&of_policy["settings"], &request, &cluster);
-            let evaluation = tokio::task::block_in_place(evaluate);
+            let mut evaluation = tokio::task::block_in_place(evaluate);
+            while !is_in_time(&json!(evaluation.response)) {
+                evaluation = tokio::task::block_in_place(evaluate);
+            }
             assert_eq!(serde_json::to_value(&evaluation.response).unwrap(), theirs, "{policy}, {name}");
             *verdicts.entry(format!("{:?}", evaluation.verdict())).or_insert(0) += 1;
         }
@@ -244,6 +263,51 @@ async fn a_slow_api_server_denies_no_pod_under_ignore(
     eventually("Pods are given the secret again", is_given).await;
 }
 
+/// Each of three Secrets takes this long. All of them together take longer than policy-server's own 2 seconds: without a bound
+/// on the time for questions, the Pod would be denied.
+#[rstest]
+#[case::under_policy_servers_own_deadline(Timeouts { server: "2", policy: Value::Null, webhook: json!(10) }, 700)]
+#[case::under_the_shipped_timeouts(shipped(), 900)]
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs policy-server: make e2e-policy-server"]
+async fn several_slow_secrets_do_not_add_up(#[case] timeouts: Timeouts, #[case] late: u64) {
+    let names = ["one", "two", "three"];
+    let settings = json!({"secrets": names.map(|name| json!({"name": name}))});
+    let stage = Stage::empty(settings.clone()).await;
+    for name in names {
+        stage.create_secret(name).await;
+    }
+    let proxy = ApiProxy::to(config(&stage.kubeconfig).await).await.unwrap();
+    let kubeconfig = proxy.kubeconfig(&stage.policy_server_token().await);
+    let mut policy = policy(&settings);
+    policy["timeoutEvalSeconds"] = timeouts.policy;
+    let arguments = ["--workers", "2", "--policy-timeout", timeouts.server];
+    let server = Watched::start(&kubeconfig, &json!({&stage.id: policy}), &arguments).await;
+    server.register(&stage, json!({"failurePolicy": "Ignore", "timeoutSeconds": timeouts.webhook})).await;
+    let dry_run = format!("{}?dryRun=All", stage.pods());
+    eventually("Pods are given the secrets, without a warning", || async {
+        let created = stage.post(&dry_run, pod("probe")).await;
+        created.listed() == names && created.warnings.is_empty()
+    })
+    .await;
+
+    names.iter().for_each(|name| proxy.delay(&format!("/secrets/{name}"), Duration::from_millis(late)));
+    for moment in 0..MOMENTS {
+        let reads = proxy.secret_reads();
+        let created = stage.post(&dry_run, pod(&format!("web-{moment}"))).await.ok();
+        assert_eq!((created.listed(), proxy.secret_reads() - reads), (names.to_vec(), 1));
+        let expected = ["two", "three"].map(|name| {
+            format!(
+                "Secret {}/{name} was not checked: the API server is slow, and there was no time left to ask. It was \
+                 added anyway; find out why it is slow, then try again",
+                stage.namespace
+            )
+        });
+        assert_eq!(created.warnings, expected);
+        sleep(Duration::from_secs(1) / MOMENTS).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs policy-server: make e2e-policy-server"]
 async fn a_read_that_never_ends_holds_up_no_other_policy_of_the_server() {
@@ -268,9 +332,9 @@ async fn a_read_that_never_ends_holds_up_no_other_policy_of_the_server() {
     });
     eventually("it hangs", || async { proxy.secret_reads() > reads }).await;
     for _ in 0..3 {
-        let answer = timeout(Duration::from_secs(20), server.ask("fine", &request)).await;
-        assert!(answer.expect("the other policy is answered")["patch"].is_string());
+        assert!(server.ask("fine", &request).await["patch"].is_string());
+        // Its client gives up in the end, and then whatever was held up goes on.
+        assert!(!hanging.is_finished(), "the other policy was answered only after the read had ended");
     }
-    assert!(!hanging.is_finished());
     hanging.abort();
 }
