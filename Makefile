@@ -128,10 +128,11 @@ bench-generator: ## Measure the generator on the real API server, beside a plain
 .PHONY: bench-admission
 bench-admission: policy.wasm yardstick.wasm ## Measure what admission costs on the real API server (needs Go; BENCH_SECONDS=3: docs/benchmarks.md)
 	@e2e-tests/cluster/build.sh cluster
-	@# The benchmark takes policy-server where there is one.
+	@# The benchmark takes policy-server and Kyverno where they are.
 	@if command -v policy-server >/dev/null; then $(MAKE) annotated-policy.wasm annotated-yardstick.wasm; fi
 	$(CLUSTER_TESTS) --no-run
-	$(HOST) with-cluster --logs target/e2e-logs -- cargo bench --locked -p image-pull-secrets-e2e --bench admission
+	PATH="$(TOOLS):$$PATH" $(HOST) with-cluster --logs target/e2e-logs -- \
+		cargo bench --locked -p image-pull-secrets-e2e --bench admission
 
 .PHONY: bench-pull
 bench-pull: policy.wasm ## Measure how long a new namespace waits for its image (needs Go; BENCH_NAMESPACES=50: docs/benchmarks.md)

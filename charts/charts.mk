@@ -41,6 +41,9 @@ site: ## Build the site of docs/ in target/site, which needs every page in docs/
 kyverno-test: $(KYVERNO) ## Test kyverno/ with Kyverno's own command
 	$(KYVERNO) test kyverno
 
+.PHONY: kyverno-admission-controller
+kyverno-admission-controller: $(TOOLS)/kyverno-admission-controller ## Build Kyverno's admission controller, for make bench-admission (needs Go)
+
 REGISTRY    ?=
 KWCTL_FLAGS ?=
 version      = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
@@ -73,9 +76,18 @@ $(TOOLS)/registry:
 	GOBIN=$(TOOLS) go install -trimpath github.com/distribution/distribution/v3/cmd/registry@$(REGISTRY_VERSION)
 
 # Not by go install: the module has a replace directive.
+KYVERNO_SOURCE = $$(go mod download -json github.com/kyverno/kyverno@$(KYVERNO_VERSION) | sed -n 's/.*"Dir": "\(.*\)",/\1/p')
+
 $(TOOLS)/kyverno:
 	@command -v go >/dev/null || { echo "kyverno is not installed, and neither is Go to build it with: https://kyverno.io/docs/kyverno-cli"; exit 1; }
-	cd "$$(go mod download -json github.com/kyverno/kyverno@$(KYVERNO_VERSION) | sed -n 's/.*"Dir": "\(.*\)",/\1/p')" && go build -trimpath -o $@ ./cmd/cli/kubectl-kyverno
+	cd "$(KYVERNO_SOURCE)" && go build -trimpath -o $@ ./cmd/cli/kubectl-kyverno
+
+# With its CustomResourceDefinitions beside it.
+$(TOOLS)/kyverno-admission-controller:
+	@command -v go >/dev/null || { echo "Go is not installed, to build Kyverno with: https://go.dev/doc/install"; exit 1; }
+	mkdir -p $(TOOLS)/kyverno-crds
+	cd "$(KYVERNO_SOURCE)" && cp -R config/crds/. $(TOOLS)/kyverno-crds && go build -trimpath -o $@ ./cmd/kyverno
+	chmod -R u+w $(TOOLS)/kyverno-crds
 
 $(PYTHON): scripts/requirements.txt
 	python3 -m venv $(TOOLS)/venv

@@ -13,12 +13,15 @@
 //! | `BENCH_WORKERS` | policy-server's workers | 2 |
 //! | `BENCH_OTHER_MODULES` | other builds of the policy (with their metadata, for policy-server), as rows of their own | none |
 //!
+//! Kyverno's rows are there where its admission controller is in the `PATH` (`make kyverno-admission-controller`).
+//!
 //! It fails where a Pod is refused, or admitted without what the row is to add to it.
 
 #[path = "../common/api.rs"]
 mod api;
 #[path = "../common/engine.rs"]
 mod engine;
+mod kyverno;
 mod load;
 mod rows;
 mod target;
@@ -32,8 +35,9 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow};
 use api::Api;
+use kyverno::Kyverno;
 use load::Sample;
-use rows::Running;
+use rows::{Row, Running};
 
 /// How often the rows take turns within one cell.
 const ROUNDS: u32 = 4;
@@ -45,11 +49,16 @@ async fn main() -> Result<()> {
     let api = Api::connect().await?;
     target::prepare(&api, setting.namespaces.iter().copied().max().unwrap_or(1)).await?;
     let engine = engine::Kind::installed(setting.workers);
+    let mut chosen = rows::all(&setting.other_modules, engine);
+    chosen.retain(|row| setting.rows.is_empty() || setting.rows.iter().any(|part| row.name.contains(part.as_str())));
+    let kyvernos: Vec<String> = chosen.iter().filter(|row| row.is_kyvernos()).map(Row::label).collect();
+    let mut kyverno = match kyverno::installed() {
+        Some(program) if !kyvernos.is_empty() => Some(Kyverno::start(&api, &program, &kyvernos).await?),
+        _ => None,
+    };
     let mut rows = Vec::new();
-    for row in rows::all(&setting.other_modules, engine) {
-        if setting.rows.is_empty() || setting.rows.iter().any(|part| row.name.contains(part.as_str())) {
-            rows.extend(Running::start(row, engine, &api).await?);
-        }
+    for row in chosen {
+        rows.extend(Running::start(row, engine, kyverno.as_mut(), &api).await?);
     }
     println!(
         "Kubernetes {}; engine: {}; {} processors, load {} at the start.",

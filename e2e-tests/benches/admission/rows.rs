@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use crate::{
     api::Api,
-    engine::{Engine, Kind},
+    engine::{self, Engine, Kind},
+    kyverno::{Kyverno, Rule},
     target::{self, SECRET},
 };
 
@@ -29,6 +30,7 @@ enum By {
     Nobody,
     ApiServer,
     Policy { module: PathBuf, settings: Value },
+    Kyverno(Rule),
 }
 
 /// A row that is at work.
@@ -36,12 +38,14 @@ pub struct Running {
     row: Row,
     label: String,
     served: Option<Served>,
+    /// What works for it, and the memory that it had at first.
+    process: Option<(u32, f64)>,
 }
 
+/// A policy of its own, and the proxy by which it asks.
 struct Served {
-    engine: Engine,
+    _engine: Engine,
     proxy: ApiProxy,
-    resident_at_start: f64,
 }
 
 /// All rows that can be measured with this engine.
@@ -61,6 +65,8 @@ pub fn all(other_modules: &[PathBuf], engine: Kind) -> Vec<Row> {
         row("policy: not listed", ours("warn"), false, true),
         row("policy: listed, reject", ours("reject"), true, true),
         row("policy: not listed, ignore", ours("ignore"), false, false),
+        row("Kyverno: ClusterPolicy", By::Kyverno(Rule::ClusterPolicy), false, false),
+        row("Kyverno: MutatingPolicy", By::Kyverno(Rule::MutatingPolicy), false, false),
     ];
     for path in other_modules {
         let name = format!("{}: not listed", path.file_stem().unwrap_or_default().display());
@@ -69,11 +75,23 @@ pub fn all(other_modules: &[PathBuf], engine: Kind) -> Vec<Row> {
     rows
 }
 
+impl Row {
+    /// What the label `bench` of its Pods is.
+    pub fn label(&self) -> String {
+        self.name.to_lowercase().replace(|character: char| !character.is_ascii_alphanumeric(), "-")
+    }
+
+    /// Whether Kyverno works for it.
+    pub fn is_kyvernos(&self) -> bool {
+        matches!(self.by, By::Kyverno(_))
+    }
+}
+
 impl Running {
-    /// Starts what the row needs; none where the API server lacks it.
-    pub async fn start(row: Row, engine: Kind, api: &Api) -> Result<Option<Self>> {
-        let label = row.name.to_lowercase().replace(|character: char| !character.is_ascii_alphanumeric(), "-");
-        let mut served = None;
+    /// Starts what the row needs; none where there is no Kyverno, or the API server lacks it.
+    pub async fn start(row: Row, engine: Kind, kyverno: Option<&mut Kyverno>, api: &Api) -> Result<Option<Self>> {
+        let label = row.label();
+        let (mut served, mut process) = (None, None);
         match &row.by {
             By::Nobody => {}
             By::ApiServer => {
@@ -86,11 +104,17 @@ impl Running {
                 let name = format!("bench-{label}");
                 let (engine, configuration) = engine.start(&name, module, settings, &kubeconfig).await?;
                 api.register(configuration, &json!({"objectSelector": {"matchLabels": {"bench": label}}})).await?;
-                let resident_at_start = engine.resident()?;
-                served = Some(Served { engine, proxy, resident_at_start });
+                process = Some(engine.process());
+                served = Some(Served { _engine: engine, proxy });
+            }
+            By::Kyverno(rule) => {
+                let Some(kyverno) = kyverno else { return Ok(None) };
+                kyverno.add(api, *rule, &label).await?;
+                process = Some(kyverno.process());
             }
         }
-        let running = Self { row, label, served };
+        let process = process.map(|id| Ok::<_, anyhow::Error>((id, engine::resident(id)?))).transpose()?;
+        let running = Self { row, label, served, process };
         // A Pod that does not list it shows whether the webhook is asked.
         let probe = running.pod_that(false).to_string().into_bytes();
         let path = format!("/api/v1/namespaces/{}/pods?dryRun=All", target::namespace(0));
@@ -133,10 +157,9 @@ impl Running {
         self.served.as_ref().map_or(0, |served| served.proxy.secret_reads())
     }
 
-    /// The engine's memory in MiB, at the start and now.
+    /// The memory in MiB of what works for it, at the start and now.
     pub fn resident(&self) -> Result<Option<(f64, f64)>> {
-        let Some(Served { engine, resident_at_start, .. }) = &self.served else { return Ok(None) };
-        Ok(Some((*resident_at_start, engine.resident()?)))
+        self.process.map(|(id, at_start)| Ok((at_start, engine::resident(id)?))).transpose()
     }
 
     fn pod_that(&self, lists_it: bool) -> Value {

@@ -108,16 +108,20 @@ impl Kind {
 }
 
 impl Engine {
-    /// MiB of memory that its process has, by Linux.
-    pub fn resident(&self) -> Result<f64> {
-        let process = match self {
+    /// Its process.
+    pub fn process(&self) -> u32 {
+        match self {
             Self::PolicyServer(server) => server.id(),
             Self::Embedded(embedded) => embedded.child.id(),
-        };
-        let status = fs::read_to_string(format!("/proc/{process}/status"))?;
-        let kibibytes = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));
-        Ok(kibibytes.context("no VmRSS")?.parse::<f64>()? / 1024.0)
+        }
     }
+}
+
+/// MiB of memory that a process has, by Linux.
+pub fn resident(process: u32) -> Result<f64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+    let kibibytes = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));
+    Ok(kibibytes.context("no VmRSS")?.parse::<f64>()? / 1024.0)
 }
 
 impl Drop for Embedded {

@@ -146,7 +146,11 @@ impl Bench<'_> {
             let seen: Vec<Seen> = starts.iter().enumerate().map(of).collect();
             if seen.iter().all(|one| one.took.is_some()) || Instant::now() > deadline {
                 if let Some((engine, proxy)) = &served {
-                    eprintln!("policy: {} reads of Secrets, {:.0} MiB", proxy.secret_reads(), engine.resident()?);
+                    eprintln!(
+                        "policy: {} reads of Secrets, {:.0} MiB",
+                        proxy.secret_reads(),
+                        engine::resident(engine.process())?
+                    );
                 }
                 drop(generator);
                 return Ok(seen);
