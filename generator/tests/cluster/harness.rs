@@ -21,7 +21,7 @@ use tempfile::TempDir;
 const PASSWORD: &str = "hunter2";
 
 /// How long something may take that is waited for: much longer than ever seen, for the machine may be loaded.
-pub const PATIENCE: Duration = Duration::from_secs(180);
+pub const PATIENCE: Duration = Duration::from_secs(600);
 
 /// The namespaces, names and files of one test.
 pub struct Corner {
