@@ -370,7 +370,7 @@ proptest! {
                 let is_harmful = |name: &str| seen.secrets.get(name).is_some_and(|secret| !secret.usable);
                 let theirs = |name: &&str| {
                     let is_ours = account.added.iter().any(|added| **added == **name);
-                    !is_ours && !(account.references_by_admission && is_harmful(name))
+                    !(is_ours || account.references_by_admission && is_harmful(name))
                 };
                 let names = |account: &ServiceAccountSeen| -> Vec<String> {
                     let names = account.references.iter().flatten().map(|name| &**name);
