@@ -159,18 +159,6 @@ impl DockerConfig {
         })
     }
 
-    /// The servers whose credentials the kubelet would try for `image`, in its order: the longer of two keys of one host
-    /// first, and those of `index.docker.io` only for an image of the default registry that nothing else matched.
-    pub fn servers_for(&self, image: &Image) -> Vec<&str> {
-        let mut entries: Vec<_> = self.entries.iter().filter(|entry| entry.matches(image)).collect();
-        if entries.is_empty() && image.is_on_default_registry() {
-            entries = self.entries.iter().filter(|entry| entry.is_default_registry()).collect();
-        }
-        entries.sort_by(|one, other| (&other.key, &one.server).cmp(&(&one.key, &other.server)));
-        entries.dedup();
-        entries.into_iter().map(|entry| entry.server.as_str()).collect()
-    }
-
     /// The entries that are URLs, in the order of the document; the kubelet passes over the others.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
@@ -392,21 +380,6 @@ mod tests {
     #[case::an_entry_that_is_no_url_is_passed_over("ghcr.io:http", "ghcr.io/acme/app", false)]
     fn covers_as_the_kubelet_looks_up(#[case] server: &str, #[case] reference: &str, #[case] expected: bool) {
         assert_eq!(config(server).covers(&image(reference)), expected);
-    }
-
-    #[test]
-    fn servers_come_in_descending_order_of_their_bytes_and_all_matches_count() {
-        let document = br#"{"auths":{"ghcr.io":{},"ghcr.io/acme":{},"*.io":{},"quay.io":{}}}"#;
-        let config = DockerConfig::parse(document).unwrap();
-        assert_eq!(config.servers_for(&image("ghcr.io/acme/app")), ["ghcr.io/acme", "ghcr.io", "*.io"]);
-    }
-
-    #[test]
-    fn the_index_is_asked_only_where_nothing_matched() {
-        let config =
-            DockerConfig::parse(br#"{"auths":{"docker.io/acme":{},"https://index.docker.io/v1/":{}}}"#).unwrap();
-        assert_eq!(config.servers_for(&image("acme/app")), ["docker.io/acme"]);
-        assert_eq!(config.servers_for(&image("nginx")), ["https://index.docker.io/v1/"]);
     }
 
     #[rstest]

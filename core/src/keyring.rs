@@ -63,10 +63,17 @@ mod tests {
         vec![vec!["ghcr.io"], vec!["ghcr.io/acme"]], "ghcr.io/acme/app", &[(1, "ghcr.io/acme"), (0, "ghcr.io")])]
     #[case::a_glob_comes_after_its_host_because_of_its_star(
         vec![vec!["*.io"], vec!["ghcr.io"]], "ghcr.io/acme/app", &[(1, "ghcr.io"), (0, "*.io")])]
+    #[case::all_that_match_in_descending_order_of_their_bytes(
+        vec![vec!["ghcr.io", "ghcr.io/acme", "*.io", "quay.io"]], "ghcr.io/acme/app",
+        &[(0, "ghcr.io/acme"), (0, "ghcr.io"), (0, "*.io")])]
     #[case::equal_keys_keep_the_order_of_the_list(
         vec![vec!["ghcr.io"], vec!["https://ghcr.io"]], "ghcr.io/acme/app", &[(0, "ghcr.io"), (1, "https://ghcr.io")])]
     #[case::docker_hub_by_its_old_name_is_fallen_back_on(
         vec![vec!["https://index.docker.io/v1/"]], "nginx", &[(0, "https://index.docker.io/v1/")])]
+    #[case::not_where_another_entry_matches(
+        vec![vec!["docker.io/acme", "https://index.docker.io/v1/"]], "acme/app", &[(0, "docker.io/acme")])]
+    #[case::where_the_other_entry_does_not_match(
+        vec![vec!["docker.io/acme", "https://index.docker.io/v1/"]], "nginx", &[(0, "https://index.docker.io/v1/")])]
     #[case::not_where_another_secret_matches(
         vec![vec!["https://index.docker.io/v1/"], vec!["docker.io"]], "nginx", &[(1, "docker.io")])]
     fn tries_what_the_kubelet_tries_in_its_order(

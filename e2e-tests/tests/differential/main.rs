@@ -71,6 +71,11 @@ fn compare_documents(asked: Vec<(SecretFormat, Vec<u8>, String)>) -> usize {
     parsed
 }
 
+/// The servers of one config whose credentials are tried, in order.
+fn tried<'a>(config: &'a DockerConfig, image: &Image) -> Vec<&'a str> {
+    attempts(&[config], image).iter().map(|attempt| attempt.entry.server()).collect()
+}
+
 #[test]
 fn coverage_and_the_servers_tried_are_the_kubelets() {
     let asked = generate(60_000, servers_and_image(1..5));
@@ -86,7 +91,7 @@ fn coverage_and_the_servers_tried_are_the_kubelets() {
         covered += usize::from(theirs.found);
         let ours = Image::parse(image).ok();
         assert_eq!(ours.is_none(), !theirs.image_error.is_empty(), "{image}");
-        let tried: BTreeSet<_> = ours.iter().flat_map(|image| config.servers_for(image)).collect();
+        let tried: BTreeSet<_> = ours.iter().flat_map(|image| tried(&config, image)).collect();
         let their_tried: BTreeSet<_> = theirs.credentials.iter().map(|credential| credential.email.as_str()).collect();
         let covers = ours.as_ref().is_some_and(|image| config.covers(image));
         if covers != theirs.found || tried != their_tried {
@@ -120,7 +125,7 @@ fn the_order_of_the_servers_is_the_kubelets() {
     for ((servers, image), theirs) in asked.iter().zip(ask::<Lookup>(requests.collect())) {
         let config = DockerConfig::parse(config_of(SecretFormat::DockerConfigJson, servers).as_bytes()).unwrap();
         let parsed = Image::parse(image).ok();
-        let ours: Vec<_> = parsed.iter().flat_map(|image| config.servers_for(image)).collect();
+        let ours: Vec<_> = parsed.iter().flat_map(|image| tried(&config, image)).collect();
         let their_order: Vec<_> = theirs.credentials.iter().map(|credential| credential.email.as_str()).collect();
         several += usize::from(their_order.len() > 1);
         if ours != their_order {
