@@ -1,5 +1,5 @@
-//! The generator's Lease, and what is recorded on it: the footprint, so that what is no longer in the settings is found and removed after a restart
-//! too, without a right to list every Secret; and when everything was last as it should be.
+//! The generator's Lease, and what is recorded on it: the footprint, so that what is no longer in the settings is found and
+//! removed after a restart too, without a right to list every Secret; and when everything was last as it should be.
 
 use crate::cluster::backoff::Backoff;
 use crate::cluster::rbac::Request;
@@ -90,9 +90,7 @@ impl Record {
     /// # Errors
     /// The Lease is not there, or cannot be written.
     pub(crate) async fn write_last_full_sync(&self, time: Timestamp) -> Result<()> {
-        let patch = json!({"metadata": {"annotations": {LAST_FULL_SYNC_ANNOTATION: time.to_string()}}});
-        let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-        let answer = self.api().patch(&self.lease, &params, &Patch::Merge(&patch)).await;
+        let answer = self.patch_annotation(LAST_FULL_SYNC_ANNOTATION, &time.to_string()).await;
         answer.map(drop).map_err(|error| self.explained("patch", &error))
     }
 
@@ -109,10 +107,8 @@ impl Record {
     /// # Errors
     /// The Lease cannot be written: not even after some tries, where another try makes sense.
     pub(crate) async fn annotate(&self, key: &str, value: &str) -> Result<()> {
-        let patch = json!({"metadata": {"annotations": {key: value}}});
-        let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
         let write = || async {
-            match self.api().patch(&self.lease, &params, &Patch::Merge(&patch)).await {
+            match self.patch_annotation(key, value).await {
                 Err(kube::Error::Api(status)) if status.is_not_found() => {
                     let annotations = Some([(key.to_owned(), value.to_owned())].into());
                     let metadata = ObjectMeta { annotations, ..metadata_of_lease(&self.lease) };
@@ -124,6 +120,12 @@ impl Record {
             }
         };
         self.persistently(write).await.map(drop)
+    }
+
+    async fn patch_annotation(&self, key: &str, value: &str) -> kube::Result<Lease> {
+        let patch = json!({"metadata": {"annotations": {key: value}}});
+        let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+        self.api().patch(&self.lease, &params, &Patch::Merge(&patch)).await
     }
 
     /// Makes a request, and makes it again where that may help. Its error comes with its verb.
@@ -184,7 +186,12 @@ impl Record {
 
 /// What is recorded on a Lease. A record that somebody spoiled is no reason to stop: what it would have said is lost.
 pub(crate) fn recorded_on(lease: &Lease) -> Footprint {
-    let text = lease.metadata.annotations.as_ref().and_then(|annotations| annotations.get(FOOTPRINT_ANNOTATION));
+    annotated_on(lease, FOOTPRINT_ANNOTATION)
+}
+
+/// What an annotation of a Lease holds, as far as it can be read.
+fn annotated_on<T: DeserializeOwned + Default>(lease: &Lease, annotation: &str) -> T {
+    let text = lease.metadata.annotations.as_ref().and_then(|annotations| annotations.get(annotation));
     text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
 }
 
@@ -228,8 +235,7 @@ impl Entries {
 
 /// The entries in an annotation of a Lease, by the name of the secret. What somebody spoiled is lost.
 pub(crate) fn entries_on<T: DeserializeOwned>(lease: &Lease, annotation: &str) -> BTreeMap<String, T> {
-    let text = lease.metadata.annotations.as_ref().and_then(|annotations| annotations.get(annotation));
-    text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+    annotated_on(lease, annotation)
 }
 
 /// Whether the same request may succeed later.
