@@ -19,10 +19,12 @@ pub(crate) struct Request<'a> {
 }
 
 impl Request<'_> {
-    /// The RBAC rule that allows this, in full, where `status` says that none does. A 403 can also come from an admission
-    /// plugin, such as a quota, and then there is no rule to add.
+    /// The RBAC rule that allows this, in full, where `status` says that none does. Who lists watches as well, and the other
+    /// way round. A 403 can also come from an admission plugin, such as a quota, and then there is no rule to add.
     pub(crate) fn missing_rule(&self, status: &Status) -> Option<String> {
-        let by_rbac = status.code == 403 && status.message.contains(&format!(" cannot {} resource ", self.verb));
+        let verbs = if matches!(self.verb, "list" | "watch") { &["list", "watch"][..] } else { &[self.verb] };
+        let is_denied = |verb: &&str| status.message.contains(&format!(" cannot {verb} resource "));
+        let by_rbac = status.code == 403 && verbs.iter().any(is_denied);
         by_rbac.then(|| format!("the RBAC rule is missing: {self}"))
     }
 }

@@ -158,9 +158,7 @@ impl Watched {
         if status.is_some_and(|status| status.code == 410) {
             return None;
         }
-        let rule = status.and_then(|status| {
-            request.missing_rule(status).or_else(|| Request { verb: "watch", ..request }.missing_rule(status))
-        });
+        let rule = status.and_then(|status| request.missing_rule(status));
         let forbidden = rule.is_some();
         let reason = rule.unwrap_or_else(|| status.map_or_else(|| chain(error), told));
         Some(WatchError { message: format!("cannot watch {self}: {reason}"), forbidden })
