@@ -11,7 +11,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Metric, Registry};
 use std::collections::BTreeMap;
 
 /// The metrics, and the registry that prints them.
@@ -82,92 +82,90 @@ impl Default for Metrics {
         let registry = root.sub_registry_with_prefix("image_pull_secrets");
         let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "The generator's version", version);
-        let copies = Family::default();
-        registry.register("copies", "Namespaces by what became of the copy of a secret", copies.clone());
-        let requests = Family::default();
-        registry.register(
+        let copies =
+            registered(registry, "copies", "Namespaces by what became of the copy of a secret", Family::default());
+        let requests = registered(
+            registry,
             "requests",
             "Requests that the API server granted, reads after a conflict included",
-            requests.clone(),
+            Family::default(),
         );
-        let errors = Family::default();
-        registry.register(
+        let errors = registered(
+            registry,
             "request_errors",
             "Requests that failed, by status code; 0 without an answer",
-            errors.clone(),
+            Family::default(),
         );
-        let reconcile_seconds = Histogram::new(exponential_buckets(0.002, 2.0, 14));
-        registry.register(
+        let reconcile_seconds = registered(
+            registry,
             "reconcile_duration_seconds",
             "From the plan of a namespace to its last write, where there was one",
-            reconcile_seconds.clone(),
+            Histogram::new(exponential_buckets(0.002, 2.0, 14)),
         );
-        let last_full_sync = Gauge::default();
-        registry.register(
+        let last_full_sync = registered(
+            registry,
             "last_full_sync_timestamp_seconds",
             "When every namespace was last as the settings want it, as far as the generator can bring that about",
-            last_full_sync.clone(),
+            Gauge::default(),
         );
-        let leader = Gauge::default();
-        registry.register("leader", "1 while this replica is the one that writes", leader.clone());
-        let source_versions = Family::default();
-        registry.register(
+        let leader = registered(registry, "leader", "1 while this replica is the one that writes", Gauge::default());
+        let source_versions = registered(
+            registry,
             "source_resource_version",
             "The resourceVersion of the source Secret that copies are made equal to",
-            source_versions.clone(),
+            Family::default(),
         );
-        let refreshes = Family::default();
-        registry.register(
+        let refreshes = registered(
+            registry,
             "source_refreshes",
             "How often the credential provider of a source was asked, by whether it answered",
-            refreshes.clone(),
+            Family::default(),
         );
-        let refresh_failing = Family::default();
-        registry.register(
+        let refresh_failing = registered(
+            registry,
             "source_refresh_failing",
             "1 while the credential provider of a source fails, and its last answer stays",
-            refresh_failing.clone(),
+            Family::default(),
         );
-        let refresh_deadlines = Family::default();
-        registry.register(
+        let refresh_deadlines = registered(
+            registry,
             "source_refresh_deadline_timestamp_seconds",
             "Until when the last answer of a credential provider holds, as it said itself, or the settings",
-            refresh_deadlines.clone(),
+            Family::default(),
         );
-        let expiries = Family::default();
-        registry.register(
+        let expiries = registered(
+            registry,
             "source_expiry_timestamp_seconds",
             "When the first credential of a source expires, where that is known",
-            expiries.clone(),
+            Family::default(),
         );
-        let credentials = Family::default();
-        registry.register(
+        let credentials = registered(
+            registry,
             "source_credential",
             "1 for what a registry says of a credential of a source: accepted, refused, or unknown where it cannot be asked",
-            credentials.clone(),
+            Family::default(),
         );
-        let evictions = Counter::default();
-        registry.register("evictions", "Pods that were evicted because they could not pull", evictions.clone());
-        let settings_valid = Gauge::default();
-        registry.register(
+        let evictions =
+            registered(registry, "evictions", "Pods that were evicted because they could not pull", Counter::default());
+        let settings_valid = registered(
+            registry,
             "settings_valid",
             "1 while the settings are there and valid; with 0, the generator works by the last valid ones, if there were any",
-            settings_valid.clone(),
+            Gauge::default(),
         );
-        let failing_objects = Gauge::default();
-        registry.register(
+        let failing_objects = registered(
+            registry,
             "failing_objects",
             "Secrets and ServiceAccounts whose last write failed",
-            failing_objects.clone(),
+            Gauge::default(),
         );
-        let waiting_objects = Gauge::default();
-        registry.register(
+        let waiting_objects = registered(
+            registry,
             "waiting_objects",
             "Secrets and ServiceAccounts that wait for their next write, because one failed or somebody keeps changing them back",
-            waiting_objects.clone(),
+            Gauge::default(),
         );
-        let failing_watches = Gauge::default();
-        registry.register("watches_in_trouble", "Watches that do not work", failing_watches.clone());
+        let failing_watches = registered(registry, "watches_in_trouble", "Watches that do not work", Gauge::default());
         Self {
             registry: root,
             copies,
@@ -189,6 +187,12 @@ impl Default for Metrics {
             failing_watches,
         }
     }
+}
+
+/// The metric, which the registry prints from now on.
+fn registered<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str, metric: M) -> M {
+    registry.register(name, help, metric.clone());
+    metric
 }
 
 impl Metrics {
