@@ -58,13 +58,7 @@ impl SettingsSource {
     pub(crate) async fn read(&self, client: &Client) -> Result<Configuration> {
         match self {
             Self::File(path) => of_file(path, tokio::fs::read(path).await),
-            Self::Policy(name) => {
-                let policy = policies(client.clone()).get(name).await.map_err(|error| {
-                    let request = Request { verb: "get", ..policy_request(name) };
-                    anyhow!("cannot read ClusterAdmissionPolicy {name}: {}", reason(request, &error))
-                })?;
-                of_policy(name, &policy)
-            }
+            Self::Policy(name) => of_policy(name, &policy_named(client, name).await?),
         }
     }
 
@@ -148,10 +142,7 @@ pub(crate) fn reason(request: Request<'_>, error: &kube::Error) -> String {
         kube::Error::Api(status) if status.code == 404 && status.message.contains("404 page not found") => {
             "Kubewarden is not installed in this cluster".to_owned()
         }
-        kube::Error::Api(status) => request
-            .missing_rule(status)
-            .or_else(|| Request { verb: "watch", ..request }.missing_rule(status))
-            .unwrap_or_else(|| status.message.clone()),
+        kube::Error::Api(status) => request.missing_rule(status).unwrap_or_else(|| status.message.clone()),
         other => chain(other),
     }
 }
@@ -166,6 +157,17 @@ pub(crate) fn policy_request(name: &str) -> Request<'_> {
 pub(crate) fn policies(client: Client) -> Api<DynamicObject> {
     let kind = GroupVersionKind::gvk("policies.kubewarden.io", "v1", "ClusterAdmissionPolicy");
     Api::all_with(client, &ApiResource::from_gvk_with_plural(&kind, "clusteradmissionpolicies"))
+}
+
+/// The ClusterAdmissionPolicy of this name.
+///
+/// # Errors
+/// It is not there, or cannot be read.
+pub(crate) async fn policy_named(client: &Client, name: &str) -> Result<DynamicObject> {
+    policies(client.clone()).get(name).await.map_err(|error| {
+        let request = Request { verb: "get", ..policy_request(name) };
+        anyhow!("cannot read ClusterAdmissionPolicy {name}: {}", reason(request, &error))
+    })
 }
 
 /// What a ClusterAdmissionPolicy says.

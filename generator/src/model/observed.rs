@@ -97,7 +97,7 @@ impl NamespaceFacts {
         let metadata = &namespace.metadata;
         Self {
             labels: if keep_labels { metadata.labels.clone().unwrap_or_default() } else { BTreeMap::new() },
-            excluded: is_excluded(metadata, settings),
+            excluded: is_excluded(metadata.annotations.as_ref(), settings),
             // A Namespace has a deletion timestamp from the moment its phase is Terminating.
             terminating: metadata.deletion_timestamp.is_some(),
         }
@@ -134,13 +134,12 @@ impl ServiceAccountSeen {
     pub(crate) fn of(account: &ServiceAccount, settings: &Settings) -> Self {
         let metadata = &account.metadata;
         let references = account.image_pull_secrets.as_ref();
-        let added = annotation(metadata, REFERENCES_ANNOTATION).unwrap_or_default();
         Self {
             version: Version::of(metadata),
             references: references.map(|list| list.iter().map(|reference| reference.name.as_str().into()).collect()),
             references_by_admission: false,
-            added: added.split(',').map(str::trim).filter(|name| !name.is_empty()).map(Into::into).collect(),
-            excluded: is_excluded(metadata, settings),
+            added: added_references(metadata).map(Into::into).collect(),
+            excluded: is_excluded(metadata.annotations.as_ref(), settings),
             has_annotations: has_annotations(metadata),
             deleting: metadata.deletion_timestamp.is_some(),
         }
@@ -168,13 +167,18 @@ fn is_owned(metadata: &ObjectMeta, field: &str) -> bool {
     managers.any(|manager| manager.fields_v1.as_ref().is_some_and(|owned| owned.0.get(field).is_some()))
 }
 
-/// Whether the exclude annotation is `"true"` on an object.
-pub(crate) fn is_excluded(metadata: &ObjectMeta, settings: &Settings) -> bool {
-    settings
-        .exclude
-        .annotation
-        .as_deref()
-        .is_some_and(|key| Settings::excludes_by_annotation(annotation(metadata, key)))
+/// The names that the generator added to the references of a ServiceAccount, as its annotation says.
+pub(crate) fn added_references(metadata: &ObjectMeta) -> impl Iterator<Item = &str> {
+    let added = annotation(metadata, REFERENCES_ANNOTATION).unwrap_or_default();
+    added.split(',').map(str::trim).filter(|name| !name.is_empty())
+}
+
+/// Whether the exclude annotation is `"true"` on an object with these annotations.
+pub(crate) fn is_excluded(annotations: Option<&BTreeMap<String, String>>, settings: &Settings) -> bool {
+    settings.exclude.annotation.as_deref().is_some_and(|key| {
+        let value = annotations.and_then(|annotations| annotations.get(key));
+        Settings::excludes_by_annotation(value.map(String::as_str))
+    })
 }
 
 fn annotation<'a>(metadata: &'a ObjectMeta, key: &str) -> Option<&'a str> {

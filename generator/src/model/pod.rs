@@ -37,7 +37,8 @@ impl PodSeen {
         let has_controller = pod.owner_references().iter().any(|owner| owner.controller == Some(true));
         let references = pod.spec.iter().flat_map(|spec| spec.image_pull_secrets.iter().flatten());
         let is_mirror = pod.annotations().contains_key(MIRROR_ANNOTATION);
-        let stays = pod.metadata.deletion_timestamp.is_none() && !is_excluded(&pod.metadata, settings);
+        let stays =
+            pod.metadata.deletion_timestamp.is_none() && !is_excluded(pod.metadata.annotations.as_ref(), settings);
         let account = pod.spec.as_ref().and_then(|spec| spec.service_account_name.clone());
         Self {
             namespace: pod.namespace().unwrap_or_default(),

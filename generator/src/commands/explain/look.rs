@@ -7,7 +7,8 @@ use crate::engine::settings_source::{self, SettingsSource};
 use crate::model::explain::absence::Policy;
 use crate::model::explain::secret::{AccountList, Found, Origin, origins};
 use crate::model::explain::{Facts, Status};
-use crate::model::ownership::{MANAGER, REFERENCES_ANNOTATION};
+use crate::model::observed::{added_references, is_excluded};
+use crate::model::ownership::MANAGER;
 use anyhow::{Result, anyhow};
 use image_pull_secrets::image::Image;
 use image_pull_secrets::secret::SecretFormat;
@@ -70,7 +71,9 @@ impl Looker {
             notes: BTreeSet::new(),
         };
         looker.policy = match named {
-            Some(SettingsSource::Policy(name)) => Some(looker.policy_named(&name).await?),
+            Some(SettingsSource::Policy(name)) => {
+                Some(policy_of(&settings_source::policy_named(&looker.client, &name).await?)?)
+            }
             Some(source) => {
                 let configuration = source.read(&looker.client).await?;
                 Some(PolicyFound {
@@ -206,11 +209,6 @@ impl Looker {
         let policy = self.policy.as_ref()?;
         let metadata = self.namespaces.get(&subject.namespace).and_then(|found| found.metadata.as_ref());
         let labels = metadata.and_then(|metadata| metadata.labels.clone()).unwrap_or_default();
-        let annotation = policy.settings.exclude.annotation.as_deref();
-        let excludes = |annotations: Option<&BTreeMap<String, String>>| {
-            let value = annotation.and_then(|name| annotations?.get(name));
-            Settings::excludes_by_annotation(value.map(String::as_str))
-        };
         use kube::core::SelectorExt as _;
         Some(Policy {
             settings: policy.settings.clone(),
@@ -218,17 +216,10 @@ impl Looker {
             // What is not known selects, as for the policy.
             selects_namespace: metadata.is_none() || policy.selector.as_ref().is_none_or(|s| s.matches(&labels)),
             labels: metadata.map(|_| labels),
-            excludes_namespace: excludes(metadata.and_then(|metadata| metadata.annotations.as_ref())),
-            excludes_pod: excludes(Some(&subject.annotations)),
+            excludes_namespace: metadata
+                .is_some_and(|metadata| is_excluded(metadata.annotations.as_ref(), &policy.settings)),
+            excludes_pod: is_excluded(Some(&subject.annotations), &policy.settings),
         })
-    }
-
-    async fn policy_named(&self, name: &str) -> Result<PolicyFound> {
-        let policy = settings_source::policies(self.client.clone()).get(name).await.map_err(|error| {
-            let request = Request { verb: "get", ..settings_source::policy_request(name) };
-            anyhow!("cannot read ClusterAdmissionPolicy {name}: {}", settings_source::reason(request, &error))
-        })?;
-        policy_of(&policy)
     }
 
     /// The policy that is in the cluster: the first whose settings are such settings.
@@ -238,7 +229,7 @@ impl Looker {
             Ok(policies) => policies.items,
             Err(error) => {
                 let request = Request { name: None, ..settings_source::policy_request("") };
-                self.note("the settings are not known", &settings_source::reason(request, &error));
+                self.note("the settings are not known", &why(request, &error));
                 return None;
             }
         };
@@ -305,14 +296,11 @@ impl Looker {
         }
         let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), namespace);
         let found = match self.get(&api, namespace, name, "serviceaccounts").await {
-            Ok(Some(account)) => {
-                let added = account.annotations().get(REFERENCES_ANNOTATION).cloned().unwrap_or_default();
-                Some(AccountList {
-                    name: name.to_owned(),
-                    listed: names(account.image_pull_secrets.as_deref().unwrap_or_default()),
-                    by_generator: added.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect(),
-                })
-            }
+            Ok(Some(account)) => Some(AccountList {
+                name: name.to_owned(),
+                listed: names(account.image_pull_secrets.as_deref().unwrap_or_default()),
+                by_generator: added_references(&account.metadata).map(str::to_owned).collect(),
+            }),
             Ok(None) => {
                 self.note(&format!("ServiceAccount {namespace}/{name}"), "it does not exist");
                 None
@@ -493,6 +481,7 @@ fn next_try_after(events: &[Event], image: &str, created: Option<Timestamp>) -> 
 mod tests {
     use super::*;
     use crate::cluster::fake_api;
+    use crate::model::ownership::REFERENCES_ANNOTATION;
     use k8s_openapi::ByteString;
     use rstest::rstest;
     use serde_json::{Value, json};
