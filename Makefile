@@ -55,6 +55,7 @@ fmt: ## Format check
 
 .PHONY: lint
 lint: fmt ## Format check and lints
+	scripts/check-shared-builds
 	@cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 
