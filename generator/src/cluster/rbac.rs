@@ -1,5 +1,6 @@
-//! What to grant when the API server says 403.
+//! What to grant when the API server says 403, and why else it did not do what it was asked.
 
+use crate::cluster::error::chain;
 use kube::core::Status;
 use std::fmt;
 
@@ -26,6 +27,21 @@ impl Request<'_> {
         let is_denied = |verb: &&str| status.message.contains(&format!(" cannot {verb} resource "));
         let by_rbac = status.code == 403 && verbs.iter().any(is_denied);
         by_rbac.then(|| format!("the RBAC rule is missing: {self}"))
+    }
+
+    /// Why the API server did not do this, in one line.
+    pub(crate) fn failure(&self, error: &kube::Error) -> String {
+        match error {
+            // Only an API group that is not there is answered in plain text.
+            kube::Error::Api(status) if status.code == 404 && status.message.contains("404 page not found") => {
+                match self.group {
+                    "policies.kubewarden.io" => "Kubewarden is not installed in this cluster".to_owned(),
+                    group => format!("this cluster has no {}.{group}", self.resource),
+                }
+            }
+            kube::Error::Api(status) => self.missing_rule(status).unwrap_or_else(|| status.message.clone()),
+            other => chain(other),
+        }
     }
 }
 
@@ -87,5 +103,35 @@ mod tests {
     fn only_rbac_has_a_rule_to_add(#[case] code: u16, #[case] message: &str, #[case] expected: bool) {
         let status = Status::failure(message, "Forbidden").with_code(code);
         assert_eq!(SECRETS.missing_rule(&status).is_some(), expected);
+    }
+    #[rstest]
+    #[case::no_right(
+        "policies.kubewarden.io",
+        403,
+        "u cannot list resource \"secrets\"",
+        "the RBAC rule is missing: {"
+    )]
+    #[case::no_kubewarden(
+        "policies.kubewarden.io",
+        404,
+        "404 page not found",
+        "Kubewarden is not installed in this cluster"
+    )]
+    #[case::another_api_that_is_not_there(
+        "example.com",
+        404,
+        "404 page not found",
+        "this cluster has no secrets.example.com"
+    )]
+    #[case::anything_else("", 500, "etcd is away", "etcd is away")]
+    fn a_failure_says_why(
+        #[case] group: &'static str,
+        #[case] code: u16,
+        #[case] message: &str,
+        #[case] expected: &str,
+    ) {
+        let error = kube::Error::Api(Box::new(Status::failure(message, "").with_code(code)));
+        let said = Request { verb: "list", group, ..SECRETS }.failure(&error);
+        assert!(said.starts_with(expected), "{said}");
     }
 }

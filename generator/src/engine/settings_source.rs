@@ -123,7 +123,7 @@ async fn follow_policy(client: Client, name: &str, set: impl Fn(Result<Option<Co
             Err(error) => {
                 let reason = match &error {
                     watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error) => {
-                        reason(policy_request(name), error)
+                        policy_request(name).failure(error)
                     }
                     other => chain(other),
                 };
@@ -133,17 +133,6 @@ async fn follow_policy(client: Client, name: &str, set: impl Fn(Result<Option<Co
                 }
             }
         }
-    }
-}
-
-/// Why the API server did not do this, in one line.
-pub(crate) fn reason(request: Request<'_>, error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) if status.code == 404 && status.message.contains("404 page not found") => {
-            "Kubewarden is not installed in this cluster".to_owned()
-        }
-        kube::Error::Api(status) => request.missing_rule(status).unwrap_or_else(|| status.message.clone()),
-        other => chain(other),
     }
 }
 
@@ -166,7 +155,7 @@ pub(crate) fn policies(client: Client) -> Api<DynamicObject> {
 pub(crate) async fn policy_named(client: &Client, name: &str) -> Result<DynamicObject> {
     policies(client.clone()).get(name).await.map_err(|error| {
         let request = Request { verb: "get", ..policy_request(name) };
-        anyhow!("cannot read ClusterAdmissionPolicy {name}: {}", reason(request, &error))
+        anyhow!("cannot read ClusterAdmissionPolicy {name}: {}", request.failure(&error))
     })
 }
 

@@ -106,7 +106,7 @@ impl Looker {
         };
         let title = kind.title(name);
         let object =
-            api.get_opt(name).await.map_err(|error| anyhow!("cannot read {title}: {}", why(request, &error)))?;
+            api.get_opt(name).await.map_err(|error| anyhow!("cannot read {title}: {}", request.failure(&error)))?;
         let object = object.ok_or_else(|| anyhow!("there is no {title} in namespace {namespace}"))?;
         let mut object = serde_json::to_value(object)?;
         object["kind"] = kind.resource().kind.into();
@@ -143,7 +143,8 @@ impl Looker {
         // A Pod that has ended waits for nothing.
         let mut page = ListParams::default().fields("status.phase!=Succeeded,status.phase!=Failed").limit(PAGE);
         loop {
-            let pods = api.list(&page).await.map_err(|error| anyhow!("cannot list Pods: {}", why(request, &error)))?;
+            let pods =
+                api.list(&page).await.map_err(|error| anyhow!("cannot list Pods: {}", request.failure(&error)))?;
             seen += pods.items.len();
             progress(seen);
             waiting.extend(pods.items.iter().map(Subject::of_pod).filter(Subject::waits));
@@ -229,7 +230,7 @@ impl Looker {
             Ok(policies) => policies.items,
             Err(error) => {
                 let request = Request { name: None, ..settings_source::policy_request("") };
-                self.note("the settings are not known", &why(request, &error));
+                self.note("the settings are not known", &request.failure(&error));
                 return None;
             }
         };
@@ -257,7 +258,7 @@ impl Looker {
         match leases.list(&ListParams::default().fields(&format!("metadata.name={MANAGER}"))).await {
             Ok(leases) => Some(at_work(leases.items.first(), Timestamp::now())),
             Err(error) => {
-                self.note("whether the generator is at work is not known", &why(request, &error));
+                self.note("whether the generator is at work is not known", &request.failure(&error));
                 None
             }
         }
@@ -270,7 +271,7 @@ impl Looker {
         match Api::<Namespace>::all(self.client.clone()).get_opt(namespace).await {
             Ok(Some(object)) => found.metadata = Some(object.metadata),
             Ok(None) => self.note(&format!("Namespace {namespace}"), "it does not exist"),
-            Err(error) => self.note(&format!("Namespace {namespace} was not read"), &why(request, &error)),
+            Err(error) => self.note(&format!("Namespace {namespace} was not read"), &request.failure(&error)),
         }
         let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
         for format in [SecretFormat::DockerConfigJson, SecretFormat::DockerCfg] {
@@ -282,7 +283,7 @@ impl Looker {
                 }
                 Err(error) => self.note(
                     &format!("which other Secrets namespace {namespace} has is not known"),
-                    &why(request, &error),
+                    &request.failure(&error),
                 ),
             }
         }
@@ -359,7 +360,7 @@ impl Looker {
                 }
                 if found.is_empty() {
                     let what = format!("whether another namespace has a Secret {name} is not known");
-                    self.note(&what, &why(request, &error));
+                    self.note(&what, &request.failure(&error));
                 }
             }
         }
@@ -378,7 +379,7 @@ impl Looker {
         let events = match api.list(&ListParams::default().fields(&of_pod)).await {
             Ok(events) => events.items,
             Err(error) => {
-                self.note("when the kubelet tries again is not known", &why(request, &error));
+                self.note("when the kubelet tries again is not known", &request.failure(&error));
                 return;
             }
         };
@@ -400,7 +401,7 @@ impl Looker {
         K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
     {
         let request = Request { verb: "get", group: "", resource, namespace: Some(namespace), name: Some(name) };
-        api.get_opt(name).await.map_err(|error| why(request, &error))
+        api.get_opt(name).await.map_err(|error| request.failure(&error))
     }
 
     fn note(&mut self, what: &str, why: &str) {
@@ -450,11 +451,6 @@ fn policy_of(policy: &DynamicObject) -> Result<PolicyFound> {
 fn found_of(secret: &Secret) -> Found {
     let no_data = BTreeMap::new();
     Found::of(secret.type_.as_deref().unwrap_or("Opaque"), secret.data.as_ref().unwrap_or(&no_data))
-}
-
-/// Why the API server did not do this, in one line.
-fn why(request: Request<'_>, error: &kube::Error) -> String {
-    settings_source::reason(request, error)
 }
 
 /// When the kubelet tries to pull this image again, at the latest: its pauses double after each failure. Events live for an
