@@ -37,18 +37,27 @@ impl fmt::Display for LeaseName {
     }
 }
 
+impl LeaseName {
+    /// That of a Lease in the cluster.
+    pub(crate) fn of(lease: Lease) -> Self {
+        let ObjectMeta { namespace, name, .. } = lease.metadata;
+        Self { namespace: namespace.unwrap_or_default(), name: name.unwrap_or_default() }
+    }
+}
+
+/// What lists the Leases of generators, whatever they are called.
+pub(crate) const LEASES_OF_GENERATORS: Request<'static> =
+    Request { verb: "list", group: "coordination.k8s.io", resource: "leases", namespace: None, name: None };
+
 /// The Leases of all generators of the cluster, by the label that each has; only those of this name where one is given.
 ///
 /// # Errors
 /// They cannot be listed.
-pub(crate) async fn leases_of_generators(client: &Client, name: Option<&str>) -> kube::Result<Vec<LeaseName>> {
+pub(crate) async fn leases_of_generators(client: &Client, name: Option<&str>) -> kube::Result<Vec<Lease>> {
     let params = ListParams::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGER}"));
-    let list = Api::<Lease>::all(client.clone()).list_metadata(&params).await?;
-    let leases = list.items.into_iter().map(|lease| LeaseName {
-        namespace: lease.metadata.namespace.unwrap_or_default(),
-        name: lease.metadata.name.unwrap_or_default(),
-    });
-    Ok(leases.filter(|lease| name.is_none_or(|name| lease.name == name)).collect())
+    let mut leases = Api::<Lease>::all(client.clone()).list(&params).await?.items;
+    leases.retain(|lease| name.is_none_or(|name| lease.metadata.name.as_deref() == Some(name)));
+    Ok(leases)
 }
 
 /// What a Lease of this name is created with: the label by which it is found from outside.

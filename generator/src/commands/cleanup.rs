@@ -3,7 +3,7 @@
 //! It carries out the same plan as `run`, made for settings that select no namespace. With --namespace-selector, namespaces that
 //! do not match are left as they are. It takes the Lease first, so that a generator that still runs does not put everything back.
 
-use crate::cluster::record::leases_of_generators;
+use crate::cluster::record::{LeaseName, leases_of_generators};
 use crate::commands::cli::CleanupArgs;
 use crate::commands::connect::connect_and_find_lease;
 use crate::commands::process::{interrupted, stop_on_signal};
@@ -122,8 +122,9 @@ async fn prepare(args: &CleanupArgs, context: &Context) -> Result<ControlFlow<Ex
 async fn leases_elsewhere(args: &CleanupArgs, context: &Context) -> Option<String> {
     let leases = leases_of_generators(&context.client, args.common.lease_name.as_deref()).await.unwrap_or_default();
     let (namespace, name) = (&context.record.namespace, &context.record.lease);
-    let others = leases.iter().filter(|lease| (&lease.namespace, &lease.name) != (namespace, name));
-    let others: Vec<_> = others.map(ToString::to_string).collect();
+    let leases = leases.into_iter().map(LeaseName::of);
+    let others = leases.filter(|lease| (&lease.namespace, &lease.name) != (namespace, name));
+    let others: Vec<_> = others.map(|lease| lease.to_string()).collect();
     (!others.is_empty()).then(|| others.join(", "))
 }
 

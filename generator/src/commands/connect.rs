@@ -1,6 +1,6 @@
 //! What the common arguments and the environment say of where the cluster is, and of who asks.
 
-use crate::cluster::record::{Record, leases_of_generators};
+use crate::cluster::record::{LeaseName, Record, leases_of_generators};
 use crate::cluster::{client, events};
 use crate::commands::cli::CommonArgs;
 use crate::engine::context::Context;
@@ -61,7 +61,9 @@ pub(crate) async fn connect_and_find_lease(args: &CommonArgs) -> Result<Context>
     if args.lease_namespace.is_some() || env::var_os("POD_NAMESPACE").is_some() {
         return Ok(context);
     }
-    match leases_of_generators(&context.client, args.lease_name.as_deref()).await.as_deref() {
+    let leases = leases_of_generators(&context.client, args.lease_name.as_deref()).await;
+    let leases = leases.map(|leases| leases.into_iter().map(LeaseName::of).collect::<Vec<_>>());
+    match leases.as_deref() {
         Ok([]) => {}
         Ok([lease]) => {
             context.record.namespace.clone_from(&lease.namespace);

@@ -1,6 +1,7 @@
 //! `explain`: why a Pod pulls its images, or does not.
 
 mod all;
+mod installed;
 mod json;
 mod look;
 mod subject;

@@ -6,6 +6,7 @@ pub(crate) mod near_miss;
 pub(crate) mod problem;
 pub(crate) mod secret;
 mod sentences;
+pub(crate) mod unknown;
 
 use absence::{Absence, Policy};
 use image_pull_secrets::image::Image;
@@ -15,6 +16,8 @@ use problem::Problem;
 use secret::{Found, Origin, Usable};
 pub(crate) use sentences::{Remedy, Verdict};
 use std::collections::BTreeMap;
+use std::fmt;
+use unknown::Unknown;
 
 /// What is known of a Pod, or of one that is yet to be.
 #[derive(Debug, Clone, Default)]
@@ -34,8 +37,10 @@ pub(crate) struct Facts {
     pub(crate) policy: Option<Policy>,
     /// Whether the generator is at work, for people, where that is known.
     pub(crate) generator: Option<String>,
+    /// What the Pod's ServiceAccount lists now.
+    pub(crate) account_lists: Vec<String>,
     /// What could not be looked at, each with what would be needed.
-    pub(crate) notes: Vec<String>,
+    pub(crate) unknown: Vec<Unknown>,
 }
 
 /// An image, and where the Pod has it.
@@ -140,12 +145,28 @@ pub(crate) enum Answer {
     No(Problem),
 }
 
+impl Answer {
+    /// Whether it is the registry's word on the image: on the Nodes it would be the same.
+    fn tells(&self) -> bool {
+        matches!(self, Self::Accepted | Self::No(Problem::Refused | Problem::NoSuchImage | Problem::ImageName))
+    }
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Accepted => f.write_str("accepted"),
+            Self::No(problem) => problem.fmt(f),
+        }
+    }
+}
+
 impl Facts {
     /// The names of the secrets that the settings want for the Pod, where they are known.
     pub(crate) fn wanted(&self) -> Vec<String> {
         let images = self.parsed_images();
         let found = |name: &str| self.secrets.get(name).unwrap_or(&Found::Missing);
-        self.policy.as_ref().map(|policy| policy.will_add(&[], &self.namespace, &images, found)).unwrap_or_default()
+        self.policy.as_ref().map(|policy| policy.wanted(&self.namespace, &images, found)).unwrap_or_default()
     }
 
     fn parsed_images(&self) -> Vec<Image> {
@@ -247,8 +268,14 @@ fn unlisted(facts: &Facts, image: &Image) -> Option<Unlisted> {
     }
     let images = facts.parsed_images();
     let here = facts.secrets.iter().filter(|(name, found)| !is_listed(name) && covers(found)).map(|(name, _)| {
-        let absence = facts.policy.as_ref().map(|policy| policy.why_not_listed(name, &facts.namespace, &images));
-        Unlisted::Here { secret: name.clone(), absence: absence.unwrap_or(Absence::NotConfigured) }
+        let policy = facts.policy.as_ref();
+        // A Pod that lists anything itself inherits nothing.
+        let absence = if facts.listed.is_empty() && facts.account_lists.contains(name) {
+            Absence::OlderThanReference
+        } else {
+            policy.map_or(Absence::NotConfigured, |policy| policy.why_not_listed(name, &facts.namespace, &images))
+        };
+        Unlisted::Here { secret: name.clone(), absence }
     });
     // One that the settings name says more than one that nobody speaks of.
     here.min_by_key(|unlisted| matches!(unlisted, Unlisted::Here { absence: Absence::NotConfigured, .. }))
@@ -268,37 +295,33 @@ impl Explanation {
 impl ImageExplanation {
     /// Whether it is pulled: what was tried counts most, then what the kubelet says, then what follows from the Secrets.
     pub(crate) fn outcome(&self) -> Outcome {
-        if !self.answers.is_empty() && !self.verdict.fails() {
-            // The Nodes may reach what cannot be reached from here.
-            let is_of_here = |answer: &Answer| {
-                matches!(answer, Answer::No(Problem::HostName | Problem::Unreachable | Problem::Certificate))
-            };
-            return if self.answers.contains(&Answer::Accepted) {
-                Outcome::Pulls
-            } else if self.answers.iter().any(is_of_here) {
-                Outcome::CannotTell
-            } else {
-                Outcome::DoesNotPull
-            };
+        let was_tried = !self.answers.is_empty() && !self.verdict.fails();
+        if was_tried && self.answers.contains(&Answer::Accepted) {
+            return Outcome::Pulls;
+        }
+        if was_tried && self.answers.iter().all(Answer::tells) {
+            return Outcome::DoesNotPull;
         }
         match (&self.image.status, &self.verdict) {
             (Some(Status::Pulled), _) => Outcome::Pulls,
             (Some(Status::Waiting { .. }), _) => Outcome::DoesNotPull,
-            (None, Verdict::Pulls { .. }) => Outcome::Pulls,
+            (None, Verdict::Pulls { .. }) if !was_tried => Outcome::Pulls,
             (None, verdict) if verdict.fails() => Outcome::DoesNotPull,
             (None, _) => Outcome::CannotTell,
         }
     }
 
-    /// What is in the way, where the registry or the kubelet says so.
+    /// What is in the way, where the registry or the kubelet says so. What keeps the registry from answering here need not do
+    /// so on the Nodes.
     pub(crate) fn problem(&self) -> Option<Problem> {
         let of_status = match &self.image.status {
             Some(Status::Waiting { problem, .. }) => Some(*problem),
             _ => None,
         };
         match self.answers.last() {
-            Some(Answer::No(problem)) => Some(*problem),
             Some(Answer::Accepted) => None,
+            Some(answer @ Answer::No(problem)) if answer.tells() => Some(*problem),
+            Some(Answer::No(problem)) => of_status.or(Some(*problem)),
             None => of_status,
         }
     }

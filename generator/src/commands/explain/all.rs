@@ -29,11 +29,7 @@ struct Cause {
 ///
 /// # Errors
 /// The Pods cannot be listed.
-pub(super) async fn explain_all(
-    looker: &mut Looker,
-    registries: Option<&Registries>,
-    args: &ExplainArgs,
-) -> Result<ExitCode> {
+pub(super) async fn explain_all(looker: &mut Looker, mut trial: Option<Trial>, args: &ExplainArgs) -> Result<ExitCode> {
     let namespace = args.namespace.as_deref();
     let (waiting, seen) = looker.waiting(namespace, |seen| show_progress(&format!("{seen} Pods listed"))).await?;
     let mut causes = Causes::default();
@@ -43,10 +39,10 @@ pub(super) async fn explain_all(
         causes.add(format!("{}/{}", facts.namespace, facts.subject.trim_start_matches("pod/")), &facts, &explanation);
     }
     show_progress("");
-    let notes: Vec<_> = looker.notes().collect();
+    let unknown: Vec<_> = looker.unknown().map(ToString::to_string).collect();
     match args.output {
-        ExplainOutput::Text => print(&causes.page(waiting.len(), seen, &notes))?,
-        ExplainOutput::Json => print(&format!("{:#}\n", causes.document(waiting.len(), seen, &notes)))?,
+        ExplainOutput::Text => print(&causes.page(waiting.len(), seen, &unknown))?,
+        ExplainOutput::Json => print(&format!("{:#}\n", causes.document(waiting.len(), seen, &unknown)))?,
     }
     Ok(exit_code(if waiting.is_empty() { Outcome::Pulls } else { Outcome::DoesNotPull }))
 }
@@ -81,7 +77,7 @@ impl Causes {
         sorted
     }
 
-    fn page(&self, waiting: usize, seen: usize, notes: &[&str]) -> String {
+    fn page(&self, waiting: usize, seen: usize, unknown: &[String]) -> String {
         let mut page = String::new();
         // Writing to a String does not fail.
         for (cause, pods) in self.sorted() {
@@ -95,15 +91,15 @@ impl Causes {
             let more = if more == 0 { String::new() } else { format!(" and {more} more") };
             let _ = writeln!(page, "  for      {}{more}\n", pods[..pods.len().min(NAMED)].join(", "));
         }
-        for note in notes {
-            let _ = writeln!(page, "not known: {note}");
+        for unknown in unknown {
+            let _ = writeln!(page, "not known: {unknown}");
         }
         let wait = if waiting == 1 { "waits" } else { "wait" };
         let _ = writeln!(page, "{waiting} of {} {wait} for an image", counted(seen));
         page
     }
 
-    fn document(&self, waiting: usize, seen: usize, notes: &[&str]) -> Value {
+    fn document(&self, waiting: usize, seen: usize, unknown: &[String]) -> Value {
         let causes = self.sorted().into_iter().map(|(cause, pods)| {
             json!({
                 "count": pods.len(),
@@ -114,7 +110,7 @@ impl Causes {
                 "pods": pods,
             })
         });
-        json!({"causes": causes.collect::<Vec<_>>(), "waiting": waiting, "pods": seen, "notes": notes})
+        json!({"causes": causes.collect::<Vec<_>>(), "waiting": waiting, "pods": seen, "notKnown": unknown})
     }
 }
 
@@ -144,7 +140,7 @@ mod tests {
         for pod in ["b", "c", "d", "e"] {
             add(&mut causes, pod, "ghcr.io/acme/app", Problem::Refused);
         }
-        let page = anstream::adapter::strip_str(&causes.page(5, 7, &["a note"])).to_string();
+        let page = anstream::adapter::strip_str(&causes.page(5, 7, &["a note".to_owned()])).to_string();
         assert_eq!(
             page,
             "4 Pods: the registry refuses access

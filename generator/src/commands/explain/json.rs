@@ -27,9 +27,9 @@ pub(super) fn document(subject: &Subject, facts: &Facts, explanation: &Explanati
         "secrets": secrets.collect::<Vec<_>>(),
         "images": explanation.images.iter().map(|explained| image(facts, explained)).collect::<Vec<_>>(),
         "settingsWant": facts.wanted(),
-        "policyNotAtWork": facts.policy.as_ref().and_then(|policy| policy.not_at_work),
+        "policyNotAtWork": facts.policy.as_ref().and_then(|policy| policy.not_at_work).map(|why| why.to_string()),
         "generator": facts.generator,
-        "notes": facts.notes,
+        "notKnown": facts.unknown.iter().map(ToString::to_string).collect::<Vec<_>>(),
     })
 }
 

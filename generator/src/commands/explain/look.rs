@@ -1,20 +1,21 @@
 //! What the cluster knows of a Pod's Secrets, read with the rights of whoever asks. What may not be read is noted, with the
 //! rule that is missing, and the rest is read all the same.
 
+use super::installed::{self, Admission};
 use super::subject::{Existing, Kind, Subject, names, pods_of};
 use crate::cluster::rbac::Request;
-use crate::engine::settings_source::{self, SettingsSource};
+use crate::engine::settings_source::SettingsSource;
 use crate::model::explain::absence::Policy;
+use crate::model::explain::problem::{Problem, quoted};
 use crate::model::explain::secret::{AccountList, Found, Origin, origins};
+use crate::model::explain::unknown::Unknown;
 use crate::model::explain::{Facts, Status};
 use crate::model::observed::{added_references, is_excluded};
-use crate::model::ownership::MANAGER;
 use anyhow::{Result, anyhow};
 use image_pull_secrets::image::Image;
 use image_pull_secrets::secret::SecretFormat;
-use image_pull_secrets::settings::{Settings, Source};
+use image_pull_secrets::settings::Source;
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Event, Namespace, Pod, Secret, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -34,18 +35,11 @@ const PAGE: u32 = 500;
 /// Reads, and remembers what it has read: many Pods share a namespace.
 pub(crate) struct Looker {
     client: Client,
-    policy: Option<PolicyFound>,
+    admission: Option<Admission>,
     generator: Option<String>,
     namespaces: HashMap<String, Surroundings>,
     elsewhere: HashMap<String, BTreeMap<(String, String), Found>>,
-    notes: BTreeSet<String>,
-}
-
-/// The policy, wherever it is.
-struct PolicyFound {
-    settings: Settings,
-    selector: Option<Selector>,
-    not_at_work: Option<&'static str>,
+    unknown: BTreeSet<Unknown>,
 }
 
 /// What one namespace has.
@@ -57,35 +51,16 @@ struct Surroundings {
 }
 
 impl Looker {
-    /// Finds the settings first: those that are named, or those of the policy that is in the cluster.
+    /// Finds the settings first: those that are named, or those that are in the cluster.
     ///
     /// # Errors
     /// The settings that are named cannot be used.
     pub(crate) async fn new(client: Client, named: Option<SettingsSource>) -> Result<Self> {
-        let mut looker = Self {
-            client,
-            policy: None,
-            generator: None,
-            namespaces: HashMap::new(),
-            elsewhere: HashMap::new(),
-            notes: BTreeSet::new(),
-        };
-        looker.policy = match named {
-            Some(SettingsSource::Policy(name)) => {
-                Some(policy_of(&settings_source::policy_named(&looker.client, &name).await?)?)
-            }
-            Some(source) => {
-                let configuration = source.read(&looker.client).await?;
-                Some(PolicyFound {
-                    settings: Settings::clone(&configuration.settings),
-                    selector: configuration.selector,
-                    not_at_work: None,
-                })
-            }
-            None => looker.discover_policy().await,
-        };
-        looker.generator = looker.find_generator().await;
-        Ok(looker)
+        let mut unknown = BTreeSet::new();
+        let admission = installed::admission(&client, named, &mut unknown).await?;
+        let generator = installed::generator(&client, &mut unknown).await;
+        let (namespaces, elsewhere) = (HashMap::new(), HashMap::new());
+        Ok(Self { client, admission, generator, namespaces, elsewhere, unknown })
     }
 
     /// The object of this name.
@@ -177,6 +152,7 @@ impl Looker {
             namespace: namespace.to_owned(),
             images: subject.images.clone(),
             secrets: self.namespaces.get(namespace).map(|found| found.secrets.clone()).unwrap_or_default(),
+            account_lists: account.listed.clone(),
             ..Facts::default()
         };
         let known: Vec<_> = configured.iter().map(String::as_str).collect();
@@ -201,67 +177,29 @@ impl Looker {
         }
         facts.policy = policy;
         facts.generator.clone_from(&self.generator);
-        facts.notes = self.notes.iter().cloned().collect();
+        facts.unknown = self.unknown.iter().cloned().collect();
         facts
     }
 
     /// What is known of the policy, in the light of one Pod.
     fn policy_for(&self, subject: &Subject) -> Option<Policy> {
-        let policy = self.policy.as_ref()?;
+        let admission = self.admission.as_ref()?;
         let metadata = self.namespaces.get(&subject.namespace).and_then(|found| found.metadata.as_ref());
         let labels = metadata.and_then(|metadata| metadata.labels.clone()).unwrap_or_default();
         use kube::core::SelectorExt as _;
+        // What is not known selects, as for the policy.
+        let is_not_selected = |(_, selector): &(&String, &Selector)| metadata.is_some() && !selector.matches(&labels);
+        let not_selected = admission.selectors.iter().filter(is_not_selected).map(|(secret, _)| secret.clone());
         Some(Policy {
-            settings: policy.settings.clone(),
-            not_at_work: policy.not_at_work,
-            // What is not known selects, as for the policy.
-            selects_namespace: metadata.is_none() || policy.selector.as_ref().is_none_or(|s| s.matches(&labels)),
-            labels: metadata.map(|_| labels),
+            settings: admission.settings.clone(),
+            not_at_work: admission.not_at_work,
+            reads_content: admission.reads_content,
+            not_selected: not_selected.collect(),
+            labels: metadata.map(|_| labels.clone()),
             excludes_namespace: metadata
-                .is_some_and(|metadata| is_excluded(metadata.annotations.as_ref(), &policy.settings)),
-            excludes_pod: is_excluded(Some(&subject.annotations), &policy.settings),
+                .is_some_and(|metadata| is_excluded(metadata.annotations.as_ref(), &admission.settings)),
+            excludes_pod: is_excluded(Some(&subject.annotations), &admission.settings),
         })
-    }
-
-    /// The policy that is in the cluster: the first whose settings are such settings.
-    async fn discover_policy(&mut self) -> Option<PolicyFound> {
-        let policies = settings_source::policies(self.client.clone()).list(&ListParams::default()).await;
-        let policies = match policies {
-            Ok(policies) => policies.items,
-            Err(error) => {
-                let request = Request { name: None, ..settings_source::policy_request("") };
-                self.note("the settings are not known", &request.failure(&error));
-                return None;
-            }
-        };
-        let is_ours = |policy: &&DynamicObject| {
-            policy.data["spec"]["module"].as_str().is_some_and(|module| module.contains(MODULE))
-        };
-        let found = policies.iter().filter(is_ours).find_map(|policy| policy_of(policy).ok());
-        if found.is_none() {
-            let reason = format!("no ClusterAdmissionPolicy has a module {MODULE} and valid settings");
-            self.note("the settings are not known", &reason);
-        }
-        found
-    }
-
-    /// Whether the generator is at work, going by its Lease, wherever that is.
-    async fn find_generator(&mut self) -> Option<String> {
-        let request = Request {
-            verb: "list",
-            group: "coordination.k8s.io",
-            resource: "leases",
-            namespace: None,
-            name: Some(MANAGER),
-        };
-        let leases = Api::<Lease>::all(self.client.clone());
-        match leases.list(&ListParams::default().fields(&format!("metadata.name={MANAGER}"))).await {
-            Ok(leases) => Some(at_work(leases.items.first(), Timestamp::now())),
-            Err(error) => {
-                self.note("whether the generator is at work is not known", &request.failure(&error));
-                None
-            }
-        }
     }
 
     async fn surroundings(&mut self, namespace: &str) -> Surroundings {
@@ -270,8 +208,12 @@ impl Looker {
             Request { verb: "get", group: "", resource: "namespaces", namespace: None, name: Some(namespace) };
         match Api::<Namespace>::all(self.client.clone()).get_opt(namespace).await {
             Ok(Some(object)) => found.metadata = Some(object.metadata),
-            Ok(None) => self.note(&format!("Namespace {namespace}"), "it does not exist"),
-            Err(error) => self.note(&format!("Namespace {namespace} was not read"), &request.failure(&error)),
+            Ok(None) => self.does_not_know(Unknown::Namespace {
+                namespace: namespace.to_owned(),
+                reason: "there is no such Namespace".to_owned(),
+            }),
+            Err(error) => self
+                .does_not_know(Unknown::Namespace { namespace: namespace.to_owned(), reason: request.failure(&error) }),
         }
         let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
         for format in [SecretFormat::DockerConfigJson, SecretFormat::DockerCfg] {
@@ -281,10 +223,10 @@ impl Looker {
                 Ok(secrets) => {
                     found.secrets.extend(secrets.iter().map(|secret| (secret.name_any(), found_of(secret))));
                 }
-                Err(error) => self.note(
-                    &format!("which other Secrets namespace {namespace} has is not known"),
-                    &request.failure(&error),
-                ),
+                Err(error) => self.does_not_know(Unknown::OtherSecrets {
+                    namespace: namespace.to_owned(),
+                    reason: request.failure(&error),
+                }),
             }
         }
         found
@@ -297,17 +239,19 @@ impl Looker {
         }
         let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), namespace);
         let found = match self.get(&api, namespace, name, "serviceaccounts").await {
-            Ok(Some(account)) => Some(AccountList {
+            Ok(Some(account)) => Ok(AccountList {
                 name: name.to_owned(),
                 listed: names(account.image_pull_secrets.as_deref().unwrap_or_default()),
                 by_generator: added_references(&account.metadata).map(str::to_owned).collect(),
             }),
-            Ok(None) => {
-                self.note(&format!("ServiceAccount {namespace}/{name}"), "it does not exist");
-                None
-            }
+            Ok(None) => Err("there is no such ServiceAccount".to_owned()),
+            Err(reason) => Err(reason),
+        };
+        let found = match found {
+            Ok(found) => Some(found),
             Err(reason) => {
-                self.note(&format!("ServiceAccount {namespace}/{name} was not read"), &reason);
+                let (namespace, account) = (namespace.to_owned(), name.to_owned());
+                self.does_not_know(Unknown::ServiceAccount { namespace, account, reason });
                 None
             }
         };
@@ -359,8 +303,7 @@ impl Looker {
                     }
                 }
                 if found.is_empty() {
-                    let what = format!("whether another namespace has a Secret {name} is not known");
-                    self.note(&what, &request.failure(&error));
+                    self.does_not_know(Unknown::Elsewhere { secret: name.to_owned(), reason: request.failure(&error) });
                 }
             }
         }
@@ -379,13 +322,13 @@ impl Looker {
         let events = match api.list(&ListParams::default().fields(&of_pod)).await {
             Ok(events) => events.items,
             Err(error) => {
-                self.note("when the kubelet tries again is not known", &request.failure(&error));
+                self.does_not_know(Unknown::NextTry { reason: request.failure(&error) });
                 return;
             }
         };
         for image in &mut facts.images {
-            if let Some(Status::Waiting { next_try, .. }) = &mut image.status {
-                *next_try = next_try_after(&events, &image.reference, existing.created).map(|time| time.to_string());
+            if let Some(status) = &mut image.status {
+                complete(status, &events, &image.reference, existing.created);
             }
         }
     }
@@ -404,48 +347,14 @@ impl Looker {
         api.get_opt(name).await.map_err(|error| request.failure(&error))
     }
 
-    fn note(&mut self, what: &str, why: &str) {
-        self.notes.insert(format!("{what}: {why}"));
+    fn does_not_know(&mut self, what: Unknown) {
+        self.unknown.insert(what);
     }
 
     /// What could not be looked at so far.
-    pub(crate) fn notes(&self) -> impl Iterator<Item = &str> {
-        self.notes.iter().map(String::as_str)
+    pub(crate) fn unknown(&self) -> impl Iterator<Item = &Unknown> {
+        self.unknown.iter()
     }
-}
-
-/// Whether the generator holds this Lease now.
-fn at_work(lease: Option<&Lease>, now: Timestamp) -> String {
-    let spec = lease.and_then(|lease| lease.spec.as_ref());
-    let holder = spec.and_then(|spec| spec.holder_identity.as_deref()).filter(|holder| !holder.is_empty());
-    let renewed = spec.and_then(|spec| spec.renew_time.as_ref()).map(|time| time.0);
-    match (lease, holder, renewed) {
-        (None, _, _) => "not found: no namespace has its Lease".to_owned(),
-        (Some(_), Some(holder), Some(renewed)) if now.duration_since(renewed) < STALE => format!("at work ({holder})"),
-        (Some(_), Some(_), Some(renewed)) => format!("not at work: its Lease was last renewed at {renewed}"),
-        (Some(_), _, _) => "not at work: nobody holds its Lease".to_owned(),
-    }
-}
-
-/// After which time nobody leads any more, for certain.
-const STALE: SignedDuration = SignedDuration::from_mins(2);
-
-/// What the module's name contains, wherever it was published.
-const MODULE: &str = "image-pull-secrets";
-
-fn policy_of(policy: &DynamicObject) -> Result<PolicyFound> {
-    let configuration = settings_source::of_policy(&policy.name_any(), policy)?;
-    let text = |pointer: &str| policy.data.pointer(pointer).and_then(|value| value.as_str());
-    let not_at_work = match (text("/spec/mode"), text("/status/policyStatus")) {
-        (Some("monitor"), _) => Some("its mode is monitor"),
-        (_, None | Some("active")) => None,
-        (_, Some(_)) => Some("it is not active"),
-    };
-    Ok(PolicyFound {
-        settings: Settings::clone(&configuration.settings),
-        selector: configuration.selector,
-        not_at_work,
-    })
 }
 
 fn found_of(secret: &Secret) -> Found {
@@ -453,19 +362,34 @@ fn found_of(secret: &Secret) -> Found {
     Found::of(secret.type_.as_deref().unwrap_or("Opaque"), secret.data.as_ref().unwrap_or(&no_data))
 }
 
-/// When the kubelet tries to pull this image again, at the latest: its pauses double after each failure. Events live for an
+/// The Events of the failures to pull an image, each with the cause as the kubelet quotes it.
+fn failures<'e>(events: &'e [Event], image: &str) -> Vec<(&'e Event, &'e str)> {
+    let start = format!("Failed to pull image \"{image}\": ");
+    let cause = |event: &'e Event| Some((event, event.message.as_deref()?.strip_prefix(&start)?));
+    events.iter().filter_map(cause).collect()
+}
+
+/// Adds to what the kubelet says of an image in the Pod's status what it says in Events: when it tries again, and what is in the
+/// way, where it has forgotten that for the status, as after a restart.
+fn complete(status: &mut Status, events: &[Event], image: &str, created: Option<Timestamp>) {
+    let Status::Waiting { problem, message, next_try, .. } = status else { return };
+    let failures = failures(events, image);
+    let last = failures.iter().max_by_key(|(event, _)| time_of(event));
+    if let (Problem::Other, Some((_, cause))) = (*problem, last) {
+        (*problem, *message) = (Problem::of_message(cause), quoted(cause));
+    }
+    *next_try = next_try_after(&failures, created).map(|time| time.to_string());
+}
+
+fn time_of(event: &Event) -> Option<Timestamp> {
+    event.last_timestamp.as_ref().map(|time| time.0)
+}
+
+/// When the kubelet tries to pull an image again, at the latest: its pauses double after each failure. Events live for an
 /// hour, so that those of a Pod that is older may have been more.
-fn next_try_after(events: &[Event], image: &str, created: Option<Timestamp>) -> Option<Timestamp> {
-    let of_image = |event: &&Event| {
-        event
-            .message
-            .as_deref()
-            .is_some_and(|message| message.starts_with(&format!("Failed to pull image \"{image}\"")))
-    };
-    let failures: Vec<_> = events.iter().filter(of_image).collect();
-    let time = |event: &Event| event.last_timestamp.as_ref().map(|time| time.0);
-    let last = failures.iter().filter_map(|event| time(event)).max()?;
-    let count: i32 = failures.iter().map(|event| event.count.unwrap_or(1)).sum();
+fn next_try_after(failures: &[(&Event, &str)], created: Option<Timestamp>) -> Option<Timestamp> {
+    let last = failures.iter().filter_map(|(event, _)| time_of(event)).max()?;
+    let count: i32 = failures.iter().map(|(event, _)| event.count.unwrap_or(1)).sum();
     let is_old = created.is_some_and(|created| last.duration_since(created) > SignedDuration::from_hours(1));
     let exponent = u32::try_from(count.saturating_sub(1)).unwrap_or_default();
     let doubled = 2_i64.checked_pow(exponent).and_then(|factor| PAUSES.0.checked_mul(factor)).unwrap_or(PAUSES.1);
@@ -502,38 +426,35 @@ mod tests {
     #[case::no_event(&[], None)]
     fn the_kubelets_next_try_follows_from_its_events(#[case] events: &[Event], #[case] expected: Option<&str>) {
         let created = "2026-01-01T11:59:00Z".parse().ok();
-        let found = next_try_after(events, IMAGE, created).map(|time| time.to_string());
+        let found = next_try_after(&failures(events, IMAGE), created).map(|time| time.to_string());
         assert_eq!(found.as_deref(), expected);
-        assert_eq!(next_try_after(events, "ghcr.io/acme/other", created), None);
+        assert_eq!(failures(events, "ghcr.io/acme/other"), []);
     }
 
     #[rstest]
-    #[case::none(None, "not found: no namespace has its Lease")]
-    #[case::led(Some(json!({"holderIdentity": "a", "renewTime": "2026-01-01T12:00:00.000000Z"})), "at work (a)")]
-    #[case::left(
-        Some(json!({"holderIdentity": "a", "renewTime": "2026-01-01T11:00:00.000000Z"})),
-        "not at work: its Lease was last renewed at 2026-01-01T11:00:00Z"
+    #[case::what_the_status_says_counts_more(Problem::RateLimit, "429", Problem::RateLimit, "429")]
+    #[case::a_kubelet_that_was_restarted(
+        Problem::Other,
+        "Back-off pulling image",
+        Problem::Refused,
+        "unexpected status: 401 Unauthorized"
     )]
-    #[case::released(Some(json!({"holderIdentity": ""})), "not at work: nobody holds its Lease")]
-    fn whether_the_generator_is_at_work(#[case] spec: Option<Value>, #[case] expected: &str) {
-        let lease = spec.map(|spec| serde_json::from_value(json!({"metadata": {}, "spec": spec})).unwrap());
-        assert_eq!(at_work(lease.as_ref(), "2026-01-01T12:01:00Z".parse().unwrap()), expected);
-        let page = include_str!("../../../../docs/troubleshooting.md");
-        let documented = expected.replace("2026-01-01T11:00:00Z", "TIME").replace("(a)", "(REPLICA)");
-        assert!(page.contains(&format!("`{documented}`")), "docs/troubleshooting.md lacks {documented}");
-    }
-
-    #[rstest]
-    #[case::at_work(json!({"mode": "protect"}), "active", None)]
-    #[case::only_watching(json!({"mode": "monitor"}), "active", Some("its mode is monitor"))]
-    #[case::not_yet(json!({}), "pending", Some("it is not active"))]
-    fn whether_the_policy_is_at_work(#[case] spec: Value, #[case] status: &str, #[case] expected: Option<&str>) {
-        let mut policy = json!({
-            "apiVersion": "policies.kubewarden.io/v1", "kind": "ClusterAdmissionPolicy", "metadata": {"name": "p"},
-            "spec": spec, "status": {"policyStatus": status},
-        });
-        policy["spec"]["settings"] = json!({"secrets": [{"name": "creds"}]});
-        assert_eq!(policy_of(&serde_json::from_value(policy).unwrap()).unwrap().not_at_work, expected);
+    fn what_the_status_does_not_say_the_events_say(
+        #[case] problem: Problem,
+        #[case] message: &str,
+        #[case] expected: Problem,
+        #[case] told: &str,
+    ) {
+        let reason = || "ImagePullBackOff".to_owned();
+        let mut status = Status::Waiting { reason: reason(), problem, message: message.to_owned(), next_try: None };
+        let mut newest = failed(1, "2026-01-01T12:00:10Z");
+        newest.message = Some(format!("Failed to pull image \"{IMAGE}\": unexpected status: 401 Unauthorized"));
+        let mut before = failed(1, "2026-01-01T12:00:00Z");
+        before.message = Some(format!("Failed to pull image \"{IMAGE}\": no such host"));
+        complete(&mut status, &[newest, before], IMAGE, None);
+        let next_try = Some("2026-01-01T12:00:30Z".to_owned());
+        let expected = Status::Waiting { reason: reason(), problem: expected, message: told.to_owned(), next_try };
+        assert_eq!(status, expected);
     }
 
     /// A cluster with a policy, a namespace, an account and a Secret, which somebody may read apart from these paths.
@@ -592,7 +513,7 @@ mod tests {
         let states: Vec<_> = facts.secrets.iter().map(|(name, found)| (&**name, found.name())).collect();
         assert_eq!(states, [("creds", "usable"), ("late", "missing")]);
         assert_eq!(facts.generator.as_deref(), Some("not found: no namespace has its Lease"));
-        assert_eq!((facts.wanted(), facts.notes), (vec!["creds".to_owned(), "late".to_owned()], vec![]));
+        assert_eq!((facts.wanted(), facts.unknown), (vec!["creds".to_owned(), "late".to_owned()], vec![]));
     }
 
     #[tokio::test]
@@ -607,14 +528,15 @@ mod tests {
         let facts = facts_of(cluster(FORBIDDEN), "ghcr.io/acme/app").await;
         assert_eq!(facts.listed, [("creds".to_owned(), Origin::Generator("default".to_owned()))]);
         assert_eq!(facts.secrets["creds"].name(), "usable");
-        let beginnings: Vec<_> = facts.notes.iter().map(|note| note.split(": ").next().unwrap()).collect();
+        let beginnings: Vec<_> =
+            facts.unknown.iter().map(|it| it.to_string().split(':').next().unwrap_or_default().to_owned()).collect();
         assert_eq!(
             beginnings,
             [
-                "Namespace shop was not read",
-                "the settings are not known",
-                "whether the generator is at work is not known",
-                "which other Secrets namespace shop has is not known",
+                "what the settings want",
+                "whether the generator is at work",
+                "the labels and annotations of Namespace shop",
+                "which other Secrets namespace shop has",
             ]
         );
     }

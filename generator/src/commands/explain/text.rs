@@ -34,7 +34,7 @@ pub(super) fn page(subject: &Subject, facts: &Facts, explanation: &Explanation) 
             "settings want",
             if wanted.is_empty() { "nothing for this Pod".to_owned() } else { wanted.join(", ") }.as_str(),
         );
-        line("policy", policy.not_at_work.map_or("at work".to_owned(), |why| format!("adds nothing: {why}")).as_str());
+        line("policy", &policy.not_at_work.map_or_else(|| "at work".to_owned(), |why| why.to_string()));
     }
     if let Some(generator) = &facts.generator {
         line("generator", generator);
@@ -44,8 +44,8 @@ pub(super) fn page(subject: &Subject, facts: &Facts, explanation: &Explanation) 
     for explained in &explanation.images {
         image(&mut page, facts, explained);
     }
-    for note in &facts.notes {
-        let _ = writeln!(page, "{UNSURE}not known:{UNSURE:#} {note}");
+    for unknown in &facts.unknown {
+        let _ = writeln!(page, "{UNSURE}not known:{UNSURE:#} {unknown}");
     }
     page
 }
@@ -79,11 +79,11 @@ fn image(page: &mut String, facts: &Facts, explained: &ImageExplanation) {
         line("kubelet reads", name);
     }
     for (at, attempt) in explained.attempts.iter().enumerate() {
-        let order = if attempt.is_interchangeable { "or before" } else { "" };
+        let order = if attempt.is_interchangeable { ", in either order with the one above" } else { "" };
         let answer = explained.answers.get(at).map(|answer| format!(": {}", said(answer))).unwrap_or_default();
         let server = shown(&attempt.server);
-        let text = format!("{server}, user {}, of {}{answer} {order}", UserName(&attempt.user), attempt.secret);
-        line(&format!("tries {}.", at + 1), text.trim_end());
+        let text = format!("{server}, user {}, of {}{order}{answer}", UserName(&attempt.user), attempt.secret);
+        line(&format!("tries {}.", at + 1), &text);
     }
     if let (true, Some(answer)) = (explained.attempts.is_empty(), explained.answers.first()) {
         line("without one", &said(answer));
@@ -109,10 +109,8 @@ fn image(page: &mut String, facts: &Facts, explained: &ImageExplanation) {
 }
 
 fn said(answer: &Answer) -> String {
-    match answer {
-        Answer::Accepted => format!("{GOOD}accepted{GOOD:#}"),
-        Answer::No(problem) => format!("{BAD}{problem}{BAD:#}"),
-    }
+    let style = if *answer == Answer::Accepted { GOOD } else { BAD };
+    format!("{style}{answer}{style:#}")
 }
 
 #[cfg(test)]
@@ -120,6 +118,7 @@ mod tests {
     use super::*;
     use crate::model::explain::problem::Problem;
     use crate::model::explain::secret::Origin;
+    use crate::model::explain::unknown::Unknown;
     use crate::model::explain::{PlacedImage, explain};
     use k8s_openapi::ByteString;
     use std::collections::BTreeMap;
@@ -151,7 +150,7 @@ mod tests {
             ],
             listed: vec![("creds".to_owned(), Origin::Policy), ("gone".to_owned(), Origin::Pod)],
             secrets: BTreeMap::from([("creds".to_owned(), Found::of("kubernetes.io/dockerconfigjson", &data))]),
-            notes: vec!["Namespace shop was not read: no right".to_owned()],
+            unknown: vec![Unknown::Generator { reason: "no right".to_owned() }],
             ..Facts::default()
         }
     }
@@ -182,7 +181,7 @@ container side: nginx
   kubelet reads   docker.io/library/nginx
   kubelet says    the image was pulled
   verdict         anonymous: no Secret has an entry for docker.io
-not known: Namespace shop was not read: no right
+not known: whether the generator is at work: no right
 "
         );
     }

@@ -2,8 +2,9 @@
 
 use super::secret::Found;
 use image_pull_secrets::image::{Image, Images};
+use image_pull_secrets::secret::Unusable;
 use image_pull_secrets::settings::{ConfiguredSecret, OnMissingSecret, Settings};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// Why a Pod does not list a Secret of its namespace.
@@ -24,9 +25,32 @@ pub(crate) enum Absence {
     /// The secret is for images that its `matchImages` names, and the Pod has none of them.
     MatchImages,
     /// The policy does not add anything at present: why not.
-    PolicyNotAtWork(&'static str),
+    PolicyNotAtWork(NotAtWork),
     /// Everything would add it now: the Pod was created before that.
     OlderPod,
+    /// The Pod would inherit it now: it was created before its ServiceAccount listed it.
+    OlderThanReference,
+}
+
+/// Why the policy adds nothing to new Pods. Reads as what it does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NotAtWork {
+    /// It only reports.
+    Monitor,
+    /// Kubewarden has not loaded it.
+    NotActive,
+    /// There are settings for the generator alone.
+    NotInstalled,
+}
+
+impl fmt::Display for NotAtWork {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Self::Monitor => "adds nothing: its mode is monitor",
+            Self::NotActive => "adds nothing: it is not active",
+            Self::NotInstalled => "is not installed",
+        })
+    }
 }
 
 impl fmt::Display for Absence {
@@ -39,8 +63,9 @@ impl fmt::Display for Absence {
             Self::NotSelectedNamespace => f.write_str("the policy's namespaceSelector does not select the namespace"),
             Self::OtherNamespaces => f.write_str("its namespaces or its namespaceSelector leave the namespace out"),
             Self::MatchImages => f.write_str("its matchImages matches no image of the Pod"),
-            Self::PolicyNotAtWork(why) => write!(f, "the policy adds nothing: {why}"),
+            Self::PolicyNotAtWork(why) => write!(f, "the policy {why}"),
             Self::OlderPod => f.write_str("the Pod was created before the policy could add it"),
+            Self::OlderThanReference => f.write_str("the Pod was created before its ServiceAccount listed it"),
         }
     }
 }
@@ -58,6 +83,7 @@ impl Absence {
             Self::MatchImages => "matchImages",
             Self::PolicyNotAtWork(_) => "policyNotAtWork",
             Self::OlderPod => "olderPod",
+            Self::OlderThanReference => "olderThanReference",
         }
     }
 }
@@ -67,9 +93,11 @@ impl Absence {
 pub(crate) struct Policy {
     pub(crate) settings: Settings,
     /// Why it adds nothing, if it does not.
-    pub(crate) not_at_work: Option<&'static str>,
-    /// Whether its namespaceSelector selects the namespace.
-    pub(crate) selects_namespace: bool,
+    pub(crate) not_at_work: Option<NotAtWork>,
+    /// Whether it reads what is in a Secret. The API server, where it adds secrets by itself, knows its type only.
+    pub(crate) reads_content: bool,
+    /// The secrets that it is not asked about in the namespace, going by its namespaceSelector.
+    pub(crate) not_selected: BTreeSet<String>,
     /// The Namespace's labels; `None` where it could not be read.
     pub(crate) labels: Option<BTreeMap<String, String>>,
     /// Whether the Namespace has the exclude annotation.
@@ -79,22 +107,20 @@ pub(crate) struct Policy {
 }
 
 impl Policy {
-    /// Why it does not add this secret to a Pod in this namespace with these images; `None` where it does.
-    pub(crate) fn leaves_out(&self, secret: &ConfiguredSecret, namespace: &str, images: &[Image]) -> Option<Absence> {
+    /// Why this secret is not for a Pod in this namespace with these images; `None` where it is.
+    fn leaves_out(&self, secret: &ConfiguredSecret, namespace: &str, images: &[Image]) -> Option<Absence> {
         if self.settings.excludes_namespace(namespace) {
             Some(Absence::ExcludedNamespace)
         } else if self.excludes_namespace {
             Some(Absence::NamespaceAnnotation)
         } else if self.excludes_pod {
             Some(Absence::PodAnnotation)
-        } else if !self.selects_namespace {
-            Some(Absence::NotSelectedNamespace)
         } else if !self.is_for(secret, namespace) {
             Some(Absence::OtherNamespaces)
-        } else if secret.scope.wants(images) == Some(false) {
-            Some(Absence::MatchImages)
+        } else if self.not_selected.contains(&secret.name) {
+            Some(Absence::NotSelectedNamespace)
         } else {
-            self.not_at_work.map(Absence::PolicyNotAtWork)
+            (secret.scope.wants(images) == Some(false)).then_some(Absence::MatchImages)
         }
     }
 
@@ -109,10 +135,11 @@ impl Policy {
 
     /// Why a Pod that exists does not list the Secret of this name.
     pub(crate) fn why_not_listed(&self, name: &str, namespace: &str, images: &[Image]) -> Absence {
-        match self.settings.secrets.iter().find(|secret| secret.name == name) {
-            None => Absence::NotConfigured,
-            Some(secret) => self.leaves_out(secret, namespace, images).unwrap_or(Absence::OlderPod),
-        }
+        let Some(secret) = self.settings.secrets.iter().find(|secret| secret.name == name) else {
+            return Absence::NotConfigured;
+        };
+        let not_at_work = || self.not_at_work.map(Absence::PolicyNotAtWork);
+        self.leaves_out(secret, namespace, images).or_else(not_at_work).unwrap_or(Absence::OlderPod)
     }
 
     /// The names that it will add to a Pod that lists these, going by what `found` says of each Secret: as the policy decides.
@@ -123,22 +150,41 @@ impl Policy {
         images: &[Image],
         found: impl Fn(&str) -> &'f Found,
     ) -> Vec<String> {
+        if self.not_at_work.is_some() {
+            return vec![];
+        }
+        let mut wanted = self.wanted(namespace, images, found);
+        wanted.retain(|name| !listed.contains(name));
+        wanted
+    }
+
+    /// The names that the settings want for a Pod, whether or not anybody adds them.
+    pub(crate) fn wanted<'f>(
+        &self,
+        namespace: &str,
+        images: &[Image],
+        found: impl Fn(&str) -> &'f Found,
+    ) -> Vec<String> {
         let prepared = Images::new(images);
-        let is_added = |secret: &&ConfiguredSecret| {
-            let on_missing = self.settings.on_missing_secret;
-            !listed.contains(&secret.name)
-                && self.leaves_out(secret, namespace, images).is_none()
+        let on_missing = match self.settings.on_missing_secret {
+            // Without a look at the Secret there is nothing to warn of.
+            OnMissingSecret::Warn if !self.reads_content => OnMissingSecret::Ignore,
+            on_missing => on_missing,
+        };
+        let is_wanted = |secret: &&ConfiguredSecret| {
+            self.leaves_out(secret, namespace, images).is_none()
                 && match found(&secret.name) {
                     _ if on_missing == OnMissingSecret::Ignore => true,
                     Found::Usable(usable) => {
                         secret.scope.wants(images).unwrap_or_else(|| usable.config.covers_any(&prepared))
                     }
                     Found::Missing => on_missing != OnMissingSecret::Skip,
-                    Found::PassedOver(_) | Found::Malformed(_) => false,
+                    Found::PassedOver(Unusable::Type(_)) => false,
+                    Found::PassedOver(_) | Found::Malformed(_) => !self.reads_content,
                     Found::Unreadable(_) => true,
                 }
         };
-        self.settings.secrets.iter().filter(is_added).map(|secret| secret.name.clone()).collect()
+        self.settings.secrets.iter().filter(is_wanted).map(|secret| secret.name.clone()).collect()
     }
 }
 
@@ -154,7 +200,8 @@ pub(crate) mod tests {
         Policy {
             settings: Settings::from_value(&settings).unwrap(),
             not_at_work: None,
-            selects_namespace: true,
+            reads_content: true,
+            not_selected: BTreeSet::new(),
             labels: Some(BTreeMap::from([("team".to_owned(), "a".to_owned())])),
             excludes_namespace: false,
             excludes_pod: false,
@@ -179,7 +226,8 @@ pub(crate) mod tests {
     )]
     #[case::an_annotated_namespace(Policy { excludes_namespace: true, ..creds() }, Absence::NamespaceAnnotation)]
     #[case::an_annotated_pod(Policy { excludes_pod: true, ..creds() }, Absence::PodAnnotation)]
-    #[case::labels(Policy { selects_namespace: false, ..creds() }, Absence::NotSelectedNamespace)]
+    #[case::labels(
+        Policy { not_selected: BTreeSet::from(["creds".to_owned()]), ..creds() }, Absence::NotSelectedNamespace)]
     #[case::another_name(
         policy(json!({"secrets": [{"name": "creds", "namespaces": ["team-*"]}]})),
         Absence::OtherNamespaces
@@ -192,8 +240,8 @@ pub(crate) mod tests {
         Absence::MatchImages
     )]
     #[case::monitor(
-        Policy { not_at_work: Some("its mode is monitor"), ..creds() },
-        Absence::PolicyNotAtWork("its mode is monitor")
+        Policy { not_at_work: Some(NotAtWork::Monitor), ..creds() },
+        Absence::PolicyNotAtWork(NotAtWork::Monitor)
     )]
     fn the_reason_is_the_first_that_the_policy_goes_by(#[case] policy: Policy, #[case] expected: Absence) {
         let images = [Image::parse("ghcr.io/acme/app").unwrap()];
@@ -235,5 +283,31 @@ pub(crate) mod tests {
         let will_add = |listed: &[String]| policy.will_add(listed, "shop", &images, |_| &found);
         assert_eq!(will_add(&[]), if expected { vec!["creds".to_owned()] } else { vec![] });
         assert_eq!(will_add(&["creds".to_owned()]), Vec::<String>::new());
+    }
+    fn malformed() -> Found {
+        let data = BTreeMap::from([(".dockerconfigjson".to_owned(), ByteString(b"[]".to_vec()))]);
+        Found::of("kubernetes.io/dockerconfigjson", &data)
+    }
+
+    #[rstest]
+    #[case::warn_never_looks("warn", Found::of("Opaque", &BTreeMap::new()), true)]
+    #[case::skip_looks_at_the_type("skip", Found::of("Opaque", &BTreeMap::new()), false)]
+    #[case::and_not_at_the_content("skip", malformed(), true)]
+    #[case::skip_of_a_missing_one("skip", Found::Missing, false)]
+    fn what_the_api_server_adds_by_itself_does_not_depend_on_the_content(
+        #[case] on_missing: &str,
+        #[case] found: Found,
+        #[case] expected: bool,
+    ) {
+        let settings = json!({"secrets": [{"name": "creds"}], "onMissingSecret": on_missing});
+        let native = Policy { reads_content: false, ..policy(settings) };
+        assert_eq!(native.will_add(&[], "shop", &[], |_| &found) == ["creds"], expected);
+    }
+
+    #[test]
+    fn what_nobody_adds_is_wanted_all_the_same() {
+        let policy = Policy { not_at_work: Some(NotAtWork::NotInstalled), ..creds() };
+        assert_eq!(policy.wanted("shop", &[], |_| &Found::Missing), ["creds"]);
+        assert_eq!(policy.will_add(&[], "shop", &[], |_| &Found::Missing), [""; 0]);
     }
 }

@@ -1,6 +1,6 @@
 //! The words for what was found. `docs/troubleshooting.md` has every one of them; a test compares.
 
-use super::absence::Absence;
+use super::absence::{Absence, NotAtWork};
 use super::problem::Problem;
 use super::secret::UserName;
 use super::{ImageExplanation, NearMiss, Outcome, Unlisted};
@@ -186,12 +186,21 @@ impl fmt::Display for Remedy {
                 Absence::MatchImages => {
                     write!(f, "Add the image's registry to matchImages of {secret} in the settings, and recreate the Pod.")
                 }
-                Absence::PolicyNotAtWork(_) => write!(
+                Absence::PolicyNotAtWork(NotAtWork::Monitor) => write!(
                     f,
-                    "See why with kubectl get clusteradmissionpolicy, then recreate the Pod; or list {secret} in the Pod \
+                    "Set the mode of the policy to protect, then recreate the Pod; or list {secret} in the Pod yourself."
+                ),
+                Absence::PolicyNotAtWork(NotAtWork::NotActive) => write!(
+                    f,
+                    "See why with kubectl describe clusteradmissionpolicy, then recreate the Pod; or list {secret} in the Pod \
                      yourself."
                 ),
-                Absence::OlderPod => {
+                Absence::PolicyNotAtWork(NotAtWork::NotInstalled) => write!(
+                    f,
+                    "Install the policy, or select the Pod's ServiceAccount with serviceAccounts of the settings, or list {secret} \
+                     in the Pod yourself; then recreate the Pod."
+                ),
+                Absence::OlderPod | Absence::OlderThanReference => {
                     f.write_str("Recreate the Pod: the list of a Pod that exists cannot change.")
                 }
             },
@@ -224,8 +233,10 @@ impl fmt::Display for Remedy {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::explain::Answer;
     use crate::model::explain::near_miss::Difference;
     use crate::model::explain::secret::{Found, Origin};
+    use crate::model::explain::unknown::Unknown;
     use image_pull_secrets::image::Image;
     use image_pull_secrets::secret::Unusable;
     use k8s_openapi::ByteString;
@@ -268,9 +279,13 @@ mod tests {
             Absence::NotSelectedNamespace,
             Absence::OtherNamespaces,
             Absence::MatchImages,
-            Absence::PolicyNotAtWork("REASON"),
+            Absence::PolicyNotAtWork(NotAtWork::Monitor),
+            Absence::PolicyNotAtWork(NotAtWork::NotActive),
+            Absence::PolicyNotAtWork(NotAtWork::NotInstalled),
             Absence::OlderPod,
+            Absence::OlderThanReference,
         ];
+        all.extend([NotAtWork::Monitor, NotAtWork::NotActive, NotAtWork::NotInstalled].map(|why| why.to_string()));
         for absence in absences {
             all.push(Unlisted::Here { secret: secret(), absence: absence.clone() }.to_string());
             all.push(Remedy::List { secret: secret(), absence }.to_string());
@@ -338,6 +353,20 @@ mod tests {
         ];
         all.extend(found.iter().map(ToString::to_string));
         all.extend([Outcome::Pulls, Outcome::CannotTell, Outcome::DoesNotPull].map(|outcome| outcome.to_string()));
+        all.push(Answer::Accepted.to_string());
+        let reason = || "REASON".to_owned();
+        let namespace = || "NAMESPACE".to_owned();
+        let unknown = [
+            Unknown::Settings { in_policies: reason(), in_config_maps: reason() },
+            Unknown::NativePolicies { reason: reason() },
+            Unknown::Generator { reason: reason() },
+            Unknown::Namespace { namespace: namespace(), reason: reason() },
+            Unknown::ServiceAccount { namespace: namespace(), account: account(), reason: reason() },
+            Unknown::OtherSecrets { namespace: namespace(), reason: reason() },
+            Unknown::Elsewhere { secret: secret(), reason: reason() },
+            Unknown::NextTry { reason: reason() },
+        ];
+        all.extend(unknown.iter().map(|unknown| format!("not known: {unknown}")));
         all
     }
 

@@ -125,6 +125,12 @@ const GHCR: &str = "ghcr.io/acme/app:1";
     "anonymous: the Pod lists no Secret; Secret creds has an entry for it, but the Pod does not list it: the Pod was created \
      before the policy could add it",
     Some("Recreate the Pod: the list of a Pod that exists cannot change."))]
+#[case::older_than_what_its_service_account_lists(
+    Facts { account_lists: vec!["creds".to_owned()], ..pod(GHCR, &[], &[("creds", secret(&[("ghcr.io", "bot")]))]) },
+    Outcome::CannotTell,
+    "anonymous: the Pod lists no Secret; Secret creds has an entry for it, but the Pod does not list it: the Pod was created \
+     before its ServiceAccount listed it",
+    Some("Recreate the Pod: the list of a Pod that exists cannot change."))]
 #[case::not_matched_by_match_images(
     with_policy(pod(GHCR, &[], &[("creds", secret(&[("ghcr.io", "bot")]))]),
         json!({"secrets": [{"name": "creds", "matchImages": ["quay.io"]}]})),
@@ -202,15 +208,29 @@ fn the_attempts_come_in_the_order_of_the_kubelet_with_their_users() {
 }
 
 #[rstest]
-#[case::accepted(&[Answer::No(Problem::Refused), Answer::Accepted], Outcome::Pulls)]
-#[case::refused(&[Answer::No(Problem::Refused)], Outcome::DoesNotPull)]
-#[case::no_way_from_here(&[Answer::No(Problem::HostName)], Outcome::CannotTell)]
-fn what_the_registry_answers_counts_most(#[case] answers: &[Answer], #[case] expected: Outcome) {
+#[case::accepted(&[Answer::No(Problem::Refused), Answer::Accepted], Outcome::Pulls, Outcome::Pulls, None)]
+#[case::refused(
+    &[Answer::No(Problem::Refused)], Outcome::DoesNotPull, Outcome::DoesNotPull, Some(Problem::Refused))]
+#[case::no_such_image(
+    &[Answer::No(Problem::NoSuchImage)], Outcome::DoesNotPull, Outcome::DoesNotPull, Some(Problem::NoSuchImage))]
+#[case::no_way_from_here(
+    &[Answer::No(Problem::HostName)], Outcome::CannotTell, Outcome::DoesNotPull, Some(Problem::Platform))]
+#[case::a_limit_for_who_asks_from_here(
+    &[Answer::No(Problem::RateLimit)], Outcome::CannotTell, Outcome::DoesNotPull, Some(Problem::Platform))]
+fn what_the_registry_says_of_the_image_counts_most(
+    #[case] answers: &[Answer],
+    #[case] expected: Outcome,
+    #[case] of_a_pod_that_waits: Outcome,
+    #[case] problem: Option<Problem>,
+) {
     let facts = pod(GHCR, &["creds"], &[("creds", secret(&[("ghcr.io", "bot")]))]);
-    let facts = waiting(facts, Problem::RateLimit);
-    let mut image = explain(&facts).images.remove(0);
-    image.answers = answers.to_vec();
-    assert_eq!(image.outcome(), expected);
+    let outcome = |facts: &Facts| {
+        let mut image = explain(facts).images.remove(0);
+        image.answers = answers.to_vec();
+        (image.outcome(), image.problem())
+    };
+    assert_eq!(outcome(&facts).0, expected);
+    assert_eq!(outcome(&waiting(facts, Problem::Platform)), (of_a_pod_that_waits, problem));
 }
 
 #[test]
