@@ -6,19 +6,20 @@ mod json;
 mod look;
 mod subject;
 mod text;
+mod trial;
 
 use crate::cluster::client;
 use crate::cluster::registry::Registries;
 use crate::commands::cli::{ExplainArgs, ExplainOutput};
-use crate::model::explain::{Answer, Explanation, Facts, Outcome, explain as weigh};
+use crate::model::explain::{Explanation, Facts, Outcome, explain as weigh};
 use anyhow::{Context as _, Result, bail};
-use image_pull_secrets::image::Image;
 use look::Looker;
 use serde_json::Value;
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 use subject::Subject;
+use trial::Trial;
 
 /// Prints the explanation. The exit code is 0 where every image is pulled, 1 where one is not, and 2 where that cannot be
 /// told.
@@ -29,9 +30,10 @@ pub(crate) async fn explain(args: ExplainArgs) -> Result<ExitCode> {
     let config = client::config(args.connection.kubeconfig.as_deref(), args.connection.context.as_deref()).await?;
     let namespace = args.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
     let registries = args.try_registry.then(|| Registries::new(args.registry_ca.as_deref())).transpose()?;
+    let mut trial = registries.map(Trial::new);
     let mut looker = Looker::new(client::client(config)?, args.settings.source()).await?;
     if args.all {
-        return all::explain_all(&mut looker, registries.as_ref(), &args).await;
+        return all::explain_all(&mut looker, trial, &args).await;
     }
     let subjects = match (&args.target, &args.image, &args.filename) {
         (Some(target), _, _) => {
@@ -45,7 +47,7 @@ pub(crate) async fn explain(args: ExplainArgs) -> Result<ExitCode> {
     let mut outcomes = Vec::new();
     let mut documents = Vec::new();
     for subject in &subjects {
-        let (facts, explanation) = look_at(&mut looker, registries.as_ref(), subject).await;
+        let (facts, explanation) = look_at(&mut looker, trial.as_mut(), subject).await;
         outcomes.push(explanation.outcome());
         match args.output {
             ExplainOutput::Text => print(&text::page(subject, &facts, &explanation))?,
@@ -64,30 +66,13 @@ pub(crate) async fn explain(args: ExplainArgs) -> Result<ExitCode> {
 }
 
 /// What is known of a Pod, and what follows; with the answers of the registries, where they are to be asked.
-async fn look_at(looker: &mut Looker, registries: Option<&Registries>, subject: &Subject) -> (Facts, Explanation) {
+async fn look_at(looker: &mut Looker, trial: Option<&mut Trial>, subject: &Subject) -> (Facts, Explanation) {
     let facts = looker.facts(subject).await;
     let mut explanation = weigh(&facts);
-    if let Some(registries) = registries {
-        ask(registries, &facts, &mut explanation).await;
+    if let Some(trial) = trial {
+        trial.ask(&facts, &mut explanation).await;
     }
     (facts, explanation)
-}
-
-/// Asks the registry of each image with each credential, in the kubelet's order; without one where there is none.
-async fn ask(registries: &Registries, facts: &Facts, explanation: &mut Explanation) {
-    for explained in explanation.images.iter_mut().filter(|explained| !explained.verdict.fails()) {
-        let Ok(image) = Image::parse(&explained.image.reference) else { continue };
-        let credential = |secret: &str, server: &str| Some(facts.secrets.get(secret)?.usable()?.credential(server));
-        let mut credentials: Vec<_> =
-            explained.attempts.iter().map(|attempt| credential(&attempt.secret, &attempt.server)).collect();
-        if credentials.is_empty() {
-            credentials.push(None);
-        }
-        for credential in &credentials {
-            let answer = registries.manifest(&explained.image.reference, &image, credential.as_ref()).await;
-            explained.answers.push(answer.map_or_else(Answer::No, |()| Answer::Accepted));
-        }
-    }
 }
 
 /// The Pods of a manifest, of whatever makes Pods; `-` is standard input.

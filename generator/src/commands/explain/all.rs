@@ -2,8 +2,8 @@
 
 use super::look::Looker;
 use super::text::style;
+use super::trial::Trial;
 use super::{exit_code, json, look_at, print, show_progress};
-use crate::cluster::registry::Registries;
 use crate::commands::cli::{ExplainArgs, ExplainOutput};
 use crate::model::explain::{Explanation, Facts, ImageExplanation, Outcome, Status};
 use anyhow::Result;
@@ -35,7 +35,7 @@ pub(super) async fn explain_all(looker: &mut Looker, mut trial: Option<Trial>, a
     let mut causes = Causes::default();
     for (at, subject) in waiting.iter().enumerate() {
         show_progress(&format!("{} of {} Pods that wait for an image", at + 1, waiting.len()));
-        let (facts, explanation) = look_at(looker, registries, subject).await;
+        let (facts, explanation) = look_at(looker, trial.as_mut(), subject).await;
         causes.add(format!("{}/{}", facts.namespace, facts.subject.trim_start_matches("pod/")), &facts, &explanation);
     }
     show_progress("");
