@@ -198,7 +198,7 @@ async fn a_namespace_and_a_deployment_in_one_go_pull_with_it_and_the_generator()
     .await;
     let _generator = new_namespace::generator(&product, &[]).await;
     let applied = new_namespace::apply(&registry, &product, None).await;
-    new_namespace::all_pull("policy-server and generator", &registry, &applied).await;
+    new_namespace::all_pull("policy-server and generator", &registry, &product, &applied).await;
 }
 
 /// policy-server looks at deadlines once a second, so that requests are made at different moments of it.

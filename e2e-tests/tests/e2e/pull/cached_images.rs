@@ -2,6 +2,7 @@
 
 use crate::harness::{Registration, eventually_within};
 use crate::product::Product;
+use crate::pull::explain::agrees_in;
 use crate::registry::{PATIENCE, Registry, basic, node, password, pod_on, pulls_in, runs, stuck};
 use serde_json::json;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,6 +25,7 @@ async fn equal_copies_pull_once_an_excluded_namespace_is_refused_and_a_rotation_
         let pods = format!("/api/v1/namespaces/{namespace}/pods");
         stage.post(&pods, pod_on(&node, name, &image)).await.ok();
         runs(stage, &format!("{pods}/{name}")).await;
+        agrees_in(stage, namespace).await;
     };
     let times_pulled = async || registry.pulls(&image).await.iter().filter(|pull| pull.succeeded()).count();
 
@@ -43,6 +45,7 @@ async fn equal_copies_pull_once_an_excluded_namespace_is_refused_and_a_rotation_
     let created = stage.post(&format!("/api/v1/namespaces/{name}/pods"), pod_on(&node, "web", &image)).await.ok();
     assert_eq!(created.listed(), [""; 0]);
     stuck(stage, &name).await;
+    agrees_in(stage, &name).await;
     let pulls = pulls_in(&name).await;
     assert!(!pulls.is_empty());
     assert!(pulls.iter().all(|pull| pull.user.is_empty() && pull.outcome == "refused"), "{pulls:?}");
@@ -60,6 +63,7 @@ async fn equal_copies_pull_once_an_excluded_namespace_is_refused_and_a_rotation_
     let pods = format!("/api/v1/namespaces/{}/pods", namespaces[0]);
     stage.post(&pods, always).await.ok();
     runs(stage, &format!("{pods}/always")).await;
+    agrees_in(stage, &namespaces[0]).await;
     assert_eq!(times_pulled().await, 2);
     assert!(registry.pulls(&image).await.iter().all(|pull| pull.node == node));
 }
@@ -79,6 +83,7 @@ async fn a_secret_that_was_deleted_and_made_anew_with_another_credential_needs_a
         pod["spec"]["imagePullSecrets"] = json!([{"name": "own"}]);
         stage.post(&pods, pod).await.ok();
         runs(stage, &format!("{pods}/{name}")).await;
+        agrees_in(stage, &stage.namespace).await;
         registry.pulls(&image).await.iter().filter(|pull| pull.succeeded()).count()
     };
     assert_eq!(run("first", "0").await, 1);

@@ -1,6 +1,7 @@
 //! Ephemeral containers, which come when the Pod's list of secrets cannot change any more.
 
 use crate::harness::{Stage, eventually_within};
+use crate::pull::explain::agrees_in;
 use crate::registry::{PATIENCE, Registry, cannot_pull, docker_config, password, pod_of, runs};
 use serde_json::json;
 
@@ -41,4 +42,5 @@ async fn one_from_a_registry_whose_secret_the_pod_lacks_is_warned_of_and_does_no
     // Where the Pod lists the secret, there is nothing to say, and the image is pulled.
     assert_eq!(attach("private").await.warnings, [""; 0]);
     registry.pulled(&debug).await;
+    agrees_in(&stage, &namespace).await;
 }

@@ -106,20 +106,28 @@ impl Expected {
     }
 }
 
-/// Asserts that for every Pod of a namespace the kubelet has done what `explain` says of it.
+/// Asserts that for every Pod of a namespace the kubelet has done what `explain` says of it. Each has tried to pull.
 pub async fn agrees_in(stage: &Stage, namespace: &str) {
-    let pulls = pulls_in(namespace).await;
     for pod in pods_in(stage, namespace).await {
-        let name = pod["metadata"]["name"].as_str().unwrap();
-        let said = explain(stage, &[name, "--namespace", namespace, "--output", "json"], &[]);
-        for image in said.json["images"].as_array().unwrap() {
-            let expected = Expected::of(image);
-            let of_image: Vec<_> =
-                pulls.iter().filter(|pull| pull.pod == name && is_image(&pull.image, &expected.image)).collect();
-            // What is on the Node already is not pulled again.
-            let is_there = image["kubelet"]["pulled"] == true && of_image.is_empty();
-            assert!(is_there || expected.agrees(&of_image), "{name}: {expected:?}, and the kubelet: {of_image:?}");
+        // Who was evicted may be gone at the next look.
+        if pod["metadata"]["deletionTimestamp"].is_null() {
+            agrees(stage, namespace, pod["metadata"]["name"].as_str().unwrap()).await;
         }
+    }
+}
+
+/// Asserts it for one Pod. Where its Secrets change, that is to be before the next change.
+pub async fn agrees(stage: &Stage, namespace: &str, pod: &str) {
+    let said = explain(stage, &[pod, "--namespace", namespace, "--output", "json"], &[]);
+    let pulls = pulls_in(namespace).await;
+    for image in said.json["images"].as_array().unwrap() {
+        let expected = Expected::of(image);
+        let of_image: Vec<_> =
+            pulls.iter().filter(|pull| pull.pod == pod && is_image(&pull.image, &expected.image)).collect();
+        // What is on the Node already is not pulled again, once the kubelet has read the Secrets.
+        let is_there =
+            image["kubelet"]["pulled"] == true && of_image.iter().all(|pull| pull.user.is_empty() && !pull.succeeded());
+        assert!(is_there || expected.agrees(&of_image), "{pod}: {expected:?}, and the kubelet: {of_image:?}");
     }
 }
 

@@ -16,5 +16,5 @@ async fn a_new_namespace_pulls(#[case] file: &str, #[case] settings: Value, #[ca
     apply_policies(&product, file).await;
     let _generator = generator(&product, flags).await;
     let applied = apply(&registry, &product, None).await;
-    all_pull(&format!("native/{file} and generator"), &registry, &applied).await;
+    all_pull(&format!("native/{file} and generator"), &registry, &product, &applied).await;
 }

@@ -3,6 +3,7 @@
 use crate::generator::Generator;
 use crate::harness::{Registration, listed};
 use crate::product::Product;
+use crate::pull::explain::agrees_in;
 use crate::registry::{Pull, Registry, basic, deployment, kubectl_apply, password, pods_in, print, stuck};
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
@@ -51,13 +52,14 @@ pub async fn apply(registry: &Registry, product: &Product, besides: Option<Value
     applied
 }
 
-/// Waits until each image was pulled, with the product's credential, and prints what it took.
-pub async fn all_pull(at_work: &str, registry: &Registry, applied: &[Applied]) {
-    for Applied { image, start, .. } in applied {
+/// Waits until each image was pulled, with the product's credential and as `explain` says, and prints what it took.
+pub async fn all_pull(at_work: &str, registry: &Registry, product: &Product, applied: &[Applied]) {
+    for Applied { namespace, image, start } in applied {
         let pulls = registry.pulled(image).await;
         report(at_work, &pulls, *start);
         let pulled = pulls.iter().find(|pull| pull.succeeded()).unwrap();
         assert_eq!(pulled.user, "acme");
+        agrees_in(&product.stage, namespace).await;
     }
 }
 
@@ -76,7 +78,7 @@ async fn it_pulls_with_policy_and_generator() {
     product.stage.register(Registration::default()).await;
     let _generator = generator(&product, &[]).await;
     let applied = apply(&registry, &product, None).await;
-    all_pull("policy and generator", &registry, &applied).await;
+    all_pull("policy and generator", &registry, &product, &applied).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -85,7 +87,7 @@ async fn it_pulls_with_the_policy_alone_where_the_secret_comes_along() {
     product.stage.register(Registration::default()).await;
     let secret = product.secret_of(&product.docker_config("0"));
     let applied = apply(&registry, &product, Some(secret)).await;
-    all_pull("policy alone, with the Secret in the namespace", &registry, &applied).await;
+    all_pull("policy alone, with the Secret in the namespace", &registry, &product, &applied).await;
 }
 
 /// A Pod that was there before its ServiceAccount had the reference never pulls: it is replaced.
@@ -94,7 +96,7 @@ async fn it_pulls_with_the_generator_alone_where_that_restarts_stuck_pods() {
     let (registry, product) = before(json!({})).await;
     let _generator = generator(&product, &["--restart-stuck-pods"]).await;
     let applied = apply(&registry, &product, None).await;
-    all_pull("generator alone, with --restart-stuck-pods", &registry, &applied).await;
+    all_pull("generator alone, with --restart-stuck-pods", &registry, &product, &applied).await;
 }
 
 /// Which of the two comes first is not for anybody to say; what then follows is.
@@ -111,6 +113,7 @@ async fn with_the_generator_alone_it_pulls_if_the_pod_came_after_the_reference()
             _ => ("reference", registry.pulled(&image).await),
         };
         report(&format!("generator alone, first the {first}"), &pulls, start);
+        agrees_in(&product.stage, &namespace).await;
     }
 }
 
@@ -123,6 +126,7 @@ async fn it_does_not_pull_with_neither() {
         assert!(pulls.iter().all(|pull| pull.user.is_empty()), "{pulls:?}");
         let pod = stuck(&product.stage, &namespace).await;
         assert_eq!(listed(&pod), [""; 0]);
+        agrees_in(&product.stage, &namespace).await;
         report("neither", &pulls, start);
     }
 }

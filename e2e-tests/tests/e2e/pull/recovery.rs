@@ -1,6 +1,7 @@
 //! Pods that were there before what they need.
 
 use crate::harness::{Registration, eventually_within, listed};
+use crate::pull::explain::agrees_in;
 use crate::pull::new_namespace;
 use crate::registry::{PATIENCE, deployment, pods_in, print, stuck};
 use k8s_openapi::jiff::Timestamp;
@@ -27,6 +28,10 @@ async fn a_pod_with_the_reference_waits_and_a_pod_without_it_is_replaced() {
     let (without, with) = (stuck(stage, &old).await, stuck(stage, &new).await);
     assert_eq!((listed(&without), listed(&with)), (vec![], vec![product.secret.as_str()]));
 
+    for namespace in [&old, &new] {
+        agrees_in(stage, namespace).await;
+    }
+
     let start = Timestamp::now();
     let generator = product.start_generator_with(&["--restart-stuck-pods"]);
     let waited = registry.pulled(&for_new).await;
@@ -47,6 +52,9 @@ async fn a_pod_with_the_reference_waits_and_a_pod_without_it_is_replaced() {
         matches!(&pods[..], [successor] if uid(successor) != uid(&without) && listed(successor) == [&product.secret])
     })
     .await;
+    for namespace in [&old, &new] {
+        agrees_in(stage, namespace).await;
+    }
     let log = generator.log();
     let is_evicted = |namespace: &str| log.contains(&format!("evict Pod {namespace}/"));
     assert!(is_evicted(&old) && !is_evicted(&new), "{log}");

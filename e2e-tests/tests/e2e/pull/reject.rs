@@ -1,6 +1,7 @@
 //! `onMissingSecret: reject`: no Pod starts that could not pull.
 
 use crate::harness::{Registration, Stage, eventually_within, listed};
+use crate::pull::explain::agrees_in;
 use crate::pull::new_namespace;
 use crate::registry::{PATIENCE, deployment, kubectl_apply, pods_in, print};
 use rstest::rstest;
@@ -38,6 +39,7 @@ async fn a_pod_is_denied_while_the_secret_is_missing_and_pulls_once_it_is_there(
     assert_eq!(pulls[pulls.len() - 1].user, "acme");
     print(&format!("under reject: pulled, {} attempts failed", pulls.len() - 1));
     assert_eq!(pods_in(stage, &namespace).await.iter().map(listed).collect::<Vec<_>>(), [[&product.secret]]);
+    agrees_in(stage, &namespace).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -46,5 +48,5 @@ async fn a_namespace_and_a_deployment_in_one_go_pull_once_the_generator_has_copi
     product.stage.register(Registration::default()).await;
     let _generator = new_namespace::generator(&product, &[]).await;
     let applied = new_namespace::apply(&registry, &product, None).await;
-    new_namespace::all_pull("policy and generator, under reject", &registry, &applied).await;
+    new_namespace::all_pull("policy and generator, under reject", &registry, &product, &applied).await;
 }

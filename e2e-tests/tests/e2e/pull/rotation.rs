@@ -3,7 +3,7 @@
 use crate::generator::Generator;
 use crate::harness::{Registration, eventually, eventually_within, nodes};
 use crate::product::Product;
-use crate::pull::explain::proxy;
+use crate::pull::explain::{agrees, agrees_in, proxy};
 use crate::registry::{PATIENCE, Registry, basic, docker_config, node, password, pod_of, pod_on, print};
 use rstest::rstest;
 use serde_json::json;
@@ -55,16 +55,22 @@ impl Stream<'_> {
         }
     }
 
-    /// Waits until a Pod of each namespace has pulled with this user's credential.
+    /// Waits until a Pod of each namespace has pulled with this user's credential. That is what `explain` says of it.
     async fn uses(&self, user: &str) {
-        eventually_within(PATIENCE, &format!("{user} pulls in every namespace"), || async {
-            let pulls = self.registry.record().await;
-            let pulled =
-                |image: &String| pulls.iter().any(|pull| pull.image == *image && pull.user == user && pull.succeeded());
-            let images = self.so_far();
-            (0..self.namespaces.len()).all(|first| images.iter().skip(first).step_by(self.namespaces.len()).any(pulled))
-        })
-        .await;
+        for (first, namespace) in self.namespaces.iter().enumerate() {
+            // The first one that has.
+            let of_namespace = async || {
+                let pulls = self.registry.record().await;
+                let images = self.so_far();
+                (first..images.len()).step_by(self.namespaces.len()).find(|&number| {
+                    pulls.iter().any(|pull| pull.image == images[number] && pull.user == user && pull.succeeded())
+                })
+            };
+            let what = format!("{user} pulls in {namespace}");
+            eventually_within(PATIENCE, &what, || async { of_namespace().await.is_some() }).await;
+            let number = of_namespace().await.unwrap();
+            agrees(&self.product.stage, namespace, &format!("web-{number}")).await;
+        }
     }
 }
 
@@ -151,6 +157,7 @@ async fn a_pod_of_the_gap_recovers_by_itself(#[case] first: First) {
     };
     let (before, _) = start("before").await;
     registry.pulled(&before).await;
+    agrees_in(stage, &namespace).await;
 
     if first == First::Registry {
         registry.accept(accepted("1")).await;
@@ -160,6 +167,7 @@ async fn a_pod_of_the_gap_recovers_by_itself(#[case] first: First) {
     }
     let (image, uid) = start("between").await;
     registry.refused(&image, "acme", 1).await;
+    agrees_in(stage, &namespace).await;
     if first == First::Registry {
         product.rotate("1").await;
         product.settled(&namespace, "1").await;
@@ -169,6 +177,7 @@ async fn a_pod_of_the_gap_recovers_by_itself(#[case] first: First) {
     let (after, _) = start("after").await;
     registry.pulled(&after).await;
     let pulls = registry.pulled(&image).await;
+    agrees_in(stage, &namespace).await;
     print(&format!("a Pod of the gap pulled after {} failed attempts", pulls.len() - 1));
     assert_eq!(stage.get(&format!("{pods}/between")).await.ok().body["metadata"]["uid"], uid);
 }
@@ -189,6 +198,7 @@ async fn pods_go_on_pulling_while_a_rotation_that_the_registry_refuses_is_held_b
         let image = registry.push(&format!("acme/{name}")).await;
         stage.post(&format!("/api/v1/namespaces/{namespace}/pods"), pod_of(name, &image)).await.ok();
         registry.pulled(&image).await;
+        agrees_in(stage, namespace).await;
     };
     pulls(&namespace, "before").await;
 
