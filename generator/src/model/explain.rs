@@ -356,9 +356,7 @@ impl ImageExplanation {
         if let Some(unlisted) = &self.unlisted {
             return match unlisted {
                 Unlisted::Here { secret, absence } => Remedy::List { secret: secret.clone(), absence: absence.clone() },
-                Unlisted::Elsewhere { secret, .. } => {
-                    Remedy::Create { secret: secret.clone(), namespace: facts.namespace.clone() }
-                }
+                Unlisted::Elsewhere { secret, .. } => Remedy::Create { secret: secret.clone() },
             };
         }
         let image = Image::parse(&self.image.reference);
@@ -371,7 +369,7 @@ impl ImageExplanation {
             let secret = name.clone();
             return match found {
                 Found::PassedOver(_) => Remedy::Replace { secret },
-                _ => Remedy::Create { secret, namespace: facts.namespace.clone() },
+                _ => Remedy::Create { secret },
             };
         }
         Remedy::AddEntry { server }

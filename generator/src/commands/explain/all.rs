@@ -122,6 +122,7 @@ fn counted(pods: usize) -> String {
 mod tests {
     use super::*;
     use crate::model::explain::problem::Problem;
+    use crate::model::explain::secret::Origin;
     use crate::model::explain::{PlacedImage, explain};
 
     fn add(causes: &mut Causes, pod: &str, image: &str, problem: Problem) {
@@ -159,5 +160,31 @@ not known: a note
         );
         let document = causes.document(5, 7, &[]);
         assert_eq!((&document["causes"][0]["count"], &document["waiting"]), (&json!(4), &json!(5)));
+    }
+    #[test]
+    fn one_cause_in_many_namespaces_is_one() {
+        let mut causes = Causes::default();
+        for namespace in ["a", "b", "c"] {
+            let status = Status::Waiting {
+                reason: "ErrImagePull".to_owned(),
+                problem: Problem::Refused,
+                message: String::new(),
+                next_try: None,
+            };
+            let (place, reference) = ("container app".to_owned(), "ghcr.io/acme/app".to_owned());
+            let facts = Facts {
+                namespace: namespace.to_owned(),
+                images: vec![PlacedImage { place, reference, status: Some(status) }],
+                listed: vec![("creds".to_owned(), Origin::Pod)],
+                ..Facts::default()
+            };
+            causes.add(format!("{namespace}/web"), &facts, &explain(&facts));
+        }
+        let sorted = causes.sorted();
+        assert_eq!(sorted.len(), 1, "{sorted:?}");
+        assert_eq!(
+            sorted[0].0.remedy,
+            "Create Secret creds in the Pod's namespace, or give it a source in the settings, so that the generator does."
+        );
     }
 }

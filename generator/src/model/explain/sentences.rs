@@ -114,7 +114,7 @@ pub(crate) enum Remedy {
     /// The Secret is broken.
     Replace { secret: String },
     /// The Secret is not where it should be.
-    Create { secret: String, namespace: String },
+    Create { secret: String },
     /// The Secret is for the image, and the registry says no.
     Renew { secret: String },
     /// The entry has no user name.
@@ -141,10 +141,10 @@ impl fmt::Display for Remedy {
             Self::Replace { secret } => {
                 write!(f, "Create Secret {secret} anew with kubectl create secret docker-registry, or take it out of the list.")
             }
-            Self::Create { secret, namespace } => write!(
+            // Without a name of the namespace: what is to be done is the same in all.
+            Self::Create { secret } => write!(
                 f,
-                "Create Secret {secret} in namespace {namespace}, or give it a source in the settings, so that the generator \
-                 does."
+                "Create Secret {secret} in the Pod's namespace, or give it a source in the settings, so that the generator does."
             ),
             Self::Renew { secret } => write!(
                 f,
@@ -312,7 +312,7 @@ mod tests {
         }
         let remedies = [
             Remedy::Replace { secret: secret() },
-            Remedy::Create { secret: secret(), namespace: "NAMESPACE".to_owned() },
+            Remedy::Create { secret: secret() },
             Remedy::Renew { secret: secret() },
             Remedy::AddUser { secret: secret(), server: server() },
             Remedy::NameServer { secret: secret(), server: server() },

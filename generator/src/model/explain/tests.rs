@@ -76,7 +76,7 @@ const GHCR: &str = "ghcr.io/acme/app:1";
 #[case::a_missing_secret(
     pod(GHCR, &["creds"], &[("creds", Found::Missing)]),
     Outcome::CannotTell, "anonymous: the kubelet can use none of the Secrets that the Pod lists",
-    Some("Create Secret creds in namespace shop, or give it a source in the settings, so that the generator does."))]
+    Some("Create Secret creds in the Pod's namespace, or give it a source in the settings, so that the generator does."))]
 #[case::a_secret_of_another_type(
     pod(GHCR, &["creds"], &[("creds", Found::of("Opaque", &BTreeMap::new()))]),
     Outcome::CannotTell, "anonymous: the kubelet can use none of the Secrets that the Pod lists",
@@ -146,7 +146,7 @@ const GHCR: &str = "ghcr.io/acme/app:1";
     Outcome::CannotTell,
     "anonymous: the kubelet can use none of the Secrets that the Pod lists; Secret creds has an entry for it, but is in \
      namespace team",
-    Some("Create Secret creds in namespace shop, or give it a source in the settings, so that the generator does."))]
+    Some("Create Secret creds in the Pod's namespace, or give it a source in the settings, so that the generator does."))]
 #[case::refused_with_a_credential(
     waiting(pod(GHCR, &["creds"], &[("creds", secret(&[("ghcr.io", "bot")]))]), Problem::Refused),
     Outcome::DoesNotPull, "pulls with creds (ghcr.io, user bot)",
