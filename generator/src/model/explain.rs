@@ -230,6 +230,12 @@ fn explain_image(facts: &Facts, placed: &PlacedImage) -> ImageExplanation {
     if explanation.attempts.is_empty() {
         explanation.nearest = nearest(&usable, &image);
         explanation.unlisted = unlisted(facts, &image);
+        // An entry that is nearly right says more than a Secret that nobody names.
+        let is_named_by_nobody =
+            matches!(explanation.unlisted, Some(Unlisted::Here { absence: Absence::NotConfigured, .. }));
+        if is_named_by_nobody && explanation.nearest.as_ref().is_some_and(|near| near.difference != Difference::Path) {
+            explanation.unlisted = None;
+        }
     }
     explanation
 }
@@ -353,10 +359,17 @@ impl ImageExplanation {
 
     /// What gives the Pod a credential for the image.
     fn provide(&self, facts: &Facts) -> Remedy {
+        let mut listed = facts.listed.iter().filter_map(|(name, _)| Some((name, facts.secrets.get(name)?)));
+        let not_usable = listed.find(|(_, found)| !matches!(found, Found::Usable(_)));
         if let Some(unlisted) = &self.unlisted {
-            return match unlisted {
-                Unlisted::Here { secret, absence } => Remedy::List { secret: secret.clone(), absence: absence.clone() },
-                Unlisted::Elsewhere { secret, .. } => Remedy::Create { secret: secret.clone() },
+            return match (unlisted, not_usable) {
+                (Unlisted::Here { secret: other, absence: Absence::NotConfigured }, Some((secret, _))) => {
+                    Remedy::CreateOrList { secret: secret.clone(), other: other.clone() }
+                }
+                (Unlisted::Here { secret, absence }, _) => {
+                    Remedy::List { secret: secret.clone(), absence: absence.clone() }
+                }
+                (Unlisted::Elsewhere { secret, .. }, _) => Remedy::Create { secret: secret.clone() },
             };
         }
         let image = Image::parse(&self.image.reference);
@@ -364,8 +377,7 @@ impl ImageExplanation {
         if let Some(near) = &self.nearest {
             return Remedy::NameServer { secret: near.secret.clone(), server };
         }
-        let mut listed = facts.listed.iter().filter_map(|(name, _)| Some((name, facts.secrets.get(name)?)));
-        if let Some((name, found)) = listed.find(|(_, found)| !matches!(found, Found::Usable(_))) {
+        if let Some((name, found)) = not_usable {
             let secret = name.clone();
             return match found {
                 Found::PassedOver(_) => Remedy::Replace { secret },

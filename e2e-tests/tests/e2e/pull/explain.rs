@@ -271,7 +271,7 @@ async fn a_pod_with_an_expired_credential_is_explained_with_what_the_kubelet_say
         format!("container app: {image}"),
         format!("  tries 1.        {}, user acme, of creds", registry.host),
         "the registry refuses access".to_owned(),
-        format!("  verdict         pulls with creds ({}, user acme)", registry.host),
+        format!("  verdict         does not pull with creds ({}, user acme): the registry refuses", registry.host),
         "  remedy          Renew the credential in Secret creds: it is wrong or has expired".to_owned(),
     ] {
         assert!(said.text.contains(&line), "{line}\n---\n{}", said.text);

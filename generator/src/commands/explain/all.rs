@@ -122,7 +122,7 @@ fn counted(pods: usize) -> String {
 mod tests {
     use super::*;
     use crate::model::explain::problem::Problem;
-    use crate::model::explain::secret::Origin;
+    use crate::model::explain::secret::{Found, Origin};
     use crate::model::explain::{PlacedImage, explain};
 
     fn add(causes: &mut Causes, pod: &str, image: &str, problem: Problem) {
@@ -176,6 +176,7 @@ not known: a note
                 namespace: namespace.to_owned(),
                 images: vec![PlacedImage { place, reference, status: Some(status) }],
                 listed: vec![("creds".to_owned(), Origin::Pod)],
+                secrets: BTreeMap::from([("creds".to_owned(), Found::Missing)]),
                 ..Facts::default()
             };
             causes.add(format!("{namespace}/web"), &facts, &explain(&facts));

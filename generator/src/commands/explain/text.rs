@@ -92,7 +92,8 @@ fn image(page: &mut String, facts: &Facts, explained: &ImageExplanation) {
         Some(Status::Pulled) => line("kubelet says", "the image was pulled"),
         Some(Status::Waiting { reason, problem, message, next_try }) => {
             line("kubelet says", &format!("{reason}: {problem}"));
-            if !message.is_empty() {
+            // The parser's error is both.
+            if !message.is_empty() && message != reason {
                 line("", &format!("{QUIET}{message}{QUIET:#}"));
             }
             if let Some(time) = next_try {
@@ -174,7 +175,7 @@ container app: ghcr.io/acme/app:1
   kubelet says    ImagePullBackOff: the registry refuses access
                   401 Unauthorized
   next try        at 2026-01-01T12:00:10Z, or before
-  verdict         pulls with creds (ghcr.io, user bot)
+  verdict         does not pull with creds (ghcr.io, user bot): the registry refuses access
   remedy          Renew the credential in Secret creds: it is wrong or has expired, or its account may not pull this image.
 
 container side: nginx

@@ -89,7 +89,12 @@ impl fmt::Display for Unlisted {
 /// The verdict, and what was nearly right.
 impl fmt::Display for ImageExplanation {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "{}", self.verdict)?;
+        match (&self.verdict, self.problem()) {
+            (Verdict::Pulls { secret, server, user }, Some(problem)) if self.outcome() == Outcome::DoesNotPull => {
+                write!(f, "does not pull with {secret} ({}, user {}): {problem}", shown(server), UserName(user))?;
+            }
+            (verdict, _) => verdict.fmt(f)?,
+        }
         match (&self.unlisted, &self.nearest) {
             (Some(unlisted), _) => write!(f, "; {unlisted}"),
             (None, Some(nearest)) => write!(f, "; {nearest}"),
@@ -115,6 +120,8 @@ pub(crate) enum Remedy {
     Replace { secret: String },
     /// The Secret is not where it should be.
     Create { secret: String },
+    /// The same, and there is another one that is for the image.
+    CreateOrList { secret: String, other: String },
     /// The Secret is for the image, and the registry says no.
     Renew { secret: String },
     /// The entry has no user name.
@@ -145,6 +152,10 @@ impl fmt::Display for Remedy {
             Self::Create { secret } => write!(
                 f,
                 "Create Secret {secret} in the Pod's namespace, or give it a source in the settings, so that the generator does."
+            ),
+            Self::CreateOrList { secret, other } => write!(
+                f,
+                "Create Secret {secret} with kubectl create secret docker-registry, or list {other} instead and recreate the Pod."
             ),
             Self::Renew { secret } => write!(
                 f,
@@ -233,10 +244,10 @@ impl fmt::Display for Remedy {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::explain::Answer;
     use crate::model::explain::near_miss::Difference;
     use crate::model::explain::secret::{Found, Origin};
     use crate::model::explain::unknown::Unknown;
+    use crate::model::explain::{Answer, PlacedImage, Status};
     use image_pull_secrets::image::Image;
     use image_pull_secrets::secret::Unusable;
     use k8s_openapi::ByteString;
@@ -257,6 +268,26 @@ mod tests {
             Verdict::Unreadable { secret: secret() },
         ];
         all.extend(verdicts.iter().map(ToString::to_string));
+        let waiting = PlacedImage {
+            status: Some(Status::Waiting {
+                reason: "ErrImagePull".to_owned(),
+                problem: Problem::Refused,
+                message: String::new(),
+                next_try: None,
+            }),
+            ..PlacedImage::default()
+        };
+        let [pulls, ..] = verdicts;
+        let failed = ImageExplanation {
+            image: waiting,
+            name: None,
+            attempts: Vec::new(),
+            verdict: pulls,
+            nearest: None,
+            unlisted: None,
+            answers: Vec::new(),
+        };
+        all.push(failed.to_string().replace(&Problem::Refused.to_string(), "WHAT IS IN THE WAY"));
         let names = ["", "A", &"a".repeat(64), &format!("a/{}", "a".repeat(256)), &format!("a@md5:{}", "0".repeat(32))];
         all.extend(names.map(|name| Verdict::ImageName(Image::parse(name).unwrap_err()).to_string()));
         let differences = [
@@ -313,6 +344,7 @@ mod tests {
         let remedies = [
             Remedy::Replace { secret: secret() },
             Remedy::Create { secret: secret() },
+            Remedy::CreateOrList { secret: secret(), other: "OTHER".to_owned() },
             Remedy::Renew { secret: secret() },
             Remedy::AddUser { secret: secret(), server: server() },
             Remedy::NameServer { secret: secret(), server: server() },

@@ -119,6 +119,19 @@ const GHCR: &str = "ghcr.io/acme/app:1";
      settings name it",
     Some("Add creds to the secrets of the settings, or to the imagePullSecrets of the Pod or of its ServiceAccount, and recreate \
           the Pod."))]
+#[case::nearly_right_beside_one_that_nobody_names(
+    pod("quay.io/acme/app", &["port"], &[
+        ("port", secret(&[("quay.io:443", "bot")])), ("other", secret(&[("quay.io", "bot")])),
+    ]),
+    Outcome::CannotTell,
+    "anonymous: no Secret has an entry for quay.io; nearest: quay.io:443 in port differs by its port",
+    Some("Name the server quay.io in Secret port."))]
+#[case::a_name_that_is_nearly_right(
+    pod(GHCR, &["cred"], &[("cred", Found::Missing), ("creds", secret(&[("ghcr.io", "bot")]))]),
+    Outcome::CannotTell,
+    "anonymous: the kubelet can use none of the Secrets that the Pod lists; Secret creds has an entry for it, but the Pod does \
+     not list it: neither the Pod nor the settings name it",
+    Some("Create Secret cred with kubectl create secret docker-registry, or list creds instead and recreate the Pod."))]
 #[case::an_older_pod(
     with_policy(pod(GHCR, &[], &[("creds", secret(&[("ghcr.io", "bot")]))]), json!({"secrets": [{"name": "creds"}]})),
     Outcome::CannotTell,
@@ -149,7 +162,7 @@ const GHCR: &str = "ghcr.io/acme/app:1";
     Some("Create Secret creds in the Pod's namespace, or give it a source in the settings, so that the generator does."))]
 #[case::refused_with_a_credential(
     waiting(pod(GHCR, &["creds"], &[("creds", secret(&[("ghcr.io", "bot")]))]), Problem::Refused),
-    Outcome::DoesNotPull, "pulls with creds (ghcr.io, user bot)",
+    Outcome::DoesNotPull, "does not pull with creds (ghcr.io, user bot): the registry refuses access",
     Some("Renew the credential in Secret creds: it is wrong or has expired, or its account may not pull this image."))]
 #[case::no_such_image_without_a_credential(
     waiting(pod(GHCR, &[], &[]), Problem::NoSuchImage),
@@ -157,7 +170,8 @@ const GHCR: &str = "ghcr.io/acme/app:1";
     Some("If the image is private, list a Secret with an entry for ghcr.io; if anybody may pull it, nothing is to be done."))]
 #[case::no_such_image_with_a_credential(
     waiting(pod(GHCR, &["creds"], &[("creds", secret(&[("ghcr.io", "bot")]))]), Problem::NoSuchImage),
-    Outcome::DoesNotPull, "pulls with creds (ghcr.io, user bot)",
+    Outcome::DoesNotPull,
+    "does not pull with creds (ghcr.io, user bot): the registry has no such image, or hides it from whoever asked",
     Some("Check the image's name and tag, and that the account may see the image: many registries hide it otherwise."))]
 #[case::something_that_no_credential_helps(
     waiting(pod(GHCR, &[], &[]), Problem::HostName),
