@@ -15,7 +15,7 @@ use crate::model::explain::{Explanation, Facts, Outcome, explain as weigh};
 use anyhow::{Context as _, Result, bail};
 use look::Looker;
 use serde_json::Value;
-use std::io::{self, IsTerminal as _, Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 use subject::Subject;
@@ -121,7 +121,7 @@ fn print(page: &str) -> Result<()> {
 
 /// Tells somebody who waits how far it is, in a line that the next one overwrites.
 fn show_progress(line: &str) {
-    let mut err = io::stderr();
+    let mut err = anstream::stderr();
     if err.is_terminal() {
         let _ = write!(err, "\r\x1b[K{line}");
         let _ = err.flush();

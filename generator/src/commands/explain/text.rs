@@ -117,12 +117,14 @@ fn said(answer: &Answer) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::explain::absence::tests::policy;
     use crate::model::explain::problem::Problem;
     use crate::model::explain::secret::Origin;
     use crate::model::explain::unknown::Unknown;
     use crate::model::explain::{PlacedImage, explain};
     use k8s_openapi::ByteString;
-    use std::collections::BTreeMap;
+    use serde_json::json;
+    use std::collections::{BTreeMap, BTreeSet};
 
     fn plain(page: &str) -> String {
         anstream::adapter::strip_str(page).to_string()
@@ -185,6 +187,31 @@ container side: nginx
 not known: whether the generator is at work: no right
 "
         );
+    }
+
+    #[test]
+    fn every_line_is_in_the_documentation() {
+        let documentation = include_str!("../../../../docs/troubleshooting.md");
+        let facts = Facts {
+            policy: Some(policy(json!({"secrets": [{"name": "creds"}]}))),
+            generator: Some("at work (a)".to_owned()),
+            ..facts()
+        };
+        let mut explanation = explain(&facts);
+        explanation.images[1].answers = vec![Answer::Accepted];
+        let pages = [&facts, &Facts::default()].map(|facts| plain(&page(&Subject::default(), facts, &explanation)));
+        let rows = pages.iter().flat_map(|page| page.lines()).filter_map(|line| line.strip_prefix("  ")?.get(..16));
+        let names: BTreeSet<_> = rows.map(str::trim).filter(|name| !name.is_empty()).collect();
+        let missing = |name: &&&str| !documentation.contains(&format!("`{name}`"));
+        let secrets = ["creds is usable:", "gone does not ex"];
+        let missing: Vec<_> = names.iter().filter(missing).filter(|name| !secrets.contains(name)).collect();
+        assert_eq!((missing, names.len()), (vec![], 11 + secrets.len()), "{names:?}");
+        for sentence in ["Secrets that it lists, in order", "It lists no Secret.", "the image was pulled"] {
+            assert!(
+                pages.concat().contains(sentence) && documentation.contains(&format!("`{sentence}`")),
+                "{sentence}"
+            );
+        }
     }
 
     #[test]
