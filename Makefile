@@ -70,7 +70,7 @@ bench: policy.wasm yardstick.wasm ## Measure the module against the plain SDK wa
 
 # Whatever is built natively is built for the tests of the whole workspace: with other packages or features cargo would
 # compile dependencies anew.
-CLUSTER_TESTS = cargo test --locked --workspace --test differential --test e2e --test cluster
+CLUSTER_TESTS = cargo test --locked --workspace --test sdk --test differential --test e2e --test cluster
 
 .PHONY: e2e
 e2e: policy.wasm ## Prove it on a real API server, and core/ against the kubelet's code (needs Go; see docs/testing.md)

@@ -222,29 +222,7 @@ fn classify<T>(error: &str, kind: &str) -> Result<Option<T>, Unknown> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kubewarden_policy_sdk::host_capabilities::kubernetes::GetResourceRequest;
     use rstest::rstest;
-
-    #[test]
-    fn the_request_is_the_sdks() {
-        let ours = GetResource {
-            api_version: "v1",
-            kind: "Secret",
-            name: "a",
-            namespace: Some("b"),
-            disable_cache: false,
-            field_masks: &["data", "type"],
-        };
-        let theirs = GetResourceRequest {
-            api_version: "v1".to_owned(),
-            kind: "Secret".to_owned(),
-            name: "a".to_owned(),
-            namespace: Some("b".to_owned()),
-            disable_cache: false,
-            field_masks: Some(["data".to_owned(), "type".to_owned()].into()),
-        };
-        assert_eq!(serde_json::to_string(&ours).unwrap(), serde_json::to_string(&theirs).unwrap());
-    }
 
     #[rstest]
     #[case::missing(

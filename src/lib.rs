@@ -135,27 +135,3 @@ fn decide_about_ephemeral_containers<'a>(
     let secrets = suspects.lacks(&pod.namespace, &namespace, host);
     if secrets.is_empty() { Err(Untouched::NothingToAdd.into()) } else { Ok(Decision::Lacking { pod, secrets }) }
 }
-
-#[cfg(test)]
-mod tests {
-    use kubewarden_policy_sdk::settings::SettingsValidationResponse as SdkSettingsValidationResponse;
-    use rstest::rstest;
-
-    use super::*;
-
-    #[test]
-    fn the_protocol_version_is_the_sdks() {
-        let theirs = kubewarden_policy_sdk::protocol_version_guest(b"").unwrap();
-        assert_eq!(PROTOCOL_VERSION, theirs);
-    }
-
-    #[rstest]
-    #[case::valid(br#"{"secrets":[{"name":"a"}]}"#)]
-    #[case::not_valid(b"{}")]
-    fn the_answer_about_settings_is_the_sdks(#[case] settings: &[u8]) {
-        let ours = validate_settings(settings);
-        let theirs: SdkSettingsValidationResponse = serde_json::from_slice(&ours).unwrap();
-        assert_eq!(theirs.valid, theirs.message.is_none());
-        assert_eq!(String::from_utf8(ours).unwrap(), serde_json::to_string(&theirs).unwrap());
-    }
-}

@@ -8,9 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// A policy's answer to a request.
-#[derive(Debug, Deserialize)]
-#[cfg_attr(test, derive(PartialEq, Eq))]
-pub(crate) struct ValidationResponse {
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+pub struct ValidationResponse {
     pub(crate) accepted: bool,
     pub(crate) message: Option<String>,
     pub(crate) code: Option<u16>,
@@ -130,47 +129,5 @@ impl AdmissionResponse {
     /// The message of the denial, or an empty text.
     pub fn message(&self) -> &str {
         self.status.as_ref().and_then(|status| status.message.as_deref()).unwrap_or_default()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use kubewarden_policy_sdk::{response, settings};
-    use rstest::rstest;
-    use serde_json::json;
-
-    use super::*;
-
-    #[rstest]
-    #[case::every_field(
-        json!({"accepted": true, "message": "m", "code": 403, "mutated_object": {"a": 1}, "audit_annotations": {"k": "v"},
-            "warnings": ["w"]})
-    )]
-    #[case::no_field_but_the_verdict(json!({"accepted": false}))]
-    #[case::nulls(json!({"accepted": false, "message": null, "warnings": null, "mutated_object": null}))]
-    #[case::a_field_of_another_host(json!({"accepted": true, "unheardOf": 1}))]
-    fn an_answer_is_read_as_the_sdk_writes_it(#[case] answer: Value) {
-        let ours: ValidationResponse = serde_json::from_value(answer.clone()).unwrap();
-        let theirs: response::ValidationResponse = serde_json::from_value(answer).unwrap();
-        let theirs = serde_json::from_value(serde_json::to_value(theirs).unwrap()).unwrap();
-        assert_eq!(ours, theirs);
-    }
-
-    #[rstest]
-    #[case::no_verdict(json!({}))]
-    #[case::a_code_that_is_none(json!({"accepted": true, "code": -1}))]
-    #[case::a_warning_that_is_no_text(json!({"accepted": true, "warnings": [1]}))]
-    fn what_the_sdk_could_not_have_written_is_refused(#[case] answer: Value) {
-        assert!(serde_json::from_value::<ValidationResponse>(answer.clone()).is_err());
-        assert!(serde_json::from_value::<response::ValidationResponse>(answer).is_err());
-    }
-
-    #[rstest]
-    #[case::valid(true, None)]
-    #[case::not_valid(false, Some("secrets: at least one".to_owned()))]
-    fn an_answer_about_settings_is_read_as_the_sdk_writes_it(#[case] valid: bool, #[case] message: Option<String>) {
-        let theirs = settings::SettingsValidationResponse { valid, message: message.clone() };
-        let ours: SettingsValidationResponse = serde_json::from_value(serde_json::to_value(theirs).unwrap()).unwrap();
-        assert_eq!(ours, SettingsValidationResponse { valid, message });
     }
 }
