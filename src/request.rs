@@ -68,7 +68,7 @@ pub enum Untouched {
     BeingDeleted,
     /// A ServiceAccount whose name is not selected.
     NotSelected,
-    /// Everything that it wants is listed.
+    /// It wants nothing, or everything that it wants is listed.
     NothingToAdd,
 }
 

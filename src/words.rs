@@ -91,7 +91,7 @@ fn reason_of(untouched: Untouched) -> &'static str {
         Untouched::ExcludedByNamespaceAnnotation => "its Namespace has the exclude annotation",
         Untouched::BeingDeleted => "it is being deleted",
         Untouched::NotSelected => "its name is not selected",
-        Untouched::NothingToAdd => "it lists every wanted secret already",
+        Untouched::NothingToAdd => "nothing to add",
     }
 }
 

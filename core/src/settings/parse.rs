@@ -465,11 +465,8 @@ mod tests {
                 }),
             ]
         );
-        let Scope::Images(patterns) = &settings.secrets[0].scope else { panic!("{:?}", settings.secrets[0].scope) };
-        assert_eq!(
-            patterns.iter().map(ImagePattern::as_str).collect::<Vec<_>>(),
-            ["ghcr.io/acme", "*.dkr.ecr.*.amazonaws.com"]
-        );
+        let patterns = ["ghcr.io/acme", "*.dkr.ecr.*.amazonaws.com"].map(|text| ImagePattern::parse(text).unwrap());
+        assert_eq!(settings.secrets[0].scope, Scope::Images(patterns.into()));
         assert_eq!(settings.secrets[2].scope, Scope::Credentials);
         assert_eq!(settings.service_accounts, ["*"]);
         assert_eq!(settings.exclude.namespaces, ["kube-*"]);

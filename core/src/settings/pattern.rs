@@ -11,7 +11,6 @@ use crate::text::shown;
 /// A registry, perhaps with globs in the labels of its host, perhaps with the start of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImagePattern {
-    text: String,
     location: Location,
 }
 
@@ -62,12 +61,7 @@ impl ImagePattern {
                 "matches no image, as those of Docker Hub are named docker.io: write \"docker.io/{library}{text}\""
             ));
         }
-        Ok(Self { text: text.to_owned(), location })
-    }
-
-    /// The pattern as it was written.
-    pub fn as_str(&self) -> &str {
-        &self.text
+        Ok(Self { location })
     }
 
     /// Whether it matches an image.

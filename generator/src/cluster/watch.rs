@@ -15,6 +15,7 @@ use crate::model::pod::PodSeen;
 use crate::model::refresh::Asked;
 use crate::model::verification::Verification;
 use futures::{Stream, StreamExt as _};
+use image_pull_secrets::glob;
 use image_pull_secrets::settings::Settings;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Secret, ServiceAccount};
 use kube::core::{PartialObjectMeta, Status};
@@ -118,8 +119,7 @@ impl Watched {
         let mut watches: BTreeSet<Self> = footprint.secrets.iter().cloned().map(Self::Secrets).collect();
         watches.insert(Self::Namespaces);
         // A literal name is watched by a field selector, as a Secret is. There is none for a pattern.
-        let is_literal = |name: &String| !name.contains(['*', '?', '[', '\\']);
-        if footprint.service_accounts.iter().all(is_literal) {
+        if footprint.service_accounts.iter().all(|name| glob::is_literal(name)) {
             watches.extend(footprint.service_accounts.iter().cloned().map(Some).map(Self::ServiceAccounts));
         } else {
             watches.insert(Self::ServiceAccounts(None));
