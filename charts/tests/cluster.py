@@ -16,6 +16,9 @@ CLUSTER = chart.ROOT / "e2e-tests/cluster/bin/cluster"
 HOST = os.environ.get("E2E_HOST") or str(chart.ROOT / "target/debug/image-pull-secrets-e2e")
 GENERATOR = os.environ.get("GENERATOR") or str(chart.ROOT / "target/debug/image-pull-secrets-generator")
 
+# How long something may take that is waited for, in seconds: much longer than ever seen, for the machine may be loaded.
+PATIENCE = 300
+
 
 class Cluster:
     """Runs while it is open."""
@@ -25,14 +28,19 @@ class Cluster:
 
     def __enter__(self):
         self.directory = tempfile.TemporaryDirectory()
-        self.process = subprocess.Popen([CLUSTER, "up", "--dir", f"{self.directory.name}/cluster", "--nodes", str(self.nodes)],
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        ready = json.loads(self.process.stdout.readline())
+        progress = pathlib.Path(self.directory.name) / "cluster.log"
+        with open(progress, "w") as log:
+            self.process = subprocess.Popen(
+                [CLUSTER, "up", "--dir", f"{self.directory.name}/cluster", "--nodes", str(self.nodes)],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True)
+        line = self.process.stdout.readline()
+        assert line, f"the cluster did not start:\n{progress.read_text()}"
+        ready = json.loads(line)
         self.admin = ready["kubeconfig"]
         # With Nodes: the URL that says what the registry accepts, and what was pulled.
         self.registry = ready.get("registry")
         self.kubectl("apply", "-f", str(pathlib.Path(__file__).parent / "crds"))
-        self.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+        self.kubectl("wait", "--for=condition=Established", "crd", "--all", f"--timeout={PATIENCE}s")
         return self
 
     def __exit__(self, *_):
@@ -113,7 +121,7 @@ class Cluster:
         self.kubectl("apply", "-f", "-", input=yaml.safe_dump_all([policy, binding]))
         # The API server takes a moment to follow it.
         pod = ["run", "probe", "--image=probe", "--dry-run=server", "--output=jsonpath={.spec.schedulerName}"]
-        assert eventually(lambda: self.kubectl(*pod).stdout == "test-cluster", seconds=120)
+        assert eventually(lambda: self.kubectl(*pod).stdout == "test-cluster")
 
     def ask_registry(self, method, path, body=None):
         """Asks the registry's control API; gives its answer. See e2e-tests/cluster/README.md."""
@@ -139,7 +147,7 @@ class Cluster:
         return path.read_text() if path.exists() else ""
 
 
-def eventually(what, seconds=30):
+def eventually(what, seconds=PATIENCE):
     """Waits until a function gives something true, and gives that."""
     end = time.monotonic() + seconds
     while True:

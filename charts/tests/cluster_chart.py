@@ -12,7 +12,7 @@ import chart
 import documentation
 import test_rendering
 from chart import MATRIX, NAMESPACE, RELEASE, render
-from cluster import GENERATOR, Cluster, eventually
+from cluster import GENERATOR, PATIENCE, Cluster, eventually
 
 SOURCE = ["create", "secret", "docker-registry", "--docker-server=ghcr.io", "--docker-username=user",
           "--docker-password=hunter2", "--namespace"]
@@ -194,7 +194,7 @@ class OnARealApiServer(unittest.TestCase):
                 json.dump(settings, file)
                 file.flush()
                 return subprocess.run([GENERATOR, "run", "--dry-run", "--settings", file.name], capture_output=True,
-                                      env={"KUBECONFIG": self.cluster.admin}, timeout=60).returncode
+                                      env={"KUBECONFIG": self.cluster.admin}, timeout=PATIENCE).returncode
 
         for name, values in MATRIX.items():
             documents = [d for d in render(values | {"policy": {}}) if d["kind"] == "ClusterAdmissionPolicy"]
@@ -239,7 +239,7 @@ class OnARealApiServer(unittest.TestCase):
             self.assertTrue(eventually(lambda: self.status() == 0), cluster.log())
         finally:
             generator.terminate()
-            self.assertEqual(generator.wait(20), 0)
+            self.assertEqual(generator.wait(PATIENCE), 0)
 
         # There is no kubelet to run the hook's Job: it is run here, with the rights of the hook.
         hooks = [d for d in yaml.safe_load_all(cluster.helm("get", "hooks", RELEASE, "--namespace", NAMESPACE))
@@ -247,11 +247,12 @@ class OnARealApiServer(unittest.TestCase):
         cluster.helm("uninstall", RELEASE, "--namespace", NAMESPACE, "--no-hooks")
         cluster.kubectl("apply", "-f", "-", input=yaml.safe_dump_all(d for d in hooks if d["kind"] != "Job"))
         job = next(d for d in hooks if d["kind"] == "Job")
-        self.assertEqual(cluster.generator(job).wait(60), 0, cluster.log())
+        self.assertEqual(cluster.generator(job).wait(PATIENCE), 0, cluster.log())
         cluster.kubectl("delete", "-f", "-", input=yaml.safe_dump_all(d for d in hooks if d["kind"] != "Job"))
         cluster.kubectl("delete", "namespace", "new")
 
-        self.assertEqual(self.everything(), before)
+        # Garbage goes in its own time.
+        self.assertTrue(eventually(lambda: self.everything() == before), self.everything() ^ before)
         for account in cluster.get("serviceaccounts", "--all-namespaces")["items"]:
             self.assertFalse(account.get("imagePullSecrets"), account["metadata"])
             self.assertNotIn("annotations", account["metadata"])
@@ -298,7 +299,7 @@ class OnARealApiServer(unittest.TestCase):
         return self.cluster.get("deployment", f"{RELEASE}-generator", "--namespace", NAMESPACE)
 
     def status(self):
-        return self.cluster.generator(self.deployment(), arguments=["status"]).wait(30)
+        return self.cluster.generator(self.deployment(), arguments=["status"]).wait(PATIENCE)
 
     def has(self, namespace, secret):
         return self.cluster.kubectl("get", "secret", secret, "--namespace", namespace, check=False).returncode == 0
@@ -347,7 +348,7 @@ class WithoutKubewarden(unittest.TestCase):
                 file.write(settings)
             cronjob = cluster.get("cronjob", f"{RELEASE}-generator", "--namespace", NAMESPACE)
             run = cluster.generator(cronjob, directory=cluster.directory.name)
-            self.assertEqual(run.wait(60), 0, cluster.log())
+            self.assertEqual(run.wait(PATIENCE), 0, cluster.log())
             cluster.kubectl("get", "secret", "registry-credentials", "--namespace", "default")
             self.assertNotIn("RBAC", cluster.log())
 

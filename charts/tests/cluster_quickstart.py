@@ -8,6 +8,7 @@ import unittest
 
 import yaml
 
+from cluster import PATIENCE
 from reader import Reader
 
 REGISTRY = "localhost:5001"
@@ -80,7 +81,7 @@ class Quickstart(Reader):
         # With the policy, Kubewarden's controller deletes its webhook.
         self.cluster.kubectl("delete", "mutatingwebhookconfiguration", "image-pull-secrets")
         self.cluster.kubectl("apply", "-f", "-", input=rights)
-        self.assertEqual(self.cluster.generator(job).wait(60), 0, self.cluster.log())
+        self.assertEqual(self.cluster.generator(job).wait(PATIENCE), 0, self.cluster.log())
 
 
 if __name__ == "__main__":

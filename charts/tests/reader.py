@@ -9,7 +9,7 @@ import unittest
 
 import chart
 import documentation
-from cluster import Cluster, eventually
+from cluster import PATIENCE, Cluster, eventually
 
 
 class Reader(unittest.TestCase):
@@ -35,7 +35,7 @@ class Reader(unittest.TestCase):
         for process in [self.generator, self.policy]:
             if process and process.poll() is None:
                 process.terminate()
-                process.wait(20)
+                process.wait(PATIENCE)
 
     def follow(self, name):
         """Runs the commands of a page, and compares their output with the blocks of text behind them."""
@@ -77,7 +77,7 @@ class Reader(unittest.TestCase):
 
     def ask_for_the_status(self):
         def status():
-            return self.cluster.generator(self.workload(), arguments=["status"]).wait(30)
+            return self.cluster.generator(self.workload(), arguments=["status"]).wait(PATIENCE)
         self.assertTrue(eventually(lambda: status() == 0), self.cluster.log())
 
     def workload(self):
