@@ -37,14 +37,14 @@ pub(crate) struct Looker {
     client: Client,
     admission: Option<Admission>,
     generator: Option<String>,
-    namespaces: HashMap<String, Surroundings>,
+    namespaces: HashMap<String, NamespaceObjects>,
     elsewhere: HashMap<String, BTreeMap<(String, String), Found>>,
     unknown: BTreeSet<Unknown>,
 }
 
 /// What one namespace has.
 #[derive(Default)]
-struct Surroundings {
+struct NamespaceObjects {
     metadata: Option<ObjectMeta>,
     secrets: BTreeMap<String, Found>,
     accounts: HashMap<String, Option<AccountList>>,
@@ -134,8 +134,8 @@ impl Looker {
     pub(crate) async fn facts(&mut self, subject: &Subject) -> Facts {
         let namespace = subject.namespace.as_str();
         if !self.namespaces.contains_key(namespace) {
-            let surroundings = self.surroundings(namespace).await;
-            self.namespaces.insert(namespace.to_owned(), surroundings);
+            let objects = self.objects_of(namespace).await;
+            self.namespaces.insert(namespace.to_owned(), objects);
         }
         let account = self.account(namespace, &subject.account).await;
         let policy = self.policy_for(subject);
@@ -202,8 +202,8 @@ impl Looker {
         })
     }
 
-    async fn surroundings(&mut self, namespace: &str) -> Surroundings {
-        let mut found = Surroundings::default();
+    async fn objects_of(&mut self, namespace: &str) -> NamespaceObjects {
+        let mut found = NamespaceObjects::default();
         let request =
             Request { verb: "get", group: "", resource: "namespaces", namespace: None, name: Some(namespace) };
         match Api::<Namespace>::all(self.client.clone()).get_opt(namespace).await {
