@@ -295,6 +295,55 @@ class OnARealApiServer(unittest.TestCase):
         self.assertEqual(create("registry-credentials", *pull, generator), "")
         self.assertEqual(create("other", *token), "", "it is about the generator alone")
 
+    def test_the_generator_copies_a_secret_only_into_namespaces_that_it_is_for(self):
+        """The API server sees to it, whatever the generator is told; and it is in nobody's way when labels change."""
+        cluster, release = self.cluster, "guarded"
+        for namespace in ["guarded", "guarded-a", "guarded-b", "guarded-x"]:
+            cluster.kubectl("create", "namespace", namespace)
+            self.addCleanup(cluster.kubectl, "delete", "namespace", namespace, "--wait=false")
+        cluster.kubectl("label", "namespace", "guarded-a", "team=a")
+        cluster.kubectl(*SOURCE, "guarded", "creds")
+        secret = {"name": "creds", "source": {}, "namespaces": ["guarded-[ab]"],
+                  "namespaceSelector": {"matchLabels": {"team": "a"}}}
+        cluster.helm("install", release, str(chart.CHART), "--namespace", "guarded",
+                     values={"policy": {"engine": "none"}, "settings": {"secrets": [secret]}})
+        self.addCleanup(cluster.helm, "uninstall", release, "--namespace", "guarded", "--no-hooks")
+        name = f"{release}-image-pull-secrets-generator"
+        manifest = json.dumps({"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/dockerconfigjson",
+                               "metadata": {"name": "creds"}, "stringData": {".dockerconfigjson": '{"auths": {}}'}})
+
+        def written(namespace):
+            """What the API server says to a copy by the generator."""
+            return cluster.kubectl("create", "--filename=-", f"--namespace={namespace}", "--dry-run=server",
+                                   f"--as=system:serviceaccount:guarded:{name}", input=manifest, check=False).stderr
+
+        refused = "the generator writes Secret creds only into namespaces that the chart's values have it for"
+        self.assertTrue(eventually(lambda: refused in written("guarded-b")), written("guarded-b"))
+        self.assertEqual(written("guarded-a"), "")
+        cluster.kubectl("label", "namespace", "guarded-x", "team=a")
+        self.assertIn(refused, written("guarded-x"), "the label alone is not enough")
+
+        with open(f"{cluster.directory.name}/settings.yaml", "w") as file:
+            file.write(cluster.get("configmap", name, "--namespace", "guarded")["data"]["settings.yaml"])
+        generator = cluster.generator(cluster.get("deployment", name, "--namespace", "guarded"),
+                                      directory=cluster.directory.name)
+        try:
+            self.assertTrue(eventually(lambda: self.has("guarded-a", "creds")), cluster.log())
+            cluster.kubectl("label", "namespace", "guarded-a", "team-")
+            self.assertTrue(eventually(lambda: not self.has("guarded-a", "creds")), "an orphan may be deleted")
+            cluster.kubectl("label", "namespace", "guarded-b", "team=a")
+            self.assertTrue(eventually(lambda: self.has("guarded-b", "creds")), cluster.log())
+            self.assertFalse(self.has("guarded-x", "creds"))
+            # A change of the source is an update of the copy.
+            changed = cluster.kubectl(*SOURCE, "guarded", "creds", "--docker-username=other", "--dry-run=client", "--output=yaml")
+            cluster.kubectl("replace", "--filename=-", input=changed.stdout)
+            copied = eventually(lambda: cluster.get("secret", "creds", "--namespace", "guarded-b")["data"] ==
+                                cluster.get("secret", "creds", "--namespace", "guarded")["data"])
+            self.assertTrue(copied, cluster.log())
+        finally:
+            generator.terminate()
+            self.assertEqual(generator.wait(20), 0)
+
     def deployment(self):
         return self.cluster.get("deployment", f"{RELEASE}-generator", "--namespace", NAMESPACE)
 

@@ -447,6 +447,30 @@ class AdmissionPolicy(unittest.TestCase):
         policies = [d["metadata"]["name"] for d in nothing if d["kind"] == "ValidatingAdmissionPolicy"]
         self.assertEqual(policies, ["image-pull-secrets-generator"], "there is no right to limit")
 
+    def test_each_secret_keeps_to_its_namespaces(self):
+        labels = "namespaceObject.metadata.?labels"
+        for name, secret, expected in [
+            ("every namespace", {}, []),
+            ("nothing is chosen", {"namespaces": [], "namespaceSelector": {}}, []),
+            ("by name", {"namespaces": ["team-a", "ci-*"]},
+             ['(request.namespace in ["team-a"] || request.namespace.matches("^(ci-.*)$"))']),
+            ("by a name that the generator alone can read", {"namespaces": ["team\\-a"]}, []),
+            ("by label", {"namespaceSelector": {"matchLabels": {"team": "a"}}},
+             [f'({labels}[?"team"].hasValue() && namespaceObject.metadata.labels["team"] in ["a"])']),
+            ("by name and label", {"namespaces": ["b"], "namespaceSelector": {"matchExpressions": [
+                {"key": "env", "operator": "NotIn", "values": ["dev", ""]},
+                {"key": "team", "operator": "Exists"},
+                {"key": "old", "operator": "DoesNotExist"}]}},
+             ['(request.namespace in ["b"])',
+              f'!({labels}[?"env"].hasValue() && namespaceObject.metadata.labels["env"] in ["dev",""])',
+              f'({labels}[?"team"].hasValue())', f'!({labels}[?"old"].hasValue())']),
+        ]:
+            with self.subTest(name):
+                documents = render({"settings": {"secrets": [{"name": "creds"} | secret]}})
+                spec = find(documents, "ValidatingAdmissionPolicy", "image-pull-secrets-generator")["spec"]
+                conditions = [f'object.metadata.name != "creds" || {" && ".join(expected)}'] if expected else []
+                self.assertEqual([v["expression"] for v in spec["validations"][2:]], conditions)
+
     def test_the_notes_say_where_it_is_missing(self):
         for values, kubernetes, expected, way_out in [
             ({}, "1.36", None, None),

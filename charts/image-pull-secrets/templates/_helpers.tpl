@@ -212,6 +212,28 @@ app.kubernetes.io/component: controller
   expression: request.userInfo.username == "system:serviceaccount:{{ include "ips.namespace" . }}:{{ include "ips.serviceAccount" . }}"
 {{- end }}
 
+{{/* Whether the namespace of a request is one that a secret is for, as CEL; empty where it is for every one. Patterns with a
+backslash, of which no name has need, are left to the generator. */}}
+{{- define "ips.isForTheNamespace" -}}
+{{- $conditions := list }}
+{{- if and .namespaces (not (contains "\\" (join "" .namespaces))) }}
+{{- $conditions = append $conditions (printf "(%s)" (include "ips.native.matches" (list "request.namespace" .namespaces))) }}
+{{- end }}
+{{- $selector := .namespaceSelector | default dict }}
+{{- $requirements := $selector.matchExpressions | default list }}
+{{- range $key, $value := $selector.matchLabels }}
+{{- $requirements = append $requirements (dict "key" $key "operator" "In" "values" (list $value)) }}
+{{- end }}
+{{- range $requirements }}
+{{- $holds := printf "namespaceObject.metadata.?labels[?%s].hasValue()" (toJson .key) }}
+{{- if hasSuffix "In" .operator }}
+{{- $holds = printf "%s && namespaceObject.metadata.labels[%s] in %s" $holds (toJson .key) (toJson .values) }}
+{{- end }}
+{{- $conditions = append $conditions (printf (ternary "!(%s)" "(%s)" (has .operator (list "NotIn" "DoesNotExist"))) $holds) }}
+{{- end }}
+{{- join " && " $conditions }}
+{{- end }}
+
 {{/* What it may do to its Lease, in the namespace of the release. */}}
 {{- define "ips.leaseRules" -}}
 - apiGroups: [coordination.k8s.io]
