@@ -27,9 +27,12 @@ struct Job {
     settings: Arc<Settings>,
     removal: Removal,
     footprint: Footprint,
+    /// The Leases of other generators, where ours records nothing.
+    elsewhere: Option<String>,
 }
 
-/// Removes what there is. The exit code is 1 when something could not be removed, and 3 when a signal came before the end.
+/// Removes what there is. The exit code is 1 when something could not be removed, or when nothing was found and a generator's
+/// Lease is elsewhere; it is 3 when a signal came before the end.
 ///
 /// # Errors
 /// It is not known what to remove, or not everything could be read.
@@ -77,26 +80,19 @@ async fn prepare(args: &CleanupArgs, context: &Context) -> Result<ControlFlow<Ex
         }
         (Err(error), None) => return Err(error),
     };
-    let lease = format!("{}/{}", context.record.namespace, context.record.lease);
     let Some(settings) = settings.or_else(|| settings_of(&footprint)) else {
-        let Some(elsewhere) = elsewhere else {
-            println!("There is nothing to remove: no settings were given, and no Lease {lease} records any.");
-            return Ok(ControlFlow::Break(ExitCode::SUCCESS));
-        };
-        println!(
-            "Nothing was removed: no settings were given, and no Lease {lease} records any. There is a generator whose Lease \
-             is {elsewhere}: to remove what it made, give --lease-namespace and --lease-name."
-        );
-        return Ok(ControlFlow::Break(ExitCode::FAILURE));
+        let why = format!("No settings were given, and no Lease {} records any", lease(context));
+        return Ok(ControlFlow::Break(nothing_to_remove(Some(&why), elsewhere.as_deref())));
     };
-    if let Some(elsewhere) = elsewhere {
+    if let Some(elsewhere) = &elsewhere {
         tracing::warn!(
-            "no Lease {lease} records anything, and there is a generator whose Lease is {elsewhere}: if it made the copies, \
-             give --lease-namespace and --lease-name, or it will make them again"
+            "no Lease {} records anything, and there is a generator whose Lease is {elsewhere}: if it made the copies, give \
+             --lease-namespace and --lease-name, or it will make them again",
+            lease(context),
         );
     }
     let removal = if args.all_references { Removal::All } else { Removal::Recorded };
-    let job = Job { settings, removal, footprint };
+    let job = Job { settings, removal, footprint, elsewhere };
     if args.dry_run || !args.yes {
         let looking = context.only_looking();
         let mut controller = job.start(&looking);
@@ -104,9 +100,9 @@ async fn prepare(args: &CleanupArgs, context: &Context) -> Result<ControlFlow<Ex
         let actions: Vec<_> = plan::plan(index, rules).flat_map(|(_, plan)| plan.actions).collect();
         actions.iter().for_each(|action| println!("{action}"));
         if actions.is_empty() {
-            println!("There is nothing to remove.");
+            return Ok(ControlFlow::Break(nothing_to_remove(None, job.elsewhere.as_deref())));
         }
-        if args.dry_run || actions.is_empty() {
+        if args.dry_run {
             return Ok(ControlFlow::Break(ExitCode::SUCCESS));
         }
         if !confirmed(actions.len()).await? {
@@ -126,6 +122,26 @@ async fn leases_elsewhere(args: &CleanupArgs, context: &Context) -> Option<Strin
     let others = leases.filter(|lease| (&lease.namespace, &lease.name) != (namespace, name));
     let others: Vec<_> = others.map(|lease| lease.to_string()).collect();
     (!others.is_empty()).then(|| others.join(", "))
+}
+
+/// Says that there is nothing to remove, and why if it is known. It is a failure if a generator has its Lease elsewhere, because
+/// then the copies may be those of that one.
+fn nothing_to_remove(why: Option<&str>, elsewhere: Option<&str>) -> ExitCode {
+    let because = why.map(|why| format!(" {why}.")).unwrap_or_default();
+    let Some(elsewhere) = elsewhere else {
+        println!("There is nothing to remove.{because}");
+        return ExitCode::SUCCESS;
+    };
+    println!(
+        "Nothing was removed.{because} There is a generator whose Lease is {elsewhere}. To remove what it made, give \
+         --lease-namespace and --lease-name."
+    );
+    ExitCode::FAILURE
+}
+
+/// How messages name the generator's Lease.
+fn lease(context: &Context) -> String {
+    format!("{}/{}", context.record.namespace, context.record.lease)
 }
 
 async fn remove(context: &Context, job: &Job, stop: &CancellationToken) -> Result<ExitCode> {
@@ -169,7 +185,12 @@ async fn remove(context: &Context, job: &Job, stop: &CancellationToken) -> Resul
             Some(Ok(true)) | None => {}
         }
     }
-    Ok(ExitCode::SUCCESS)
+    let found_nothing_but_another_generator = summary.writes == 0 && job.elsewhere.is_some();
+    Ok(if found_nothing_but_another_generator {
+        nothing_to_remove(None, job.elsewhere.as_deref())
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 impl Job {

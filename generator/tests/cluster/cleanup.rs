@@ -112,21 +112,32 @@ async fn the_lease_is_found_in_whichever_namespace_it_is() {
     corner.settled(&namespace, "1").await;
     let cleanup = |args: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_image-pull-secrets-generator"));
-        command.args(["cleanup", "--yes", "--kubeconfig"]).arg(&corner.kubeconfig).args(args);
+        command.args(["cleanup", "--kubeconfig"]).arg(&corner.kubeconfig).args(args);
         let output = command.env_remove("POD_NAMESPACE").stdin(Stdio::null()).output().unwrap();
         (output.status.code(), String::from_utf8(output.stdout).unwrap())
     };
 
-    let (code, said) = cleanup(&["--lease-namespace", "kube-public"]);
-    assert_eq!(code, Some(1), "{said}");
-    assert!(said.starts_with("Nothing was removed: no settings were given, and no Lease kube-public/"), "{said}");
-    assert!(said.contains(&format!("{namespace}/{}", corner.name)), "{said}");
-    assert!(corner.copy(&namespace).await.is_some());
+    let others = corner.write_settings(&json!({"secrets": [{"name": "nobody-has-this"}]}));
+    let others = others.to_str().unwrap();
+    let without_settings = "No settings were given, and no Lease kube-public/image-pull-secrets-generator records any.";
+    for (args, why) in [
+        (&["--yes"][..], without_settings),
+        (&["--dry-run"], without_settings),
+        (&["--yes", "--settings", others], "0 objects changed, 0 failures."),
+        (&["--dry-run", "--settings", others], ""),
+    ] {
+        let (code, said) = cleanup(&[&["--lease-namespace", "kube-public"], args].concat());
+        assert_eq!(code, Some(1), "{args:?}: {said}");
+        assert!(said.contains("Nothing was removed.") && said.contains(why), "{args:?}: {said}");
+        assert!(said.contains("There is a generator whose Lease is "), "{args:?}: {said}");
+        assert!(said.contains(&format!("{namespace}/{}", corner.name)), "{args:?}: {said}");
+        assert!(corner.copy(&namespace).await.is_some());
+    }
 
-    let (code, said) = cleanup(&["--lease-name", &corner.name]);
+    let (code, said) = cleanup(&["--yes", "--lease-name", &corner.name]);
     assert_eq!((code, &*said), (Some(0), "2 objects changed, 0 failures.\n"));
     assert!(corner.copy(&namespace).await.is_none() && corner.references(&namespace).await.is_empty());
-    let (code, said) = cleanup(&["--lease-name", &corner.name]);
+    let (code, said) = cleanup(&["--yes", "--lease-name", &corner.name]);
     assert_eq!(code, Some(0), "{said}");
     assert!(said.starts_with("There is nothing to remove"), "{said}");
 }
