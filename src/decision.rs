@@ -1,4 +1,5 @@
-//! What the policy does, as data: the part of the decision table (`docs/how-it-decides.md`) that follows from the Secrets.
+//! Decides what the policy does, as data: the part of the decision table (`docs/how-it-decides.md`) that depends on the
+//! Secrets.
 
 use crate::found::{Cause, Found};
 use crate::namespace::Unchecked;
@@ -7,43 +8,43 @@ use crate::wanted::Want;
 use image_pull_secrets::image::Images;
 use image_pull_secrets::settings::OnMissingSecret;
 
-/// What the policy decided about a Pod or a ServiceAccount, unless it leaves it as it is and has nothing to say.
+/// What the policy decided about a Pod or a ServiceAccount that it changes, denies or warns about.
 pub enum Decision<'a> {
-    /// The wanted secrets were read, or need not be.
+    /// A decision from the wanted secrets, which were read or need not be.
     Weighed(Weighed<'a>),
-    /// The Pod lacks secrets that are for its ephemeral containers, and can get none any more.
+    /// The Pod lacks secrets for its ephemeral containers. Its list cannot change any more.
     Lacking {
         /// The Pod.
         pod: &'a Subject<'a>,
-        /// The names of the secrets; at least one.
+        /// The names of these secrets. There is at least one.
         secrets: Vec<String>,
     },
 }
 
-/// An object, and what follows from the secrets that it wants.
+/// An object, and what is decided about it.
 pub struct Weighed<'a> {
     /// The object.
     pub subject: &'a Subject<'a>,
-    /// The references that it has already.
+    /// The references that it already has.
     pub references: References<'a>,
-    /// What follows from the answers.
+    /// The decision.
     pub verdict: Verdict,
-    /// What of the Namespace could not be read, if it should have been.
+    /// What should have been read of the Namespace and could not be.
     pub unchecked: Option<Unchecked>,
 }
 
-/// What follows from the Secrets that were found.
+/// The decision that follows from the Secrets that were found.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
-    /// The names to append, in this order.
+    /// The names to append, in order.
     pub inject: Vec<String>,
-    /// What the administrator should know; at most one for each secret.
+    /// What the administrator should know. There is at most one entry for each secret.
     pub troubles: Vec<Trouble>,
-    /// Whether the request is denied because of some of them; then nothing is appended.
+    /// Whether the request is denied because of one of them. Then nothing is appended.
     pub denied: bool,
 }
 
-/// A wanted secret that will not work, or may not work.
+/// A wanted secret that does not work, or may not work.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Trouble {
     /// The Secret's name.
@@ -56,25 +57,25 @@ pub struct Trouble {
     pub denies: bool,
 }
 
-/// Whether an object refers to such a secret.
+/// Whether the object refers to such a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reference {
-    /// It did before the request.
+    /// It already did before the request.
     Listed,
     /// The policy adds the reference.
     Added,
-    /// It does not, and the policy adds no reference.
+    /// It does not, and the policy does not add the reference.
     LeftOut,
 }
 
 impl Verdict {
-    /// Adds everything that is wanted, without reading a Secret.
+    /// Adds every wanted secret without reading one.
     pub fn unasked(wants: &[Want<'_>]) -> Self {
         Self { inject: wants.iter().map(|want| want.name.to_owned()).collect(), ..Self::default() }
     }
 }
 
-/// Decides from what was found of each wanted secret.
+/// Decides, given what was found for each wanted secret.
 pub fn weigh(
     on_missing: OnMissingSecret,
     kind: Kind,
@@ -94,12 +95,13 @@ pub fn weigh(
         };
         let is_added = match &cause {
             Cause::Missing => on_missing != OnMissingSecret::Skip,
-            // With such a Secret in its list, the kubelet would fail every image of the Pod.
+            // If the Pod listed such a Secret, the kubelet would fail every one of its images.
             Cause::Unusable(_) => false,
             Cause::Unknown(_) => true,
         };
-        // A namespace's `default` ServiceAccount exists before any Secret can. And while a Secret with matchCredentials, or the
-        // Namespace that a namespaceSelector is about, cannot be read, nobody knows whether the Pod needs it.
+        // A ServiceAccount is never denied, because a namespace's `default` account exists before any Secret can. Nor is a
+        // Pod, if it is unknown whether the Pod needs the secret: a Secret with matchCredentials, or the Namespace, could
+        // not be read.
         let is_needed = !want.if_it_covers && !want.is_uncertain;
         let denies = on_missing == OnMissingSecret::Reject && kind == Kind::Pod && is_needed;
         let reference = match (want.is_listed, is_added && !denies) {

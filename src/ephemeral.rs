@@ -1,4 +1,4 @@
-//! Ephemeral containers (`kubectl debug`): a Pod that exists gets no more secrets, so that all the policy can do is to warn.
+//! Ephemeral containers (`kubectl debug`). The list of an existing Pod cannot change, so the policy can only warn.
 
 use crate::found::Host;
 use crate::namespace::Namespace;
@@ -6,14 +6,14 @@ use crate::request::{References, Subject};
 use image_pull_secrets::image::{Image, Images};
 use image_pull_secrets::settings::{ConfiguredSecret, NamespaceScope, OnMissingSecret, Scope, Settings};
 
-/// The images of a Pod's ephemeral containers, and the secrets that may be for them and that the Pod does not list.
+/// The images of a Pod's ephemeral containers, and the secrets that may be for them and are not listed by the Pod.
 pub struct Suspects<'s> {
     images: Vec<Image>,
     secrets: Vec<&'s ConfiguredSecret>,
 }
 
 impl<'s> Suspects<'s> {
-    /// What a Pod may lack, as far as its own text tells; `None` where it lacks nothing.
+    /// What a Pod may lack, judged without asking the host. `None` if it lacks nothing.
     pub fn of(settings: &'s Settings, subject: &Subject<'_>, references: &References<'_>) -> Option<Self> {
         let images = Image::parse_all(&subject.ephemeral_image_references());
         let may_read = settings.on_missing_secret != OnMissingSecret::Ignore;
@@ -33,8 +33,8 @@ impl<'s> Suspects<'s> {
         self.secrets.iter().map(|secret| &secret.namespaces)
     }
 
-    /// The names of the secrets that it does lack. The host is asked for each whose patterns do not tell; one that is not
-    /// there, or does not work, would be of no use anyway.
+    /// The names of the secrets that it lacks. For a secret without matchImages, the host is asked. If that Secret does not
+    /// exist or does not work, it is left out, because it would be of no use.
     pub fn lacks(&self, name: &str, namespace: &Namespace<'_>, host: &Host) -> Vec<String> {
         let images = Images::new(&self.images);
         let is_for_it = |secret: &&&ConfiguredSecret| namespace.is_in(&secret.namespaces) != Some(false);

@@ -1,7 +1,7 @@
-//! What is there: the host's answers about Secrets and Namespaces, and what its errors mean.
+//! Asks the host for Secrets and Namespaces, and finds out what its errors mean.
 //!
-//! The host has no error codes, only texts, which may go on with a list of causes and a stack backtrace
-//! (`crates/policy-evaluator/src/callback_handler` in Kubewarden). They are classified here and never passed on.
+//! The host gives no error codes. It gives texts, which may include a list of causes and a stack backtrace
+//! (`crates/policy-evaluator/src/callback_handler` in Kubewarden). This module classifies them and never passes them on.
 
 use image_pull_secrets::docker_config::DockerConfig;
 use image_pull_secrets::json::{self, JsonError};
@@ -11,62 +11,63 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-/// How long after the start of a request the host is still asked something. Policy-server interrupts a policy that takes too
-/// long, and denies the request whatever its failurePolicy says. It counts in whole seconds of a clock of its own, so that its
-/// 2 seconds may be over after little more than 1: half of that is for questions, and half for the last one's answer.
+/// How long after the start of a request the policy still asks the host. Policy-server interrupts a policy that takes too
+/// long and denies its request, even if the failurePolicy is Ignore. Its clock ticks in whole seconds, so its timeout of 2
+/// seconds may be over after little more than one second. Half of that second is for questions, and half for the last
+/// answer.
 const TIME_FOR_QUESTIONS: Duration = Duration::from_millis(500);
 
-/// What is asked for.
+/// What to ask for.
 struct Resource {
     kind: &'static str,
     field_masks: &'static [&'static str],
 }
 
 const SECRET: Resource = Resource { kind: "Secret", field_masks: &["data", "type"] };
-/// The host answers with all of `metadata`, whatever the mask: it is for what there is besides.
+/// The mask selects fields outside of `metadata`; the host always answers with all of `metadata`.
 const NAMESPACE: Resource = Resource { kind: "Namespace", field_masks: &["metadata.annotations"] };
 
-/// The API server is asked each time. The host would keep an answer for 5 seconds, but it reads what it does not have one after
-/// the other, for all its policies together: many namespaces would wait for one another, and a read that hangs would hold up
-/// every other policy that reads something (figures in `docs/benchmarks.md`).
+/// Each question goes to the API server. The host could answer from a cache of 5 seconds, but it fills that cache with one
+/// read at a time, for all of its policies. Requests for different namespaces would wait for each other, and a read that
+/// hangs would block every policy that reads something (figures in `docs/benchmarks.md`).
 const DISABLE_CACHE: bool = true;
 
-/// What a Secret is to the kubelet: the docker config that it pulls with, or what is the matter.
+/// What the kubelet gets from a Secret: a docker config, or the reason why it gets none.
 pub type Found = Result<DockerConfig, Cause>;
 
-/// Why a Secret will not work, or may not.
+/// Why a Secret does not work, or may not work.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// It is not there.
+    /// It does not exist.
     Missing,
     /// The kubelet cannot pull with it.
     Unusable(Unusable),
-    /// The host could not tell.
+    /// It could not be read.
     Unknown(Unknown),
 }
 
-/// Why the host could not tell.
+/// Why something could not be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unknown {
     /// RBAC does not let the policy-server read it.
     Forbidden,
     /// The API server did not answer.
     Unreachable,
-    /// It was not asked, because the questions before took too long.
+    /// The policy did not ask, because earlier questions took too long.
     OutOfTime,
     /// The policy may not ask for this kind.
     KindNotGranted,
     /// The policy may not ask for Kubernetes resources at all.
     CapabilityNotGranted,
-    /// The host has no cluster, as kwctl without a kubeconfig.
+    /// The host has no cluster, like kwctl without a kubeconfig.
     NoCluster,
     /// The API server does not list the kind.
     KindNotServed,
     /// The request names no namespace.
     NoNamespace,
-    /// The answer is not what Kubernetes' API says it is.
+    /// The answer is not an object as the Kubernetes API defines it.
     Malformed,
-    /// An error that none of the above fits.
+    /// Another error.
     Other,
 }
 
@@ -87,18 +88,18 @@ impl fmt::Display for Unknown {
     }
 }
 
-/// The host, which is asked for as long as there is time.
+/// The host. It is only asked while there is time left.
 pub struct Host {
     start: Instant,
 }
 
 impl Host {
-    /// At the start of a request.
+    /// Starts the clock; call it when a request begins.
     pub fn new() -> Self {
         Self { start: Instant::now() }
     }
 
-    /// Asks for a Secret, and looks at it as the kubelet would.
+    /// Asks for a Secret, and reads it as the kubelet would.
     pub fn secret(&self, namespace: &str, name: &str) -> Found {
         if namespace.is_empty() {
             return Err(Cause::Unknown(Unknown::NoNamespace));
@@ -110,7 +111,7 @@ impl Host {
         }
     }
 
-    /// Asks for a Namespace. One that is not there has neither labels nor annotations.
+    /// Asks for a Namespace. One that does not exist counts as one without labels and annotations.
     pub fn namespace(&self, name: &str) -> Result<NamespaceMetadata, Unknown> {
         if name.is_empty() {
             return Err(Unknown::NoNamespace);
@@ -121,8 +122,8 @@ impl Host {
         }
     }
 
-    /// The resource as JSON, or `None` where it is not there. The SDK's own `get_resource` would deserialise the answer with
-    /// serde_json, which weighs a quarter of the module.
+    /// The resource as JSON, or `None` if it does not exist. This replaces the SDK's `get_resource`, which deserialises the
+    /// answer with serde_json and would make the module a quarter larger.
     fn get(&self, resource: &Resource, namespace: Option<&str>, name: &str) -> Result<Option<String>, Unknown> {
         if self.start.elapsed() >= TIME_FOR_QUESTIONS {
             return Err(Unknown::OutOfTime);
@@ -163,7 +164,7 @@ impl NamespaceMetadata {
     }
 }
 
-/// The members of an object that are texts.
+/// The members of an object whose values are strings.
 fn texts(object: Option<&str>) -> Result<Vec<(String, String)>, JsonError> {
     let mut texts = Vec::new();
     if let Some(object) = object.filter(|text| !json::is_null(text)) {
@@ -178,11 +179,11 @@ fn value<'a>(texts: &'a [(String, String)], name: &str) -> Option<&'a str> {
     texts.iter().rfind(|(known, _)| known == name).map(|(_, value)| value.as_str())
 }
 
-/// Looks at a Secret as the kubelet does.
+/// Reads a Secret as the kubelet does.
 fn judge(secret: &str) -> Found {
     let malformed = |_| Cause::Unknown(Unknown::Malformed);
     let [secret_type, data] = json::pick(secret, ["type", "data"]).map_err(malformed)?;
-    // The API server gives a Secret without a type this one.
+    // The API server gives this type to a Secret without one.
     let secret_type = secret_type.and_then(json::string).unwrap_or(Cow::Borrowed("Opaque"));
     let value_of = |key| {
         let [value] = json::pick(data?, [key]).ok()?;
@@ -191,7 +192,7 @@ fn judge(secret: &str) -> Found {
     secret::docker_config(&secret_type, value_of).map_err(Cause::Unusable)
 }
 
-/// The SDK's `GetResourceRequest`, borrowed; `metadata` is in the answer whatever the mask is.
+/// The SDK's `GetResourceRequest` with borrowed fields.
 #[derive(Serialize)]
 struct GetResource<'a> {
     api_version: &'a str,
@@ -202,7 +203,7 @@ struct GetResource<'a> {
     field_masks: &'a [&'a str],
 }
 
-/// Reads the first line of an error: `Ok(None)` where it says that the resource is not there.
+/// Finds out what an error means, from its first line. `Ok(None)` means that the resource does not exist.
 fn classify<T>(error: &str, kind: &str) -> Result<Option<T>, Unknown> {
     let line = error.lines().next().unwrap_or_default();
     if line.contains(&format!("Cannot find v1/{kind} named")) {

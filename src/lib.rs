@@ -1,8 +1,9 @@
 //! The policy: adds the configured imagePullSecrets to Pods and ServiceAccounts at admission.
 //!
-//! One way through: payload → [`request`] → [`wanted`] → [`found`] → [`namespace`] → [`decision`] → [`words`] → [`response`].
-//! Each step turns plain data into plain data and uses only those before it, and only `found` and the log ask the host. Whatever
-//! comes in, an answer goes out: an error returned to the host would deny the request, whatever the policy's failurePolicy says.
+//! A request goes through these steps: payload → [`request`] → [`wanted`] → [`found`] → [`namespace`] → [`decision`] →
+//! [`words`] → [`response`]. Each step turns plain data into plain data and uses only the steps before it. Only `found` and
+//! the log call the host. Every input leads to an answer, because the host would deny a request for which the policy
+//! returns an error, even if the failurePolicy is Ignore.
 
 mod decision;
 mod ephemeral;
@@ -26,7 +27,7 @@ use response::Answer;
 use serde::Serialize;
 use words::Words;
 
-/// Registers the policy's operations; the host calls it when it starts an instance.
+/// Registers the policy's operations. The host calls this when it starts an instance.
 #[unsafe(no_mangle)]
 #[allow(unsafe_code)] // an exported symbol is what the waPC protocol asks for
 pub extern "C" fn wapc_init() {
@@ -35,10 +36,10 @@ pub extern "C" fn wapc_init() {
     wapc_guest::register_function("protocol_version", |_| Ok(PROTOCOL_VERSION.to_vec()));
 }
 
-/// The SDK's `protocol_version_guest`, without the 7 KB that it brings along.
+/// Does what the SDK's `protocol_version_guest` does, without adding 7 KB to the module.
 const PROTOCOL_VERSION: &[u8] = br#""v1""#;
 
-/// The answer about settings, as the SDK's type of the same name has it.
+/// The answer about settings, with the fields of the SDK's type of the same name.
 #[derive(Serialize)]
 struct SettingsValidationResponse {
     valid: bool,
@@ -47,7 +48,7 @@ struct SettingsValidationResponse {
 
 /// Answers an admission request: `{"settings": …, "request": …}` in, a `ValidationResponse` out, both JSON.
 ///
-/// Never fails: what cannot be read is accepted as it is, with a warning.
+/// It never fails. A request that cannot be read is accepted unchanged, with a warning.
 pub fn validate(payload: &[u8]) -> Vec<u8> {
     let host = Host::new();
     match Subject::read(payload) {
@@ -64,7 +65,7 @@ fn respond(decision: Option<&Decision<'_>>, words: Words) -> Vec<u8> {
     Answer::new(decision, words).into_json()
 }
 
-/// Answers whether settings are valid, and with everything that is wrong with them where they are not.
+/// Answers whether settings are valid. If they are not, the answer lists everything that is wrong.
 pub fn validate_settings(payload: &[u8]) -> Vec<u8> {
     let faults = match std::str::from_utf8(payload) {
         Ok(text) => Settings::from_json(text).err().map(|faults| faults.to_string()),
@@ -74,7 +75,7 @@ pub fn validate_settings(payload: &[u8]) -> Vec<u8> {
     serde_json::to_vec(&answer).unwrap_or_default()
 }
 
-/// The rows of the decision table, in their order.
+/// Goes through the rows of the decision table, in order.
 fn decide<'a>(settings: &str, subject: &'a Subject<'a>, host: &Host) -> Result<Decision<'a>, Unchanged> {
     if subject.is_mirror_pod() {
         return Err(Untouched::MirrorPod.into());

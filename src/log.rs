@@ -1,16 +1,17 @@
-//! The policy's log, which the host writes: one line for each decision at debug, and one at warning if something is wrong.
+//! The policy's log, which the host writes: one line for each decision at level debug, and one at level warning if
+//! something is wrong.
 
 use crate::words::Words;
 use serde::Serialize;
 
-/// An event as the host's `tracing/log` takes it (`PolicyLogEntry` of Kubewarden's policy-evaluator).
+/// A log line in the form that the host's `tracing/log` expects (`PolicyLogEntry` of Kubewarden's policy-evaluator).
 #[derive(Serialize)]
 struct Line {
     level: &'static str,
     message: String,
 }
 
-/// Hands the lines to the host. If the host does not take them, the answer to the request stays the same.
+/// Gives the lines to the host. If that fails, the answer to the request stays the same.
 pub fn send(words: &Words) {
     if let Some(done) = &words.done {
         send_line("debug", words, done);

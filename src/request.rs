@@ -1,7 +1,7 @@
-//! What the policy reads of an admission request, borrowed from its text.
+//! What the policy reads from an admission request, borrowed from its text.
 //!
-//! Types of our own rather than the SDK's: those put the whole payload into their error texts, fail on a `null` namespace,
-//! and know no field that Kubernetes adds later.
+//! These are our own types. The SDK's types put the whole payload into their error texts, fail on a `null` namespace, and
+//! would drop fields that Kubernetes adds later.
 
 use image_pull_secrets::json::{self, Field, Part};
 use image_pull_secrets::settings::Faults;
@@ -9,7 +9,7 @@ use image_pull_secrets::text::shown;
 use std::borrow::Cow;
 use std::fmt;
 
-/// The two kinds that carry imagePullSecrets and are not templates.
+/// The two kinds of objects that the policy changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// core/v1 Pod.
@@ -27,11 +27,11 @@ impl fmt::Display for Kind {
     }
 }
 
-/// Why a request is accepted as it is.
+/// Why a request is accepted unchanged.
 pub enum Unchanged {
-    /// There is nothing to do, and nothing to warn of.
+    /// There is nothing to do and nothing to warn about.
     Untouched(Untouched),
-    /// Something that the policy needs could not be read, which is worth a warning.
+    /// Something that the policy needs could not be read. This gives a warning.
     Unreadable(Unreadable),
 }
 
@@ -47,28 +47,28 @@ impl From<Unreadable> for Unchanged {
     }
 }
 
-/// Why there is nothing to do about a request.
+/// Why there is nothing to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Untouched {
-    /// Neither a Pod nor a ServiceAccount.
+    /// The object is neither a Pod nor a ServiceAccount.
     OtherKind,
-    /// A sub-resource, such as `pods/eviction`.
+    /// The request is for a sub-resource, such as `pods/eviction`.
     SubResource,
-    /// An operation that cannot, or must not, change imagePullSecrets.
+    /// The operation cannot change imagePullSecrets, or must not.
     OtherOperation,
-    /// The API server's picture of a static Pod.
+    /// The object is a mirror Pod, which shows a static Pod in the API.
     MirrorPod,
     /// Its namespace is excluded by name.
     ExcludedNamespace,
-    /// It has the exclude annotation.
+    /// The object has the exclude annotation.
     ExcludedObject,
     /// Its Namespace has the exclude annotation.
     ExcludedByNamespaceAnnotation,
-    /// A ServiceAccount that is being deleted.
+    /// The object is a ServiceAccount that is being deleted.
     BeingDeleted,
-    /// A ServiceAccount whose name is not selected.
+    /// The object is a ServiceAccount whose name is not selected.
     NotSelected,
-    /// It wants nothing, or everything that it wants is listed.
+    /// The object wants nothing, or already lists everything that it wants.
     NothingToAdd,
 }
 
@@ -87,7 +87,7 @@ pub enum Unreadable {
     NotAList(Kind),
 }
 
-/// What is read of a payload, whatever the kind of its object. The request is an AdmissionRequest of `admission.k8s.io/v1`.
+/// What is read from every payload. The request is an AdmissionRequest of `admission.k8s.io/v1`.
 const PAYLOAD: &[Field] = &[Field::Any("settings"), Field::Object("request", REQUEST)];
 const REQUEST: &[Field] = &[
     Field::Object("kind", &[Field::Any("group"), Field::Any("version"), Field::Any("kind")]),
@@ -114,12 +114,12 @@ const SPEC: &[Field] = &[
     Field::Any("volumes"),
 ];
 
-/// The text of a member, where absent, `null` and anything but a string count as empty.
+/// The text of a member. It is empty if the member is absent, `null` or not a string.
 fn text<'a>(of: &Part<'a>, name: &str) -> Cow<'a, str> {
     of.text_of(name).and_then(json::string).unwrap_or_default()
 }
 
-/// The kind, where it is one of ours.
+/// The kind of the object, if it is one of the two.
 fn kind_of(kind: &Part<'_>) -> Option<Kind> {
     match (&*text(kind, "group"), &*text(kind, "version"), &*text(kind, "kind")) {
         ("", "v1", "Pod") => Some(Kind::Pod),
@@ -130,26 +130,26 @@ fn kind_of(kind: &Part<'_>) -> Option<Kind> {
 
 /// The Pod or ServiceAccount of a request.
 pub struct Subject<'a> {
-    /// Which of the two.
+    /// Its kind.
     pub kind: Kind,
-    /// Its namespace; empty where neither the request nor the object names one.
+    /// Its namespace. It is empty if neither the request nor the object has one.
     pub namespace: Cow<'a, str>,
-    /// Its name; empty while `generateName` has not given it one.
+    /// Its name. It is empty if the API server has not yet made one from `generateName`.
     pub name: Cow<'a, str>,
-    /// Whether the request is for ephemeral containers only; nothing else of the Pod can change then.
+    /// Whether the request only changes ephemeral containers.
     pub is_about_ephemeral_containers: bool,
     object: Part<'a>,
     metadata: Part<'a>,
     spec: Option<Part<'a>>,
 }
 
-/// Where the references of an object are in its text, and which they are.
+/// The references of an object, and where they are in its text.
 pub struct References<'a> {
-    /// The text of the object that has, or may get, the member `imagePullSecrets`.
+    /// The text of the JSON object that has the member `imagePullSecrets`, or is to get it.
     pub holder: &'a str,
-    /// The text of the list, where there is one.
+    /// The text of the list, if there is one.
     pub list: Option<&'a str>,
-    /// The names in it; an entry without a name has none.
+    /// The names in the list. Entries without a name are left out.
     names: Vec<Cow<'a, str>>,
 }
 
@@ -163,7 +163,7 @@ impl References<'_> {
 const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
 
 impl<'a> Subject<'a> {
-    /// Reads a payload: the text of the settings, and what the request is about, where it is the policy's business.
+    /// Reads a payload: the text of the settings, and the object, unless the policy leaves such requests alone.
     pub fn read(payload: &'a [u8]) -> Result<(&'a str, Self), Unchanged> {
         let payload = std::str::from_utf8(payload).map_err(|_| Unreadable::Payload)?;
         let mut payload = Part::read(payload, PAYLOAD).map_err(|_| Unreadable::Payload)?;
@@ -171,9 +171,10 @@ impl<'a> Subject<'a> {
         let kind = kind_of(request.member("kind").ok_or(Unreadable::Payload)?).ok_or(Untouched::OtherKind)?;
         let is_about_ephemeral_containers = match (kind, &*text(&request, "subResource"), &*text(&request, "operation"))
         {
-            // `kubectl debug`. The object is the whole Pod.
+            // This is `kubectl debug`. The object in the request is the whole Pod.
             (Kind::Pod, "ephemeralcontainers", "UPDATE") => true,
-            // A Pod's imagePullSecrets are immutable: to add one would make every label edit of an old Pod fail.
+            // A Pod's imagePullSecrets are immutable. If the policy added one here, every change of an old Pod's labels
+            // would fail.
             (Kind::Pod, "", "CREATE") | (Kind::ServiceAccount, "", "CREATE" | "UPDATE") => false,
             (_, "", _) => return Err(Untouched::OtherOperation.into()),
             _ => return Err(Untouched::SubResource.into()),
@@ -199,7 +200,7 @@ impl<'a> Subject<'a> {
         !text(&self.metadata, "deletionTimestamp").is_empty()
     }
 
-    /// How messages name the object: `namespace/name`, with a star for what the API server will append.
+    /// The object's name in messages: `namespace/name`, with a star for the part that the API server generates.
     pub fn label(&self) -> String {
         let namespace = shown(&self.namespace);
         match (&*self.name, &*text(&self.metadata, "generateName")) {
@@ -221,7 +222,7 @@ impl<'a> Subject<'a> {
         self.kind == Kind::Pod && self.annotation(MIRROR_ANNOTATION).is_some()
     }
 
-    /// Where the references are in the text.
+    /// Finds the references in the text.
     pub fn references(&self) -> Result<References<'a>, Unreadable> {
         let holder = match self.kind {
             Kind::ServiceAccount => &self.object,
@@ -236,7 +237,7 @@ impl<'a> Subject<'a> {
         Ok(References { holder: holder.text, list, names: entries.into_iter().filter_map(name).collect() })
     }
 
-    /// The image references of a Pod's containers, init containers and image volumes, as written.
+    /// The image references of a Pod's containers, init containers and image volumes, as they are written.
     pub fn image_references(&self) -> Vec<Cow<'a, str>> {
         let Some(spec) = &self.spec else { return Vec::new() };
         let of_containers = ["containers", "initContainers"].into_iter().flat_map(|list| of_containers(spec, list));
@@ -248,7 +249,7 @@ impl<'a> Subject<'a> {
         of_containers.chain(of_volumes).collect()
     }
 
-    /// The image references of a Pod's ephemeral containers, as written.
+    /// The image references of a Pod's ephemeral containers, as they are written.
     pub fn ephemeral_image_references(&self) -> Vec<Cow<'a, str>> {
         self.spec.iter().flat_map(|spec| of_containers(spec, "ephemeralContainers")).collect()
     }

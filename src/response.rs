@@ -6,7 +6,7 @@ use crate::splice;
 use crate::words::Words;
 use serde::Serialize;
 
-/// A `ValidationResponse` of the SDK, but for the mutated object, which goes out as the text that it came in as.
+/// Like the SDK's `ValidationResponse`, except that the mutated object is text.
 #[derive(Debug, Default, Serialize)]
 pub struct Answer {
     accepted: bool,
@@ -32,7 +32,7 @@ struct AuditAnnotations {
 }
 
 impl Answer {
-    /// The answer that carries a decision out, or accepts the request as it is where there is none.
+    /// The answer for a decision. If there is none, it accepts the request unchanged.
     pub fn new(decision: Option<&Decision<'_>>, words: Words) -> Self {
         let to_sender = words.warnings.into_iter().filter(|warning| !warning.is_in_rejection);
         let mut answer = Self {

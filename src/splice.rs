@@ -1,13 +1,13 @@
-//! The edit of the object, on its own text: apart from the added references, every byte stays as it was.
+//! Edits the text of the object. It only inserts the references; every other byte stays as it was.
 
 use crate::request::References;
 
-/// The text of `object` with a reference to each of `names` behind those that are there; `references` must be the object's
-/// own, borrowed from the same text. `None` where they are not.
+/// Appends a reference to each of `names` to the text of `object`. `references` must have been borrowed from the same text;
+/// if they were not, the result is `None`.
 pub fn append(object: &str, references: &References<'_>, names: &[String]) -> Option<String> {
     let mut entries = String::new();
     for name in names {
-        // Valid names of Secrets need no escapes.
+        // A valid name of a Secret needs no escaping.
         let comma = if entries.is_empty() { "" } else { "," };
         entries.extend([comma, "{\"name\":\"", name, "\"}"]);
     }
@@ -33,7 +33,7 @@ pub fn append(object: &str, references: &References<'_>, names: &[String]) -> Op
     Some(edited)
 }
 
-/// Where `part` starts in `whole`, of which it is a slice.
+/// The offset in `whole` at which `part`, a slice of it, begins.
 fn offset(whole: &str, part: &str) -> Option<usize> {
     let start = (part.as_ptr() as usize).checked_sub(whole.as_ptr() as usize)?;
     (start.checked_add(part.len())? <= whole.len()).then_some(start)

@@ -1,4 +1,4 @@
-//! Which of the configured secrets an object wants, as far as its own text tells.
+//! Which of the configured secrets an object wants, judged without asking the host.
 
 use crate::request::{Kind, References, Subject};
 use image_pull_secrets::image::Image;
@@ -9,7 +9,7 @@ use image_pull_secrets::settings::{ConfiguredSecret, NamespaceScope, OnMissingSe
 pub struct Wanted<'s> {
     /// The wanted secrets, in the order of the settings.
     pub secrets: Vec<Want<'s>>,
-    /// The images of the Pod, where a secret is only for some.
+    /// The images of the Pod, if a secret is for some images only.
     pub images: Vec<Image>,
 }
 
@@ -20,11 +20,11 @@ pub struct Want<'s> {
     pub name: &'s str,
     /// Whether the object lists it already.
     pub is_listed: bool,
-    /// Whether it is wanted only where its own credentials cover one of the images, which nobody knows without reading it.
+    /// Whether it is wanted only if its credentials cover one of the images. To know that, it has to be read.
     pub if_it_covers: bool,
-    /// Which namespaces it is for. That of the object has a name that will do; its labels are not known yet.
+    /// Which namespaces it is for. The name of the object's namespace matches; its labels are not known yet.
     pub namespaces: &'s NamespaceScope,
-    /// Whether it may be for other namespaces only, because the labels of the object's could not be read.
+    /// Whether the secret may not be for the object's namespace, because the labels of that could not be read.
     pub is_uncertain: bool,
 }
 
@@ -35,8 +35,9 @@ impl<'s> Want<'s> {
     }
 }
 
-/// What is wanted and worth asking about: what is not listed yet, and under `reject` what a Pod lists as well. A Pod gets
-/// its ServiceAccount's references before the policy sees it, so that the usual Pod lists everything.
+/// The wanted secrets that the host has to be asked about: those that are not listed yet, and under `reject` also those
+/// that a Pod lists. A Pod gets the references of its ServiceAccount before the policy sees it, so that most Pods already
+/// list everything.
 pub fn wanted<'s>(settings: &'s Settings, subject: &Subject<'_>, references: &References<'_>) -> Wanted<'s> {
     let is_listed = |secret: &ConfiguredSecret| references.lists(&secret.name);
     let is_here = |secret: &ConfiguredSecret| secret.namespaces.includes_name(&subject.namespace);

@@ -1,6 +1,7 @@
-//! The words for what is decided: each warning, the one rejection for all that is wrong, and the line in the log.
+//! Puts a decision into words: the warnings, the rejection (one message for everything that is wrong), and the line in the
+//! log.
 //!
-//! The API server cuts a warning at 256 bytes, and asks for 120 (`k8s.io/api/admission/v1`).
+//! The API server cuts a warning after 256 bytes and recommends at most 120 (`k8s.io/api/admission/v1`).
 
 use crate::decision::{Decision, Reference, Trouble, Weighed};
 use crate::found::{Cause, Unknown};
@@ -11,11 +12,11 @@ use image_pull_secrets::text::shown;
 /// What is said about a request, in the response to whoever sent it and in the log.
 #[derive(Debug, Default)]
 pub struct Words {
-    /// Which object it is about; `None` if the request could not be read up to there.
+    /// The object that it is about. `None` if the request could not be read that far.
     pub about: Option<String>,
-    /// What was done, unless the warnings say it.
+    /// What was done, if the warnings do not say it.
     pub done: Option<String>,
-    /// What is wrong; one or two sentences each.
+    /// What is wrong, in one or two sentences each.
     pub warnings: Vec<Warning>,
     /// Why the request is denied.
     pub rejection: Option<String>,
@@ -24,9 +25,9 @@ pub struct Words {
 /// A warning: what is wrong, what was done about it, and what to do.
 #[derive(Debug)]
 pub struct Warning {
-    /// In one line.
+    /// The text, in one line.
     pub text: String,
-    /// Whether the rejection says it to whoever sent the request.
+    /// Whether the rejection says it too.
     pub is_in_rejection: bool,
 }
 
@@ -37,7 +38,7 @@ impl From<String> for Warning {
 }
 
 impl Words {
-    /// About a request that is accepted as it is.
+    /// About a request that is accepted unchanged.
     pub fn of_unchanged(subject: Option<&Subject<'_>>, unchanged: &Unchanged) -> Self {
         let about = subject.map(about);
         match unchanged {
@@ -50,7 +51,7 @@ impl Words {
         }
     }
 
-    /// About what was decided.
+    /// About a decision.
     pub fn of(decision: &Decision<'_>) -> Self {
         match decision {
             Decision::Lacking { pod, secrets } => {
@@ -95,7 +96,7 @@ fn reason_of(untouched: Untouched) -> &'static str {
     }
 }
 
-/// A warning that something could not be read. It does not quote what was there, which may be a credential.
+/// A warning that something could not be read. It does not quote the text, which may be a credential.
 fn unreadable_warning(part: &Unreadable) -> String {
     match part {
         Unreadable::Payload => {
@@ -164,7 +165,7 @@ fn namespace_warning(subject: &Subject<'_>, unchecked: Unchecked) -> String {
     format!("Namespace {} was not checked for {what}: {}. {done}; {remedy}", shown(&subject.namespace), unchecked.why)
 }
 
-/// The rejection. It names every secret because of which the Pod is denied, and the commands that create the missing ones.
+/// The rejection. It names every secret that is a reason to deny the Pod, and the commands that create the missing ones.
 fn rejection(subject: &Subject<'_>, troubles: &[Trouble]) -> String {
     let troubles = || troubles.iter().filter(|trouble| trouble.denies);
     let namespace = shown(&subject.namespace);

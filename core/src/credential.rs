@@ -1,5 +1,5 @@
-//! The credentials themselves: who the kubelet would say that it is. Only what explains or checks a pull reads them; what
-//! decides reads [`DockerConfig`](crate::docker_config::DockerConfig), which keeps none.
+//! The user names and passwords in a docker config. Only code that explains or checks a pull reads them. Code that
+//! decides about Pods reads [`DockerConfig`](crate::docker_config::DockerConfig), which keeps no password.
 
 use crate::docker_config::{DockerConfigError, decode_auth, folded};
 use crate::json;
@@ -7,7 +7,7 @@ use crate::secret::SecretFormat;
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// A user name and its password. Shows the user name only.
+/// A user name and its password. `Debug` prints only the user name.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Credential {
     username: String,
@@ -20,12 +20,12 @@ impl Credential {
         Self { username: username.to_owned(), password: password.to_owned() }
     }
 
-    /// The user name; empty where the entry has none, which is an anonymous pull.
+    /// The user name. It is empty if the entry has none, and then the kubelet pulls anonymously.
     pub fn username(&self) -> &str {
         &self.username
     }
 
-    /// The password: for a registry, and for nothing else.
+    /// The password. Give it to a registry, and never log it.
     pub fn password(&self) -> &str {
         &self.password
     }
@@ -37,8 +37,8 @@ impl fmt::Debug for Credential {
     }
 }
 
-/// The credential of each server in a docker config, as the kubelet reads it: an `auth` counts before `username` and
-/// `password`, and of two entries for one server the last one.
+/// The credential of each server in a docker config, as the kubelet reads it: `auth` wins over `username` and
+/// `password`, and if a server has two entries, the last one wins.
 ///
 /// # Errors
 /// [`DockerConfigError`] where the kubelet would fail.
@@ -66,7 +66,7 @@ fn read_entries(object: &str, found: &mut BTreeMap<String, Credential>) {
     });
 }
 
-/// `DockerConfigEntry.UnmarshalJSON`, of an entry that is known to parse.
+/// As `DockerConfigEntry.UnmarshalJSON` does. The caller has checked that the entry parses.
 fn credential(entry: &str) -> Credential {
     let (mut credential, mut auth) = (Credential::default(), String::new());
     each_member(entry, &mut |name, value| {
@@ -87,7 +87,7 @@ fn credential(entry: &str) -> Credential {
     credential
 }
 
-/// A text that is no object has no members: it is known to parse.
+/// The members of an object. The caller has checked that the text parses; `null` has no members.
 fn each_member(text: &str, visit: &mut dyn FnMut(&str, &str)) {
     let _ = json::members(text, &mut |name, value| visit(&name, value));
 }

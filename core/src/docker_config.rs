@@ -1,8 +1,8 @@
-//! Docker configs, parsed and looked up as the kubelet does, without keeping a credential.
+//! Docker configs, parsed and searched as the kubelet does it. No password is kept.
 //!
-//! Source: `config.go` and `keyring.go` in Kubernetes' `pkg/credentialprovider`, and `encoding/json` of Go, whose habits
-//! count: member names without regard to case, `null` is no value, the last of two wins, unknown members are passed over,
-//! and nothing nests deeper than 10,000 levels.
+//! Source: `config.go` and `keyring.go` in Kubernetes' `pkg/credentialprovider`, and Go's `encoding/json`. The rules of
+//! that package apply here too: it ignores the case of member names, treats `null` as a missing value, takes the last
+//! of two members with one name, ignores unknown members, and refuses more than 10,000 levels of nesting.
 
 use crate::image::{Image, Images};
 use crate::json::{self, JsonError};
@@ -14,22 +14,22 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
 
-/// Why the kubelet cannot parse a docker config. Names the entry, and never quotes a value.
+/// Why the kubelet cannot parse a docker config. The message names the entry and never quotes a value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DockerConfigError {
-    /// The document is not JSON, or no object.
+    /// The document is not JSON, or it is not an object.
     #[error("its docker config {0}")]
     Document(#[from] JsonError),
-    /// The document is JSON, of more levels than Go reads.
+    /// The document nests deeper than Go reads.
     #[error("its docker config has more than 10,000 levels")]
     TooDeep,
-    /// `auths` is there, and no object.
+    /// `auths` is not an object.
     #[error("its \"auths\" is not an object")]
     Auths,
-    /// `HttpHeaders` is there, and no object of strings.
+    /// `HttpHeaders` is not an object of strings.
     #[error("its \"HttpHeaders\" is not an object of strings")]
     Headers,
-    /// One registry's entry.
+    /// Something is wrong with the entry of one registry.
     #[error("its entry {name} {fault}")]
     Entry {
         /// Which entry.
@@ -42,21 +42,22 @@ pub enum DockerConfigError {
 /// What is wrong with one registry's entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum EntryFault {
-    /// It is no object.
+    /// It is not an object.
     #[error("is not an object")]
     NotAnObject,
-    /// One of the members that the kubelet reads is no string.
+    /// One of the members that the kubelet reads is not a string.
     #[error("has a \"{0}\" that is not a string")]
     NotAString(&'static str),
-    /// Its `auth` does not decode.
+    /// Its `auth` is not base64.
     #[error("has an \"auth\" that is not base64")]
     AuthNotBase64,
-    /// Its `auth` decodes to something without a colon.
+    /// Its `auth` has no colon in it after decoding.
     #[error("has an \"auth\" that is not base64 of user:password")]
     AuthWithoutColon,
 }
 
-/// How an entry is named in messages: by position, and by its server where that is nothing but a server.
+/// How messages name an entry: by its position, and also by its server if the key is only a server name. (A key may
+/// contain a password.)
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EntryName {
     position: usize,
@@ -80,14 +81,15 @@ impl fmt::Display for EntryName {
     }
 }
 
-/// The servers that a docker config has credentials for. The credentials themselves were looked at and let go.
+/// The servers that a docker config has credentials for. The credentials were checked and are not kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DockerConfig {
     entries: Vec<Entry>,
 }
 
-/// A server as written, its key as `BasicDockerKeyring.Add` makes it, and what the key is as a URL: it is read as one once
-/// more, as `URLsMatchStr` does, so that what was escaped twice is resolved twice. A key that is none matches nothing.
+/// A server as it is written, the key that `BasicDockerKeyring.Add` makes of it, and that key parsed as a URL.
+/// `URLsMatchStr` parses the key a second time, so that a text that was escaped twice is unescaped twice. A key that is
+/// not a URL matches nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     server: String,
@@ -97,17 +99,18 @@ pub struct Entry {
 
 const DEFAULT_REGISTRY_KEY: &str = "index.docker.io";
 
-/// The most characters that are compared to match the globs of one config: thousands of globs, for a Pod of thirty
-/// registries. Who can write a Secret could otherwise have each admission of a Pod take seconds.
+/// How many characters may be compared to match the globs of one config. This is enough for thousands of globs and a
+/// Pod with images of thirty registries. Without a limit, somebody who can write a Secret could make every admission
+/// take seconds.
 const MOST_EFFORT: usize = 50_000_000;
 
 impl DockerConfig {
-    /// Parses the value of `.dockerconfigjson`: entries below `auths`.
+    /// Parses the value of `.dockerconfigjson`, whose entries are below `auths`.
     ///
     /// # Errors
     /// [`DockerConfigError`] where the kubelet's `json.Unmarshal` into `DockerConfigJSON` fails.
     pub fn parse(document: &[u8]) -> Result<Self, DockerConfigError> {
-        // Go reads what is no UTF-8 as U+FFFD too.
+        // Go also reads bytes that are not UTF-8 as U+FFFD.
         let text = String::from_utf8_lossy(document);
         check_depth(&text)?;
         let mut servers = Vec::new();
@@ -126,7 +129,7 @@ impl DockerConfig {
         Ok(Self::from_servers(servers))
     }
 
-    /// Parses the value of the older `.dockercfg`: the entries stand at the top.
+    /// Parses the value of the older `.dockercfg`, whose entries are at the top level.
     ///
     /// # Errors
     /// [`DockerConfigError`] where the kubelet's `json.Unmarshal` into `DockerConfig` fails.
@@ -144,9 +147,9 @@ impl DockerConfig {
             || image.is_on_default_registry() && self.entries.iter().any(Entry::is_default_registry)
     }
 
-    /// Whether the kubelet would use a credential of this config for any of `images`: what [`DockerConfig::covers`] says of
-    /// each, at a cost that grows with the entries and hardly with the images. Where the config has more globs than can be
-    /// matched in time, it counts as covering them.
+    /// Whether the kubelet would use a credential of this config for any of `images`. The answer is that of
+    /// [`DockerConfig::covers`] for each image, but the time that it takes depends on the number of entries and hardly
+    /// on the number of images. A config with more globs than can be matched in time counts as covering the images.
     pub fn covers_any(&self, images: &Images<'_>) -> bool {
         let mut effort = 0_usize;
         let mut held = |key: &Location| {
@@ -159,12 +162,13 @@ impl DockerConfig {
         })
     }
 
-    /// The entries that are URLs, in the order of the document; the kubelet passes over the others.
+    /// The entries whose servers are URLs, in the order of the document. The kubelet ignores the others.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }
 
-    /// The servers that the config names, in order, each once; those that are no URL are left out, as the kubelet does.
+    /// The servers that the config names, in order and each once. Like the kubelet, it leaves out those that are not
+    /// URLs.
     pub fn servers(&self) -> BTreeSet<&str> {
         self.entries.iter().map(|entry| entry.server.as_str()).collect()
     }
@@ -182,34 +186,34 @@ impl DockerConfig {
 }
 
 impl Entry {
-    /// The server, as written.
+    /// The server, as it is written.
     pub fn server(&self) -> &str {
         &self.server
     }
 
-    /// What the kubelet's keyring knows it as: without its scheme, and without a leading `/v1/` or `/v2/`.
+    /// The server's key in the kubelet's keyring: without the scheme, and without a leading `/v1/` or `/v2/`.
     pub fn key(&self) -> &str {
         &self.key
     }
 
-    /// Whether its key matches the image. What is for Docker Hub by its old name is another matter:
+    /// Whether its key matches the image. An entry for Docker Hub under its old name can be used without matching: see
     /// [`Entry::is_default_registry`].
     pub fn matches(&self, image: &Image) -> bool {
         image.location().is_some_and(|image| self.location.as_ref().is_some_and(|location| location.holds(image)))
     }
 
-    /// Whether it is what the kubelet falls back on for images of the default registry that nothing matched.
+    /// Whether the kubelet falls back on it for an image of the default registry that no key matches.
     pub fn is_default_registry(&self) -> bool {
         self.key == DEFAULT_REGISTRY_KEY
     }
 }
 
-/// As deep as Go nests (`maxNestingDepth` in `encoding/json`).
+/// How deep Go reads (`maxNestingDepth` in `encoding/json`).
 const DEEPEST: usize = 10_000;
 
 fn check_depth(text: &str) -> Result<(), DockerConfigError> {
     let opens = |b: u8| matches!(b, b'{' | b'[');
-    // The usual config has no more brackets than that.
+    // A usual config has fewer brackets than that, and needs no further check.
     if text.bytes().filter(|b| opens(*b)).count() <= DEEPEST {
         return Ok(());
     }
@@ -252,7 +256,7 @@ fn read_entries(object: &str, servers: &mut Vec<String>) -> Result<(), DockerCon
     })
 }
 
-/// `DockerConfigEntry.UnmarshalJSON`: the four members count, and `auth` must decode.
+/// Checks what `DockerConfigEntry.UnmarshalJSON` checks: the four members that it reads, and that `auth` decodes.
 fn check_entry(entry: &str) -> Result<(), EntryFault> {
     if entry == "null" {
         return Ok(());
@@ -289,7 +293,7 @@ fn check_auth(auth: &str) -> Result<(), EntryFault> {
     if auth.is_empty() || decode_auth(auth)?.contains(&b':') { Ok(()) } else { Err(EntryFault::AuthWithoutColon) }
 }
 
-/// `decodeDockerConfigFieldAuth`; Go's decoder passes over line breaks and does not look at the bits that are left over.
+/// As `decodeDockerConfigFieldAuth`. Go's decoder ignores line breaks, and does not check the bits that are left over.
 pub(crate) fn decode_auth(auth: &str) -> Result<Vec<u8>, EntryFault> {
     let engine = if auth.trim_ascii_end().ends_with('=') { PADDED } else { UNPADDED };
     let digits: Vec<u8> = auth.bytes().filter(|b| !matches!(b, b'\r' | b'\n')).collect();
@@ -306,7 +310,7 @@ fn check_headers(value: &str) -> Result<(), DockerConfigError> {
     .map_err(|_| DockerConfigError::Headers)
 }
 
-/// Calls `check` with each member until one fails; a document of `null` has no members.
+/// Calls `check` with each member until one fails. A document `null` has no members.
 fn each_member(
     text: &str,
     check: &mut dyn FnMut(&str, &str) -> Result<(), DockerConfigError>,
@@ -323,7 +327,7 @@ fn each_member(
     result
 }
 
-/// Go compares member names by simple Unicode folding; beyond ASCII two letters fold to one of ours.
+/// Go compares member names by simple Unicode folding. Two letters outside of ASCII fold to letters in these names.
 pub(crate) fn folded(name: &str) -> String {
     name.chars()
         .map(|c| match c {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// Reads a duration as Go's `time.ParseDuration` does; `None` for what is none, and for what is negative or longer than 584
-/// years.
+/// Reads a duration as Go's `time.ParseDuration` does. Gives `None` if the text is not a duration, or if it is negative
+/// or longer than 584 years.
 pub fn parse(text: &str) -> Option<Duration> {
     if text == "0" {
         return Some(Duration::ZERO);
@@ -24,7 +24,7 @@ pub fn parse(text: &str) -> Option<Duration> {
 fn nanoseconds_in(unit: &str) -> Option<u64> {
     Some(match unit {
         "ns" => 1,
-        // Two characters that look alike: the sign for micro, and the Greek letter.
+        // Two different characters that look alike: the micro sign, and the Greek letter mu.
         "us" | "\u{b5}s" | "\u{3bc}s" => 1_000,
         "ms" => 1_000_000,
         "s" => 1_000_000_000,
@@ -34,7 +34,7 @@ fn nanoseconds_in(unit: &str) -> Option<u64> {
     })
 }
 
-/// `number` of a unit, in nanoseconds: whole, or with a fraction.
+/// How many nanoseconds a number of units is. The number may have a fraction.
 fn of_unit(number: &str, unit: u64) -> Option<u64> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     if whole.is_empty() && fraction.is_empty() {

@@ -1,9 +1,10 @@
-//! Shell patterns, exactly as Go's `path/filepath.Match` reads them on Unix: `*`, `?`, `[a-z]`, `[^a]`, `\x`.
+//! Glob patterns, matched exactly as Go's `path/filepath.Match` does it on Unix: `*`, `?`, `[a-z]`, `[^a]`, `\x`.
 //!
-//! The kubelet matches the labels of a registry's host with that function, so its answers are the only right ones here.
-//! Namespaces and ServiceAccounts are selected by the same patterns, so that an administrator learns one syntax.
+//! The kubelet matches the labels of a registry's host with that function, so this module has to agree with it.
+//! Namespaces and ServiceAccounts are selected by the same patterns, so that administrators have to learn only one
+//! syntax.
 
-/// A pattern that no text can match, because it is malformed: a `[` without its `]`, or a `\` at the end.
+/// The pattern is malformed, so that no text can match it: a `[` without its `]`, or a `\` at the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("is not a valid pattern: a '[' wants its ']' and a '\\' a character after it")]
 pub struct BadPattern;
@@ -11,8 +12,9 @@ pub struct BadPattern;
 /// Whether `pattern` matches the whole of `text`. `*` and `?` do not match a `/`.
 ///
 /// # Errors
-/// [`BadPattern`] where Go's `filepath.Match` gives `ErrBadPattern`. As there, the rest of a pattern is looked at only as far
-/// as the match got, so that a malformed pattern may also give `Ok(false)`: use [`check`] to refuse one.
+/// [`BadPattern`] if Go's `filepath.Match` gives `ErrBadPattern`. Like that function, it stops reading the pattern
+/// where the text no longer matches, so that a malformed pattern may also give `Ok(false)`. To refuse malformed
+/// patterns, use [`check`].
 pub fn matches(pattern: &str, text: &str) -> Result<bool, BadPattern> {
     let (mut pattern, mut text) = (pattern, text);
     'pattern: while !pattern.is_empty() {
@@ -47,10 +49,10 @@ pub fn matches(pattern: &str, text: &str) -> Result<bool, BadPattern> {
     Ok(text.is_empty())
 }
 
-/// Whether `pattern` is well-formed, whatever it is matched with.
+/// Checks that the whole of `pattern` is well-formed.
 ///
 /// # Errors
-/// [`BadPattern`] where it is not.
+/// [`BadPattern`] if it is not.
 pub fn check(pattern: &str) -> Result<(), BadPattern> {
     let mut pattern = pattern;
     while !pattern.is_empty() {
@@ -61,12 +63,12 @@ pub fn check(pattern: &str) -> Result<(), BadPattern> {
     Ok(())
 }
 
-/// Whether `pattern` matches itself and nothing else.
+/// Whether `pattern` has no special characters, so that it matches only itself.
 pub fn is_literal(pattern: &str) -> bool {
     !pattern.contains(['*', '?', '[', '\\'])
 }
 
-/// The next run of the pattern that has no star in it, whether stars stood before it, and what follows.
+/// Splits the pattern: whether it begins with stars, the part up to the next star, and the rest.
 fn next_chunk(pattern: &str) -> (bool, &str, &str) {
     let chunk = pattern.trim_start_matches('*');
     let star = chunk.len() < pattern.len();
@@ -87,7 +89,8 @@ fn next_chunk(pattern: &str) -> (bool, &str, &str) {
     (star, chunk, "")
 }
 
-/// What is left of `text` after `chunk`, or `None` where it does not start with it. The whole chunk is checked even then.
+/// The rest of `text` behind `chunk`, or `None` if `text` does not start with it. The whole chunk is checked in both
+/// cases.
 fn match_chunk<'t>(chunk: &str, text: &'t str) -> Result<Option<&'t str>, BadPattern> {
     let (mut chunk, mut text) = (chunk.chars(), text.chars());
     let mut failed = false;
@@ -105,7 +108,7 @@ fn match_chunk<'t>(chunk: &str, text: &'t str) -> Result<Option<&'t str>, BadPat
     Ok((!failed).then_some(text.as_str()))
 }
 
-/// Reads a class up to its `]`, and says whether `candidate` is in it.
+/// Reads a character class up to its `]`, and tells whether `candidate` is in it.
 fn match_class(chunk: &mut std::str::Chars<'_>, candidate: Option<char>) -> Result<bool, BadPattern> {
     let negated = chunk.as_str().starts_with('^');
     if negated {
@@ -129,7 +132,7 @@ fn match_class(chunk: &mut std::str::Chars<'_>, candidate: Option<char>) -> Resu
     }
 }
 
-/// One character of a class, perhaps escaped; something must follow it.
+/// Reads one character of a class, which may be escaped. It must not be the last of the pattern.
 fn class_char(chunk: &mut std::str::Chars<'_>) -> Result<char, BadPattern> {
     let c = match chunk.next().ok_or(BadPattern)? {
         '-' | ']' => return Err(BadPattern),

@@ -1,32 +1,32 @@
 //! Image names as `docker pull` and the kubelet normalise them.
 //!
-//! Source: `ParseNormalizedNamed` and the grammar in `regexp.go` of github.com/distribution/reference v0.6, through the
-//! kubelet's `pkg/util/parsers`. Written by hand because the crates that do it bring a regular expression engine along,
-//! which is more than the whole policy weighs; a differential test holds it against the original.
+//! Source: `ParseNormalizedNamed` and the grammar in `regexp.go` of github.com/distribution/reference v0.6, which the
+//! kubelet calls through its `pkg/util/parsers`. This is written by hand, because the crates that do it need a regular
+//! expression engine, and that is larger than the whole policy. A differential test compares it with the original.
 
 use crate::location::{Location, Locations};
 
-/// Why a text names no image. The kubelet says `InvalidImageName` for each.
+/// Why a text is not the name of an image. The kubelet reports `InvalidImageName` in each case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ImageError {
-    /// The text is no reference of the grammar.
+    /// The text does not match the grammar of references.
     #[error("is not an image reference ([registry/]name[:tag][@digest])")]
     Format,
-    /// An upper-case letter in the repository name.
+    /// The repository name has an upper-case letter.
     #[error("has upper-case letters in its repository name")]
     Uppercase,
-    /// 64 hexadecimal digits, which would be taken for an image id.
+    /// The text is 64 hexadecimal digits, which stands for an image id.
     #[error("is 64 hexadecimal digits, which names an image id and no repository")]
     Identifier,
-    /// A repository path of more than 255 characters.
+    /// The repository path is longer than 255 characters.
     #[error("has a repository path of more than 255 characters")]
     TooLong,
-    /// A digest of an unknown algorithm, or of the wrong length.
+    /// The digest has an unknown algorithm or the wrong length.
     #[error("has a digest that is no sha256, sha384 or sha512 in lower-case hexadecimal digits")]
     Digest,
 }
 
-/// A repository, normalised: registry and path, without tag and digest.
+/// A normalised repository: registry and path, without tag and digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
     name: String,
@@ -60,7 +60,7 @@ impl Image {
             Some((path, tag)) => (path, Some(tag)),
             None => (rest, None),
         };
-        // What looks like a registry and is none (`foo_bar.com/x`) passes as the first component of a path without a registry.
+        // Something that looks like a registry but cannot be one (`foo_bar.com/x`) is the first component of a path.
         let longest = if is_registry(registry) { path.len() } else { registry.len() + 1 + path.len() };
         let is_name = is_path(path) && (is_registry(registry) || is_path(registry));
         if !is_name || !tag.is_none_or(is_tag) || !digest.is_none_or(looks_like_digest) {
@@ -73,13 +73,13 @@ impl Image {
             return Err(ImageError::Digest);
         }
         let name = format!("{registry}/{path}");
-        // The grammar lets hosts through that are no URL's (`[::::]`): the kubelet finds no credential for those.
+        // The grammar allows hosts that a URL cannot have (`[::::]`). The kubelet finds no credential for these.
         let location = Location::parse(&name).ok();
         Ok(Self { name, location })
     }
 
-    /// Those of a Pod's references that name an image. What names none fails in the kubelet before any credential is looked
-    /// for.
+    /// Parses the references of a Pod and leaves out those that are malformed. The kubelet fails on these before it
+    /// looks for a credential.
     pub fn parse_all(references: &[impl AsRef<str>]) -> Vec<Self> {
         references.iter().filter_map(|reference| Self::parse(reference.as_ref()).ok()).collect()
     }
@@ -89,25 +89,25 @@ impl Image {
         &self.name
     }
 
-    /// Where the image lives, or `None` where its host is no host of a URL and so matches nothing.
+    /// The location of the image, or `None` if a URL cannot have its host. Then no credential matches.
     pub fn location(&self) -> Option<&Location> {
         self.location.as_ref()
     }
 
-    /// Whether the kubelet counts the image's registry as the default one: `docker.io`, and every host without a dot and a
-    /// colon, `localhost` among them (`isDefaultRegistryMatch` in `pkg/credentialprovider/keyring.go`).
+    /// Whether the kubelet takes the image's registry for the default one: `docker.io`, and every host that has neither
+    /// a dot nor a colon, such as `localhost` (`isDefaultRegistryMatch` in `pkg/credentialprovider/keyring.go`).
     pub fn is_on_default_registry(&self) -> bool {
         let host = self.name.split_once('/').map_or("", |(host, _)| host);
         host == DEFAULT_REGISTRY || !host.contains(['.', ':'])
     }
 }
 
-/// The images of a Pod, prepared for looking up one credential after another.
+/// The images of a Pod, prepared so that many credentials can be matched with them quickly.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Images<'a> {
-    /// Where they live.
+    /// Their locations.
     pub locations: Locations<'a>,
-    /// Whether one of them is on the default registry ([`Image::is_on_default_registry`]).
+    /// Whether any of them is on the default registry ([`Image::is_on_default_registry`]).
     pub any_on_default_registry: bool,
 }
 
@@ -119,7 +119,7 @@ impl<'a> Images<'a> {
     }
 }
 
-/// The registry and the rest with tag and digest (`splitDockerDomain`).
+/// Splits a reference into the registry, and the rest with tag and digest (`splitDockerDomain`).
 fn split_registry(reference: &str) -> (&str, String) {
     let (registry, rest) = match reference.split_once('/') {
         None => (DEFAULT_REGISTRY, reference),
@@ -135,12 +135,12 @@ fn split_registry(reference: &str) -> (&str, String) {
     (registry, rest.to_owned())
 }
 
-/// Beyond ASCII nothing fits the grammar anyway.
+/// The grammar allows only ASCII.
 fn has_uppercase(text: &str) -> bool {
     text.bytes().any(|b| b.is_ascii_uppercase())
 }
 
-/// `domainAndPort` of the grammar.
+/// Whether the text is a `domainAndPort` of the grammar.
 fn is_registry(text: &str) -> bool {
     let (host, port) = match text.rfind(']') {
         Some(close) => text.split_at(close + 1),
@@ -164,7 +164,8 @@ fn is_registry_label(label: &str) -> bool {
         && !label.ends_with('-')
 }
 
-/// `remoteName` of the grammar: components of lower-case letters and digits, joined by `.`, `_`, `__` or dashes.
+/// Whether the text is a `remoteName` of the grammar: components of lower-case letters and digits, joined by `.`, `_`,
+/// `__` or dashes.
 fn is_path(path: &str) -> bool {
     path.split('/').all(|component| {
         let is_word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
@@ -180,7 +181,8 @@ fn is_tag(tag: &str) -> bool {
         && tag.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
 }
 
-/// `digestPat` of the grammar: algorithm words joined by one of `-_+.`, then at least 32 hexadecimal digits.
+/// Whether the text is a `digestPat` of the grammar: words of an algorithm, joined by one of `-_+.`, and at least 32
+/// hexadecimal digits.
 fn looks_like_digest(digest: &str) -> bool {
     let Some((algorithm, encoded)) = digest.split_once(':') else { return false };
     let is_word =
@@ -190,7 +192,8 @@ fn looks_like_digest(digest: &str) -> bool {
         && encoded.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
-/// What the OCI image spec calls a registered algorithm, with as many lower-case digits as it has.
+/// Whether the digest has an algorithm that is registered in the OCI image specification, and as many lower-case digits
+/// as that algorithm gives.
 fn is_digest(digest: &str) -> bool {
     let (algorithm, encoded) = digest.split_once(':').unwrap_or_default();
     let length = match algorithm {

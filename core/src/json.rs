@@ -1,25 +1,26 @@
-//! JSON as text: the members of an object with the text of each value, nothing decoded that nobody asked for.
+//! Reads the members of JSON objects and gives each value as the text that it has in the document.
 //!
-//! serde_json's raw values keep a text as it was written, so that what is passed on is what came in. Strings are decoded
-//! here, because serde_json refuses half a surrogate pair, which is U+FFFD to Go, and so to the API server and the kubelet.
+//! serde_json's raw values keep that text, so that it can be passed on unchanged. Strings are decoded here and not by
+//! serde_json, because serde_json refuses half a surrogate pair. Go, and so the API server and the kubelet, read it as
+//! U+FFFD.
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
 
-/// Why a text is not the JSON that was expected. Never quotes the text.
+/// Why a text is not the JSON that was expected. The message never quotes the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum JsonError {
-    /// No JSON at all.
+    /// The text is not JSON.
     #[error("is not JSON (line {line}, column {column})")]
     Malformed {
-        /// Counted from 1.
+        /// The line, counted from 1.
         line: usize,
-        /// Of the last byte that was read, counted from 1.
+        /// The column of the last byte that was read, counted from 1.
         column: usize,
     },
-    /// JSON of another kind.
+    /// The text is JSON, but another kind of value.
     #[error("is not a JSON object")]
     NotAnObject,
 }
@@ -30,18 +31,18 @@ impl From<serde_json::Error> for JsonError {
     }
 }
 
-/// Calls `visit` with each member of the object in `text`: its name, unescaped, and its value as written. Members come in
-/// the order of the text, and a name that is there twice comes twice.
+/// Calls `visit` with each member of the object in `text`: the unescaped name, and the value as it is written. The
+/// members come in the order of the text. If a name occurs twice, `visit` is called twice.
 ///
 /// # Errors
-/// [`JsonError`] where `text` is anything but one JSON object; `visit` may have been called by then.
+/// [`JsonError`] if `text` is not exactly one JSON object. `visit` may have been called before that was noticed.
 pub fn members<'a>(text: &'a str, visit: &mut dyn FnMut(Cow<'a, str>, &'a str)) -> Result<(), JsonError> {
     check_object(text)?;
     Ok(read(text, Reading::Members(visit))?)
 }
 
-/// The values of some members, each as written (`null` included), or `None` where there is no such member. A name that is
-/// there twice has its last value, as in every JSON library that decodes into a map.
+/// The values of some members, each as it is written (also `null`), or `None` if there is no such member. If a name
+/// occurs twice, the last value counts, as in every JSON library that decodes into a map.
 ///
 /// # Errors
 /// As [`members`].
@@ -57,19 +58,19 @@ pub fn pick<'a, const N: usize>(text: &'a str, names: [&str; N]) -> Result<[Opti
     Ok(picked)
 }
 
-/// Whether `text` is `null`, perhaps with white space around it.
+/// Whether `text` is `null`, with or without white space around it.
 pub fn is_null(text: &str) -> bool {
     text.trim_matches(WHITE_SPACE) == "null"
 }
 
-/// The elements of the array in `text`, each as written, or `None` where it is no array.
+/// The elements of the array in `text`, each as it is written, or `None` if it is not an array.
 pub fn elements(text: &str) -> Option<Vec<&str>> {
     let mut elements = Vec::new();
     let is_array = text.trim_start_matches(WHITE_SPACE).starts_with('[');
     (is_array && read(text, Reading::Elements(&mut elements)).is_ok()).then_some(elements)
 }
 
-/// The text that a JSON string stands for, or `None` where `text` is no JSON string.
+/// The decoded text of a JSON string, or `None` if `text` is not a JSON string.
 pub fn string(text: &str) -> Option<Cow<'_, str>> {
     let string = serde_json::from_str::<&RawValue>(text).ok()?.get();
     (string.len() == text.len() && string.starts_with('"')).then(|| unescaped(string))
@@ -78,9 +79,10 @@ pub fn string(text: &str) -> Option<Cow<'_, str>> {
 /// A member to look for in an object.
 #[derive(Debug)]
 pub enum Field {
-    /// By name, with a value of any kind.
+    /// A member of this name, with a value of any kind.
     Any(&'static str),
-    /// By name, with an object in which these are to be looked for; a value of another kind is as if it were not there.
+    /// A member of this name whose value is an object, and the members to look for in that object. If the value is
+    /// something else, the member counts as missing.
     Object(&'static str, &'static [Field]),
 }
 
@@ -92,7 +94,7 @@ impl Field {
     }
 }
 
-/// A value with its text, and those of the members looked for that it has.
+/// A value with its text, and the members that were looked for and found.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Part<'a> {
     /// As written.
@@ -101,7 +103,7 @@ pub struct Part<'a> {
 }
 
 impl<'a> Part<'a> {
-    /// Reads an object in one pass, however deep the fields are.
+    /// Reads an object in one pass. The fields may be at any depth.
     ///
     /// # Errors
     /// As [`members`].
@@ -113,12 +115,12 @@ impl<'a> Part<'a> {
         Ok(object)
     }
 
-    /// A member that was looked for, or `None` where it is not there. Of two that have one name it is the last.
+    /// A member that was looked for, or `None` if it is not there. If two members have the name, it is the last one.
     pub fn member(&self, name: &str) -> Option<&Self> {
         self.members.iter().find(|(member, _)| *member == name).map(|(_, part)| part)
     }
 
-    /// Takes such a member out.
+    /// Removes such a member and returns it.
     pub fn take(&mut self, name: &str) -> Option<Self> {
         let at = self.members.iter().position(|(member, _)| *member == name)?;
         Some(self.members.swap_remove(at).1)
@@ -146,7 +148,7 @@ fn read<'a>(text: &'a str, reading: Reading<'_, 'a>) -> serde_json::Result<()> {
     deserializer.end()
 }
 
-/// What a JSON string stands for; `string` is a valid one.
+/// Decodes a JSON string; `string` is known to be valid.
 fn unescaped(string: &str) -> Cow<'_, str> {
     let raw = string.get(1..string.len() - 1).unwrap_or_default();
     let Some((plain, mut rest)) = raw.split_once('\\') else { return Cow::Borrowed(raw) };
@@ -171,12 +173,12 @@ fn unescaped(string: &str) -> Cow<'_, str> {
     Cow::Owned(String::from_utf16_lossy(&units))
 }
 
-/// Where a part of `whole`, borrowed from it, ends.
+/// The offset in `whole` at which `part`, a slice of it, ends.
 fn end_of(whole: &str, part: &str) -> usize {
     (part.as_ptr() as usize + part.len()).saturating_sub(whole.as_ptr() as usize)
 }
 
-/// What is read of the value that is next; it is of the right kind, because its first byte was looked at before.
+/// What to read of the next value. The first byte was checked before, so the value is of the right kind.
 enum Reading<'f, 'a> {
     /// Each member of an object.
     Members(&'f mut dyn FnMut(Cow<'a, str>, &'a str)),
@@ -194,8 +196,8 @@ impl<'a> DeserializeSeed<'a> for Reading<'_, 'a> {
     }
 }
 
-/// serde's own methods for the kinds that cannot come would format each value in an error that nobody reads, and be most of
-/// serde's weight in the module.
+/// This overrides every method of the visitor. serde's own methods would format each unexpected value into an error
+/// that nobody reads, and that code would be most of what serde adds to the module's size.
 impl<'a> Visitor<'a> for Reading<'_, 'a> {
     type Value = ();
 
@@ -250,9 +252,9 @@ impl<'a> Visitor<'a> for Reading<'_, 'a> {
     }
 }
 
-/// serde_json gives either the text of an object or its members. With the members' places the text is known as well: between
-/// a name and its value there are a colon and white space, and between the last value and the closing brace there is white
-/// space.
+/// serde_json gives either the text of an object or its members. The text can be found from the members' positions:
+/// between a name and its value there are only a colon and white space, and between the last value and the closing
+/// brace there is only white space.
 fn read_fields<'a, A: MapAccess<'a>>(
     mut map: A,
     document: &'a str,

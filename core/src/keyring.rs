@@ -1,7 +1,7 @@
 //! Which entries of several Secrets the kubelet tries for an image, and in which order.
 //!
 //! Source: `BasicDockerKeyring` in Kubernetes' `pkg/credentialprovider/keyring.go`. The kubelet puts the entries of all
-//! Secrets of a Pod into one keyring, so that they are sorted together.
+//! Secrets of a Pod into one keyring and sorts them together.
 
 use crate::docker_config::{DockerConfig, Entry};
 use crate::image::Image;
@@ -9,16 +9,17 @@ use crate::image::Image;
 /// One credential that the kubelet tries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Attempt<'a> {
-    /// Which of the configs it is from, counted from 0.
+    /// The index of the config that it comes from, counted from 0.
     pub config: usize,
     /// The entry.
     pub entry: &'a Entry,
-    /// Whether the kubelet tries it before or after the attempt ahead of it at random: both are entries of one Secret with
-    /// one key, and the kubelet walks them in no fixed order.
+    /// Whether its order with the attempt before it is random: both are entries of one Secret with the same key, and
+    /// the kubelet iterates over these in no fixed order.
     pub is_interchangeable: bool,
 }
 
-/// The attempts for `image` with these configs, in the order of the Pod's list. None at all is one without a credential.
+/// The attempts for `image`. The configs are in the order of the Pod's list. If there is no attempt, the kubelet pulls
+/// without a credential.
 pub fn attempts<'a>(configs: &[&'a DockerConfig], image: &Image) -> Vec<Attempt<'a>> {
     let chosen = |choose: &dyn Fn(&Entry) -> bool| -> Vec<(usize, &'a Entry)> {
         let all =
@@ -29,7 +30,7 @@ pub fn attempts<'a>(configs: &[&'a DockerConfig], image: &Image) -> Vec<Attempt<
     if entries.is_empty() && image.is_on_default_registry() {
         entries = chosen(&Entry::is_default_registry);
     }
-    // A server that one config names twice has one credential: the last one.
+    // If a config names a server twice, only the last entry counts.
     entries.sort_by(|(at, one), (other_at, other)| {
         other.key().cmp(one.key()).then(at.cmp(other_at)).then(one.server().cmp(other.server()))
     });

@@ -1,5 +1,6 @@
-//! What the policy and the generator share, and what knows neither Kubewarden nor a Kubernetes client: the settings, which
-//! namespaces and ServiceAccounts they select, docker configs, image names, and the kubelet's way of matching the two.
+//! The library that the policy and the generator share: the settings, which namespaces and ServiceAccounts they select,
+//! docker configs, image names, and how the kubelet matches the two. It uses neither Kubewarden nor a Kubernetes
+//! client.
 
 pub mod credential;
 pub mod docker_config;

@@ -1,36 +1,37 @@
-//! Where an image or a credential lives: host, port and path, as the kubelet reads them out of a URL.
+//! The location of an image or a credential: host, port and path, as the kubelet reads them from a URL.
 //!
-//! Source: `ParseSchemelessURL`, `SplitURL` and `URLsMatch` in Kubernetes' `pkg/credentialprovider/keyring.go`, which stand
-//! on Go's `net/url` and `net.SplitHostPort`. What those refuse is refused here, and what they let through passes.
+//! Source: `ParseSchemelessURL`, `SplitURL` and `URLsMatch` in Kubernetes' `pkg/credentialprovider/keyring.go`, which
+//! use Go's `net/url` and `net.SplitHostPort`. This module accepts and refuses exactly what these accept and refuse.
 
 use crate::glob;
 use std::borrow::Cow;
 use std::net::Ipv6Addr;
 
-/// Why a text is no location.
+/// Why a text is not a location.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LocationError {
-    /// A character that no URL may have, such as a line break.
+    /// It has a character that no URL may have, such as a line break.
     #[error("has a control character")]
     ControlCharacter,
-    /// A `%` that is not followed by two hexadecimal digits, or escapes what a host may not escape.
+    /// It has a `%` without two hexadecimal digits behind it, or one that escapes a character that a host may not
+    /// escape.
     #[error("has a '%' that escapes nothing valid")]
     Escape,
-    /// A character that no host may have.
+    /// It has a character that no host may have.
     #[error("has a character that no host name can have")]
     HostCharacter,
-    /// A port that is not a number, or more than one colon.
+    /// Its port is not a number, or it has more than one colon.
     #[error("has a port that is not a number")]
     Port,
-    /// Brackets that do not enclose an IPv6 address.
+    /// It has brackets that do not enclose an IPv6 address.
     #[error("has brackets that hold no IPv6 address")]
     Ipv6,
-    /// Something other than a user name before the `@`.
+    /// It has something other than a user name before the `@`.
     #[error("has an invalid user name before the '@'")]
     UserInfo,
 }
 
-/// A host with its port, and a path; both with their escapes resolved.
+/// A host with its port, and a path, both unescaped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Location {
     authority: String,
@@ -41,7 +42,7 @@ impl Location {
     /// Reads `text`, which has no scheme: `ghcr.io/acme`, `*.example.com:5000`, `[::1]:5000/x`.
     ///
     /// # Errors
-    /// [`LocationError`] where Go's `url.Parse("https://" + text)` fails.
+    /// [`LocationError`] if Go's `url.Parse("https://" + text)` fails.
     pub fn parse(text: &str) -> Result<Self, LocationError> {
         let (text, fragment) = text.split_once('#').unwrap_or((text, ""));
         if text.bytes().any(|b| b < 0x20 || b == 0x7f) {
@@ -60,18 +61,19 @@ impl Location {
         Ok(Self { authority, path })
     }
 
-    /// The host with its port, as written.
+    /// The host with its port, as they are written.
     pub fn authority(&self) -> &str {
         &self.authority
     }
 
-    /// The path, empty or with its leading slash.
+    /// The path. It is empty or begins with a slash.
     pub fn path(&self) -> &str {
         &self.path
     }
 
-    /// Whether this location, taken as a pattern, holds `image`: ports equal as texts, as many host labels, each label by
-    /// [`glob::matches`], the path a plain prefix. A malformed glob holds nothing.
+    /// Whether this location, used as a pattern, matches `image`: the ports are equal texts, the hosts have the same
+    /// number of labels and each label matches by [`glob::matches`], and the path is a prefix. A malformed glob matches
+    /// nothing.
     pub fn holds(&self, image: &Location) -> bool {
         let (pattern_host, pattern_port) = split_host_port(&self.authority);
         let (host, port) = split_host_port(&image.authority);
@@ -82,13 +84,14 @@ impl Location {
     }
 }
 
-/// Many images' locations, prepared for asking of one pattern after another whether it holds any of them: a pattern without
-/// globs costs a binary search, and each of its globs is matched with a registry once, however many images it has.
+/// The locations of many images, prepared so that many patterns can be matched with them quickly. A pattern without
+/// globs takes one binary search. A pattern with globs is matched once with each registry, however many images are
+/// there.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Locations<'a> {
     /// Sorted by authority.
     registries: Vec<Registry<'a>>,
-    /// How long all the authorities are together.
+    /// The number of characters in all authorities together.
     length: usize,
 }
 
@@ -126,17 +129,17 @@ impl<'a> Locations<'a> {
         self.registries.binary_search_by(|registry| registry.authority.cmp(authority)).ok()
     }
 
-    /// How many characters are compared at most to match the globs of `pattern`.
+    /// The greatest number of characters that are compared to match the globs of `pattern`.
     pub fn effort(&self, pattern: &Location) -> usize {
         let is_cheap = glob::is_literal(pattern.authority());
         if is_cheap { 0 } else { self.length.saturating_mul(pattern.authority.len()) }
     }
 
-    /// Whether `pattern` holds one of them, as by [`Location::holds`].
+    /// Whether `pattern` matches one of them, by the rules of [`Location::holds`].
     pub fn any_held_by(&self, pattern: &Location) -> bool {
         let (host, port) = split_host_port(&pattern.authority);
         if glob::is_literal(host) {
-            // `host:` is `host`; otherwise equal hosts and equal ports are equal texts.
+            // `host:` means `host`. Apart from that, two authorities are equal if their texts are.
             let authority = if port.is_empty() { host } else { &pattern.authority };
             return self.position(authority).is_some_and(|at| self.registries[at].has_below(&pattern.path));
         }
@@ -152,19 +155,19 @@ impl<'a> Locations<'a> {
 }
 
 impl Registry<'_> {
-    /// Whether one of the paths starts with this one.
+    /// Whether one of the paths begins with this prefix.
     fn has_below(&self, path: &str) -> bool {
         let at = self.paths.partition_point(|of_image| *of_image < path);
         self.paths.get(at).is_some_and(|of_image| of_image.starts_with(path))
     }
 }
 
-/// Label by label; there are as many in both.
+/// Matches label by label. Both have the same number of labels.
 fn labels_match(pattern_host: &str, host: &str) -> bool {
     pattern_host.split('.').zip(host.split('.')).all(|(pattern, label)| glob::matches(pattern, label) == Ok(true))
 }
 
-/// `net.SplitHostPort`, and the whole text as host where that fails.
+/// As `net.SplitHostPort`. If that fails, the whole text is the host.
 fn split_host_port(authority: &str) -> (&str, &str) {
     match authority.rsplit_once(':') {
         Some((host, port)) if !host.starts_with('[') && !host.contains(':') => (host, port),
@@ -176,7 +179,7 @@ fn split_host_port(authority: &str) -> (&str, &str) {
     }
 }
 
-/// `net/url`'s `parseHost` for an https URL.
+/// As `parseHost` of `net/url` does it for an https URL.
 fn parse_host(host: &str) -> Result<String, LocationError> {
     match host.rfind('[') {
         Some(0) => {
@@ -221,7 +224,7 @@ fn is_host_byte(b: u8) -> bool {
     b >= 0x80 || b.is_ascii_alphanumeric() || b"-_.~!$&'()*+,;=:[]<>\"".contains(&b)
 }
 
-/// In a host only bytes beyond ASCII may be escaped, and the percent sign itself (RFC 3986 3.2.2, RFC 6874 2).
+/// In a host, only bytes outside of ASCII and the percent sign itself may be escaped (RFC 3986 3.2.2, RFC 6874 2).
 fn unescape_host(host: &str) -> Result<Cow<'_, str>, LocationError> {
     check_host_bytes(host)?;
     unescape(host, |b| b >= 0x80 || b == b'%')
@@ -236,7 +239,8 @@ fn check_host_bytes(host: &str) -> Result<(), LocationError> {
     if host.bytes().all(|b| b == b'%' || is_host_byte(b)) { Ok(()) } else { Err(LocationError::HostCharacter) }
 }
 
-/// Resolves `%XX`. Bytes that are no UTF-8 become U+FFFD: an image name is ASCII, so they match nothing either way.
+/// Unescapes `%XX`. Bytes that are not UTF-8 become U+FFFD. Image names are ASCII, so such a text matches none in any
+/// case.
 fn unescape(text: &str, may_escape: impl Fn(u8) -> bool) -> Result<Cow<'_, str>, LocationError> {
     let Some(first) = text.find('%') else { return Ok(Cow::Borrowed(text)) };
     let (plain, mut rest) = text.as_bytes().split_at(first);

@@ -1,4 +1,4 @@
-//! What makes a Secret one that the kubelet can pull with.
+//! Whether the kubelet can use a Secret to pull images.
 //!
 //! Source: `MakeDockerKeyring` in Kubernetes' `pkg/credentialprovider/secrets`, and the Secret types of `core/v1`.
 
@@ -50,24 +50,26 @@ impl SecretFormat {
     }
 }
 
-/// Why the kubelet cannot pull with a Secret. Reads as the end of a sentence about the Secret; never quotes a value.
+/// Why the kubelet cannot pull with a Secret. The text is the end of a sentence about the Secret, and never quotes a
+/// value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unusable {
-    /// Its type is another.
+    /// It has another type.
     #[error("its type is \"{}\", not kubernetes.io/dockerconfigjson", shown(.0))]
     Type(String),
-    /// It has no docker config, or an empty one.
+    /// It has no docker config, or the config is empty.
     #[error("it has no data under \"{0}\"")]
     NoData(&'static str),
-    /// Its docker config does not parse; one such Secret makes the kubelet fail every image of the Pod.
+    /// Its docker config does not parse. One such Secret makes the kubelet fail every image of the Pod.
     #[error(transparent)]
     Config(#[from] DockerConfigError),
 }
 
-/// The docker config of a Secret that the kubelet can pull with. `value_of` gives the decoded value of a key of its `data`.
+/// The docker config of a Secret that the kubelet can pull with. `value_of` gives the decoded value of a key of its
+/// `data`.
 ///
 /// # Errors
-/// [`Unusable`] where the kubelet passes the Secret over, or fails on it.
+/// [`Unusable`] if the kubelet ignores the Secret, or fails because of it.
 pub fn docker_config(
     secret_type: &str,
     value_of: impl FnOnce(&'static str) -> Option<Vec<u8>>,
@@ -78,7 +80,7 @@ pub fn docker_config(
     Ok(format.parse(&document)?)
 }
 
-/// The bytes that a value of a Secret's `data` stands for, or `None` where it is no base64 (RFC 4648 section 4).
+/// Decodes a value of a Secret's `data`. Gives `None` if it is not base64 (RFC 4648 section 4).
 pub fn decode_data(value: &str) -> Option<Vec<u8>> {
     STANDARD.decode(value).ok()
 }

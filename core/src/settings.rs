@@ -1,4 +1,4 @@
-//! The one settings document of policy and generator, and what it selects.
+//! The settings document that policy and generator share, and what it selects.
 
 mod names;
 mod namespaces;
@@ -14,21 +14,21 @@ use crate::glob;
 use crate::image::Image;
 use std::time::Duration;
 
-/// The settings, valid: made by [`Settings::from_json`] or [`Settings::from_value`] only.
+/// Valid settings. Only [`Settings::from_json`] and [`Settings::from_value`] make them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Settings {
-    /// The secrets to add, in the order in which they are added; at least one, no name twice.
+    /// The secrets, in the order in which they are added. There is at least one, and no name occurs twice.
     pub secrets: Vec<ConfiguredSecret>,
     /// Glob patterns for the names of the ServiceAccounts to add them to.
     pub service_accounts: Vec<String>,
-    /// What is left alone.
+    /// What the policy and the generator leave alone.
     pub exclude: Exclude,
-    /// What the policy does about a Pod whose Secret is not there.
+    /// What the policy does with a Pod whose Secret does not exist.
     pub on_missing_secret: OnMissingSecret,
-    /// What the generator does about a Secret of the right name that it did not make.
+    /// What the generator does with a Secret of the right name that it did not make.
     pub conflicts: Conflicts,
-    /// What the generator does about a source whose credentials a registry may refuse.
+    /// Whether the generator asks registries about the credentials of the sources.
     pub verify_credentials: VerifyCredentials,
 }
 
@@ -38,7 +38,8 @@ pub struct Settings {
 pub struct ConfiguredSecret {
     /// The Secret's name in the Pod's namespace.
     pub name: String,
-    /// Where the generator copies it from; without one it copies nothing, and the Secret is somebody else's to make.
+    /// Where the generator copies it from. Without a source, the generator copies nothing, and something else makes the
+    /// Secret.
     pub source: Option<Source>,
     /// Which Pods want it.
     pub scope: Scope,
@@ -46,7 +47,7 @@ pub struct ConfiguredSecret {
     pub namespaces: NamespaceScope,
 }
 
-/// Where the generator takes a Secret's content from.
+/// Where the generator gets the content of a Secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
     /// A Secret in the cluster.
@@ -60,11 +61,11 @@ pub enum Source {
     File(String),
     /// An environment variable that holds a `.dockerconfigjson`.
     Env(String),
-    /// A program that is asked for credentials, and asked again before they expire.
+    /// A program that gives credentials. It is run again before they expire.
     Exec(Exec),
 }
 
-/// A credential provider plugin of the kubelet, and what it is asked for.
+/// A credential provider plugin of the kubelet, and what to ask it for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Exec {
@@ -74,9 +75,9 @@ pub struct Exec {
     pub args: Vec<String>,
     /// Variables of its environment, by name and value.
     pub env: Vec<(String, String)>,
-    /// The images, or registries, that it is asked for, one by one; at least one.
+    /// The images or registries that it is asked for, one by one. There is at least one.
     pub images: Vec<String>,
-    /// After how long it is asked again where it does not say.
+    /// After how long it is asked again, if its answer does not say when.
     pub default_cache_duration: Duration,
 }
 
@@ -91,31 +92,31 @@ pub enum Scope {
     Credentials,
 }
 
-/// What is left alone.
+/// What the policy and the generator leave alone.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Exclude {
     /// Glob patterns for the names of namespaces.
     pub namespaces: Vec<String>,
-    /// An annotation that, when `"true"` on a Namespace, Pod or ServiceAccount, has it left alone.
+    /// The name of an annotation. A Namespace, Pod or ServiceAccount that has it with the value `"true"` is left alone.
     pub annotation: Option<String>,
 }
 
-/// What the policy does about a Pod whose Secret is not there.
+/// What the policy does with a Pod whose Secret does not exist.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum OnMissingSecret {
-    /// Reference it all the same, and warn: the kubelet passes over a Secret that is not there, and finds it once it is.
+    /// Add the reference and warn. The kubelet ignores a Secret that does not exist, and uses it as soon as it does.
     #[default]
     Warn,
     /// Deny the Pod.
     Reject,
-    /// Leave it out, and warn.
+    /// Add no reference, and warn.
     Skip,
-    /// Reference it without asking whether it is there. No right to read Secrets is needed then.
+    /// Add the reference without reading the Secret. This needs no right to read Secrets.
     Ignore,
 }
 
-/// What the generator does about a Secret of the right name that it did not make.
+/// What the generator does with a Secret of the right name that it did not make.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Conflicts {
     /// Leave it as it is, and report it.
@@ -125,15 +126,15 @@ pub enum Conflicts {
     Adopt,
 }
 
-/// What the generator does about a source whose credentials a registry may refuse.
+/// Whether the generator asks registries about the credentials of the sources.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum VerifyCredentials {
     /// Ask no registry.
     #[default]
     Off,
-    /// Ask, and tell.
+    /// Ask, and report the answer.
     Report,
-    /// Ask, tell, and leave the copies as they are while a source that changed is refused.
+    /// Ask and report the answer. While a changed source is refused, leave the copies as they are.
     Hold,
 }
 
@@ -143,8 +144,8 @@ impl Settings {
         any_matches(&self.exclude.namespaces, namespace)
     }
 
-    /// Whether the value of the exclude annotation has its object left alone: it must be exactly `"true"`. The value is that
-    /// of [`Exclude::annotation`] on the object, if it is there.
+    /// Whether an object is excluded by the value of its exclude annotation ([`Exclude::annotation`]), which is `None` if
+    /// it has none. Only exactly `"true"` excludes it.
     pub fn excludes_by_annotation(value: Option<&str>) -> bool {
         value == Some("true")
     }
@@ -159,15 +160,15 @@ impl Settings {
         self.secrets.iter().any(|secret| secret.namespaces.looks_at_labels())
     }
 
-    /// The secrets that ServiceAccounts get: those for every Pod. A ServiceAccount's secrets go to whatever Pod uses it, so
-    /// that one which is only for some images cannot be given to it.
+    /// The secrets that ServiceAccounts refer to: those that are for every Pod. Every Pod of a ServiceAccount inherits its
+    /// list, so a secret that is only for some images does not belong there.
     pub fn service_account_secrets(&self) -> impl Iterator<Item = &ConfiguredSecret> {
         self.secrets.iter().filter(|secret| secret.scope == Scope::Everything)
     }
 }
 
 impl Scope {
-    /// Whether a Pod with these images wants the secret, or `None` where only the Secret's own credentials can tell: ask
+    /// Whether a Pod with these images wants the secret. `None` means that this depends on the credentials in the Secret: use
     /// [`DockerConfig::covers_any`](crate::docker_config::DockerConfig::covers_any).
     pub fn wants(&self, images: &[Image]) -> Option<bool> {
         match self {

@@ -1,24 +1,24 @@
-//! Text that somebody else wrote, made fit for a message or a line of a log.
+//! Makes text from outside safe to show in a message or in one line of a log.
 //!
-//! The names in an admission request have not been validated yet, and a Secret's `type` may be anything: a line break in one
-//! of them would start a line of its own in the log.
+//! The names in an admission request have not been validated yet, and a Secret's `type` may be any text. A line break in
+//! one of them would begin a new line in the log.
 
 use std::fmt;
 
-/// The most characters that are shown of one text. Names of Pods are shorter in practice.
+/// How many characters of a text are shown. The names of Pods are usually shorter.
 const LONGEST: usize = 100;
 
-/// Shows `text` in one line: without control characters, and cut where it is long.
+/// Shows `text` in one line, without control characters, and shortened if it is long.
 pub fn shown(text: &str) -> Shown<'_> {
     shown_up_to(text, LONGEST)
 }
 
-/// As [`shown`], cut after this many characters.
+/// As [`shown`], but shortened after this many characters.
 pub fn shown_up_to(text: &str, longest: usize) -> Shown<'_> {
     Shown { text, longest }
 }
 
-/// What [`shown`] gives: a text to be displayed.
+/// What [`shown`] gives; its `Display` is the text.
 #[derive(Debug, Clone, Copy)]
 pub struct Shown<'a> {
     text: &'a str,
@@ -38,7 +38,7 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-/// Neither a control character nor one that breaks lines or turns the direction of writing.
+/// Whether a character can be shown: it is no control character, breaks no line and does not change the direction of writing.
 fn is_plain(c: char) -> bool {
     !c.is_control() && !matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

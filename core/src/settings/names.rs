@@ -1,16 +1,16 @@
-//! What names may look like, as the API server checks them (`k8s.io/apimachinery/pkg/util/validation`).
+//! Which names are valid, by the rules of the API server (`k8s.io/apimachinery/pkg/util/validation`).
 
-/// RFC 1123 label of at most 63 characters: a namespace's name.
+/// Whether this can be the name of a namespace: an RFC 1123 label of at most 63 characters.
 pub(super) fn is_dns_label(text: &str) -> bool {
     text.len() <= 63 && is_label(text)
 }
 
-/// RFC 1123 subdomain of at most 253 characters: a Secret's name.
+/// Whether this can be the name of a Secret: an RFC 1123 subdomain of at most 253 characters.
 pub(super) fn is_dns_subdomain(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(is_label)
 }
 
-/// Whether this can be the key of an annotation or label: a name of at most 63 characters, behind an optional DNS prefix
+/// Whether this can be the key of an annotation or label: an optional DNS prefix and `/`, and a name of at most 63 characters
 /// (`IsQualifiedName`).
 pub fn is_qualified_name(text: &str) -> bool {
     let (prefix, name) = text.split_once('/').map_or((None, text), |(prefix, name)| (Some(prefix), name));
@@ -22,12 +22,13 @@ pub fn is_qualified_name(text: &str) -> bool {
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
 }
 
-/// Whether this can be the value of a label: nothing, or what a key is without its prefix (`IsValidLabelValue`).
+/// Whether this can be the value of a label: the empty text, or what may be the key of a label without a prefix
+/// (`IsValidLabelValue`).
 pub fn is_label_value(text: &str) -> bool {
     text.is_empty() || !text.contains('/') && is_qualified_name(text)
 }
 
-/// The name of an environment variable that a container can have: printable ASCII without `=`.
+/// Whether this can be the name of a container's environment variable: printable ASCII without `=`.
 pub(super) fn is_env_name(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic() && b != b'=')
 }

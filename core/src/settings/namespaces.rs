@@ -2,18 +2,18 @@
 
 use super::any_matches;
 
-/// Which namespaces a secret is for, among those that the settings do not leave alone anyway. Outside of them it does not
-/// exist: nobody refers to it there, and no copy is made.
+/// Which namespaces a secret is for, among those that are not excluded. In all others, the policy and the generator act as
+/// if the secret were not configured: they add no reference and make no copy.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NamespaceScope {
-    /// Glob patterns for the names of namespaces; without any, every name will do.
+    /// Glob patterns for the names of namespaces. If there is none, every name matches.
     pub names: Vec<String>,
-    /// What the labels of a namespace have to be like, all of it; without any, every label will do.
+    /// Requirements on the labels of a namespace. All of them have to hold. If there is none, every namespace matches.
     pub labels: Vec<LabelRequirement>,
 }
 
-/// One requirement of a label selector. `matchLabels` is a shorter way to write `In` with one value.
+/// One requirement of a label selector. An entry of `matchLabels` becomes `In` with one value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LabelRequirement {
     /// The label's key.
@@ -22,21 +22,21 @@ pub struct LabelRequirement {
     pub condition: LabelCondition,
 }
 
-/// What a selector requires of a label's value.
+/// What a selector requires of a label.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LabelCondition {
-    /// It is one of these.
+    /// Its value is one of these.
     In(Vec<String>),
-    /// It is none of these, or the label is not there.
+    /// Its value is none of these, or the label does not exist.
     NotIn(Vec<String>),
-    /// The label is there, whatever its value.
+    /// The label exists, with any value.
     Exists,
-    /// The label is not there.
+    /// The label does not exist.
     DoesNotExist,
 }
 
 impl NamespaceScope {
-    /// Whether a namespace of this name can be one of them. The labels may still say otherwise.
+    /// Whether the name of a namespace matches. Its labels may still not match.
     pub fn includes_name(&self, name: &str) -> bool {
         self.names.is_empty() || any_matches(&self.names, name)
     }
@@ -46,15 +46,15 @@ impl NamespaceScope {
         !self.labels.is_empty()
     }
 
-    /// Whether a namespace can be one of them, going by its labels: `label` gives the value of the label with this key. The
-    /// name may still say otherwise.
+    /// Whether the labels of a namespace match; `label` gives the value of the label with this key. Its name may still not
+    /// match.
     pub fn includes_labels<'l>(&self, label: &dyn Fn(&str) -> Option<&'l str>) -> bool {
         self.labels.iter().all(|requirement| requirement.is_met_by(label(&requirement.key)))
     }
 }
 
 impl LabelRequirement {
-    /// Whether the label's value is as required; `None` where the label is not there.
+    /// Whether the label's value is as required; `None` stands for a label that does not exist.
     fn is_met_by(&self, value: Option<&str>) -> bool {
         let is_among = |values: &[String]| value.is_some_and(|value| values.iter().any(|one| one == value));
         match &self.condition {

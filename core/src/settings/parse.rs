@@ -1,4 +1,4 @@
-//! From a JSON document to settings, or to all that is wrong with it.
+//! Reads settings from a JSON document, or finds everything that is wrong with it.
 
 mod namespaces;
 
@@ -18,9 +18,9 @@ use std::time::Duration;
 /// One thing that is wrong with the settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// Where: `secrets[1].matchImages[0]`; empty for the document as a whole.
+    /// Where it is, such as `secrets[1].matchImages[0]`. It is empty for the document as a whole.
     pub path: String,
-    /// What is wrong and what would be right, as the end of a sentence about the path.
+    /// What is wrong and what would be right. The text is the end of a sentence about the path.
     pub message: String,
 }
 
@@ -31,7 +31,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// All that is wrong with the settings, in the order of the document's schema; at least one fault.
+/// Everything that is wrong with the settings, in the order of the schema. There is at least one fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.iter().map(Fault::to_string).collect::<Vec<_>>().join("; "))]
 pub struct Faults(pub Vec<Fault>);
@@ -50,7 +50,7 @@ impl Settings {
         }
     }
 
-    /// Reads settings from a document that is parsed already, such as one that was YAML.
+    /// Reads settings from a document that is already parsed, such as one that was YAML.
     ///
     /// # Errors
     /// [`Faults`]: everything that is wrong, each with its path.
@@ -59,7 +59,8 @@ impl Settings {
     }
 }
 
-/// Where a value stands. Written out only for a fault: settings are read in every admission, and are right in nearly all.
+/// The path of a value. It is written out only for a fault, because settings are read in every admission and are nearly
+/// always right.
 #[derive(Clone, Copy)]
 enum Path<'p> {
     Root,
@@ -85,7 +86,7 @@ impl Path<'_> {
     }
 }
 
-/// A value, as JSON text, and where it stands.
+/// A value as JSON text, and its path.
 struct Node<'a, 'p> {
     path: Path<'p>,
     text: &'a str,
@@ -96,7 +97,7 @@ impl<'a, 'p> Node<'a, 'p> {
         self.path.fault(faults, message)
     }
 
-    /// The fields of an object, none of them outside `known`, unless it is `null`: forms leave such fields behind.
+    /// The fields of an object. Fields that are not in `known` are faults, unless they are `null`, which forms leave behind.
     fn fields(&self, known: &[&str], faults: &mut Vec<Fault>) -> Option<Fields<'a, 'p>> {
         let mut fields = Fields { path: self.path, members: Vec::new() };
         match json::members(self.text, &mut |name, text| fields.members.push((name, text))) {
@@ -118,7 +119,7 @@ impl<'a, 'p> Node<'a, 'p> {
         json::string(self.text).or_else(|| self.fault(faults, "must be a string"))
     }
 
-    /// A string that satisfies `is_right`, of which `rule` tells.
+    /// A string that satisfies `is_right`. If it does not, `rule` says in the message what would.
     fn string_that(&self, is_right: fn(&str) -> bool, rule: &str, faults: &mut Vec<Fault>) -> Option<String> {
         let text = self.string(faults)?;
         if is_right(&text) { Some(text.into_owned()) } else { self.fault(faults, format!("{} {rule}", quoted(&text))) }
@@ -132,14 +133,14 @@ impl<'a, 'p> Node<'a, 'p> {
         }
     }
 
-    /// One of the words of an enumeration.
+    /// One of the values of an enumeration.
     fn word<T: Copy>(&self, words: &[(&str, T)], faults: &mut Vec<Fault>) -> Option<T> {
         let found = json::string(self.text).and_then(|text| words.iter().find(|(word, _)| *word == text));
         let known: Vec<_> = words.iter().map(|(word, _)| *word).collect();
         found.map(|(_, value)| *value).or_else(|| self.fault(faults, format!("must be one of {}", listed(&known))))
     }
 
-    /// The elements of a list, each read by `read`; `None` where it is no list.
+    /// The elements of a list, each read by `read`. `None` if it is not a list.
     fn list<T>(
         &self,
         faults: &mut Vec<Fault>,
@@ -165,7 +166,7 @@ impl<'a, 'p> Node<'a, 'p> {
     }
 }
 
-/// The fields of an object; a field that is `null` is not there.
+/// The fields of an object. A field that is `null` counts as missing.
 struct Fields<'a, 'p> {
     path: Path<'p>,
     members: Vec<(Cow<'a, str>, &'a str)>,
@@ -220,7 +221,7 @@ fn read_settings(document: &Node<'_, '_>, faults: &mut Vec<Fault>) -> Option<Set
         .map(|node| node.word(&[("keep", Conflicts::Keep), ("adopt", Conflicts::Adopt)], faults));
     let verify_credentials = fields.get("verifyCredentials").map(|node| {
         if node.text == "false" {
-            // What YAML 1.1, and so kubectl and Helm, make of an `off` without quotes.
+            // kubectl and Helm read YAML 1.1, where `off` without quotes is this.
             return Some(VerifyCredentials::Off);
         }
         let words =
@@ -245,7 +246,7 @@ fn read_secret(node: &Node<'_, '_>, faults: &mut Vec<Fault>) -> Option<Configure
         Some(node) => read_source(&node, name.as_deref(), faults).map(Some),
         None => Some(None),
     };
-    // Forms give an empty list for what was not filled in.
+    // Forms give an empty list for a field that was not filled in.
     let images = fields.get("matchImages").filter(|node| !is_empty_list(node));
     let images = images.map(|node| read_image_patterns(&node, faults));
     let credentials = fields.get("matchCredentials").map(|node| (node.bool(faults), node));
@@ -291,7 +292,7 @@ fn read_source(node: &Node<'_, '_>, target: Option<&str>, faults: &mut Vec<Fault
     }
 }
 
-/// How often a provider is asked where it does not say how long its answer holds, and the settings do not either.
+/// How often a provider is asked if neither its answer nor the settings say how long an answer is good.
 const DEFAULT_CACHE_DURATION: Duration = Duration::from_secs(30 * 60);
 
 fn read_exec(node: &Node<'_, '_>, faults: &mut Vec<Fault>) -> Option<Exec> {
@@ -332,7 +333,7 @@ fn read_variable(node: &Node<'_, '_>, faults: &mut Vec<Fault>) -> Option<(String
     Some((name?, value?.into_owned()))
 }
 
-/// An image, or a registry with or without a path, as a provider is asked for it.
+/// An image, or a registry with or without a path, that a provider can be asked for.
 fn read_image(node: &Node<'_, '_>, faults: &mut Vec<Fault>) -> Option<String> {
     let text = node.string(faults)?;
     match ImagePattern::parse(&text) {
@@ -372,7 +373,7 @@ fn report_credentials_to_read(secrets: &Node<'_, '_>, faults: &mut Vec<Fault>) {
 fn read_exclude(node: &Node<'_, '_>, faults: &mut Vec<Fault>) -> Option<Exclude> {
     let fields = node.fields(&["namespaces", "annotation"], faults)?;
     let namespaces = fields.get("namespaces").map_or_else(|| Some(Vec::new()), |node| node.globs(faults));
-    // Forms and chart values give an empty text for what was not filled in.
+    // Forms and chart values give an empty text for a field that was not filled in.
     let annotation = fields.get("annotation").filter(|node| node.text != "\"\"").map(|node| {
         let rule = "is no key of an annotation, such as \"example.com/exclude\"";
         node.string_that(is_qualified_name, rule, faults)
@@ -403,12 +404,12 @@ fn report_duplicates(secrets: &Node<'_, '_>, faults: &mut Vec<Fault>) {
     }
 }
 
-/// A value in quotes, cut where it is long.
+/// A value in quotes, shortened if it is long.
 fn quoted(text: &str) -> String {
     format!("\"{}\"", shown(text))
 }
 
-/// `a, b and c`.
+/// Joins words as in `a, b and c`.
 fn listed(words: &[&str]) -> String {
     match words.split_last() {
         Some((last, [])) => (*last).to_owned(),

@@ -1,4 +1,4 @@
-//! `matchImages`: the meaning of the kubelet's own setting of that name.
+//! `matchImages`, with the meaning of the kubelet's setting of that name.
 //!
 //! Source: `CredentialProvider.matchImages` in `k8s.io/kubelet/config/v1`, its validation and `isImageAllowed` in
 //! Kubernetes' `pkg/credentialprovider/plugin`.
@@ -8,7 +8,7 @@ use crate::image::Image;
 use crate::location::Location;
 use crate::text::shown;
 
-/// A registry, perhaps with globs in the labels of its host, perhaps with the start of a path.
+/// A registry. Its host may have globs in its labels, and the beginning of a path may follow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImagePattern {
     location: Location,
@@ -18,8 +18,8 @@ impl ImagePattern {
     /// Reads a pattern.
     ///
     /// # Errors
-    /// What is wrong with it and what would be right, as the end of a sentence: where the kubelet refuses the pattern, and
-    /// where it takes it but no image can ever match.
+    /// The pattern is one that the kubelet refuses, or one that no image can ever match. The text says what is wrong and
+    /// what would be right, and is the end of a sentence.
     pub fn parse(text: &str) -> Result<Self, String> {
         let example = "write a registry with a path, such as \"ghcr.io/acme\" or \"*.example.com:5000\"";
         if text.is_empty() {
@@ -70,8 +70,8 @@ impl ImagePattern {
     }
 }
 
-/// Whether an image's registry can look like this: the first part of an image's name is only taken for a registry where it
-/// has a dot, a colon or an upper-case letter, or is `localhost` (`splitDockerDomain` in github.com/distribution/reference).
+/// Whether the registry of an image can look like this. The first part of an image's name is a registry only if it has a
+/// dot, a colon or an upper-case letter, or is `localhost` (`splitDockerDomain` in github.com/distribution/reference).
 fn can_be_a_registry(host: &str) -> bool {
     host.contains(['.', ':'])
         || host.contains(|c: char| c.is_ascii_uppercase())

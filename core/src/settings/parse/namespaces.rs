@@ -1,4 +1,4 @@
-//! Reads which namespaces a secret is for.
+//! Reads for which namespaces a secret is.
 
 use super::{Fault, Fields, Node, Path, is_empty_list};
 use crate::json::{self, JsonError};
@@ -14,7 +14,7 @@ pub(super) fn read(secret: &Fields<'_, '_>, faults: &mut Vec<Fault>) -> Option<N
     Some(NamespaceScope { names: names?, labels: labels? })
 }
 
-/// A `LabelSelector` of Kubernetes, checked as the API server checks one (`ValidateLabelSelector`).
+/// A `LabelSelector` of Kubernetes, checked by the rules of the API server (`ValidateLabelSelector`).
 fn read_selector(node: &Node<'_, '_>, faults: &mut Vec<Fault>) -> Option<Vec<LabelRequirement>> {
     let fields = node.fields(&["matchLabels", "matchExpressions"], faults)?;
     let labels = fields.get("matchLabels").map_or_else(|| Some(Vec::new()), |node| read_labels(&node, faults));
