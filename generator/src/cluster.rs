@@ -1,4 +1,5 @@
-//! The API server: the client, the watches, the only writer, the Lease, and what an answer means. Nothing here decides.
+//! Everything about the API server: the client, the watches, the only writer, the Lease, and what its answers mean. Nothing
+//! here decides what to do.
 
 pub(crate) mod answers;
 pub(crate) mod backoff;

@@ -1,4 +1,4 @@
-//! What a user types, and the start and end of the process.
+//! The commands that a user types, and how the process starts and ends.
 
 pub(crate) mod cleanup;
 pub(crate) mod cli;
@@ -17,12 +17,12 @@ use std::process::ExitCode;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::prelude::*;
 
-/// The program: does what the command line says, and gives the exit code of the process.
+/// Runs the program: does what the command line says, and returns the exit code of the process.
 pub fn main() -> ExitCode {
     let words: Vec<_> = std::env::args_os().collect();
     let name = Name::of(words.first().map(OsString::as_os_str));
     if name == Name::Completion {
-        // Whatever is wrong: the shell has nobody to tell.
+        // Errors are not reported, because a shell that completes a command line cannot show them.
         return plugin::complete(words).unwrap_or(ExitCode::FAILURE);
     }
     let cli = Cli::read(name);
@@ -42,7 +42,8 @@ pub fn main() -> ExitCode {
     })
 }
 
-/// Logs to standard error, and only what this program says itself: a library's line may quote what it sends or receives.
+/// Logs to standard error. Only log lines of this program are written, because those of a library could quote what it sends
+/// or receives.
 fn log_as(args: &LogArgs) {
     let level = match args.log_level {
         LogLevel::Error => LevelFilter::ERROR,

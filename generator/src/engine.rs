@@ -1,4 +1,4 @@
-//! When: the reconcile loop, its waits, what it follows.
+//! Decides when things happen: the reconcile loop, its waits, and what it follows.
 
 pub(crate) mod context;
 pub(crate) mod controller;

@@ -1,10 +1,10 @@
-//! The generation rule: copies each source Secret into every selected namespace, keeps the copies equal to it, and has the
+//! The generator: copies each source Secret into every selected namespace, keeps the copies equal to it, and makes the
 //! selected ServiceAccounts refer to them.
 //!
 //! `watch events → index (what is) → plan (what to do, pure) → apply (writes)`
 //!
-//! The modules are rooms, of which each uses only those below it: `commands`, `engine`, `cluster`, `telemetry`, `model`.
-//! `docs/architecture.md` shows them.
+//! The modules are layers, and each uses only those after it in this list: `commands`, `engine`, `cluster`, `telemetry`,
+//! `model`. `docs/architecture.md` describes them.
 
 #![warn(unreachable_pub)]
 

@@ -1,4 +1,4 @@
-//! Pure data: what is, what is wanted, and what to do. Nothing here asks anybody, or knows what time it is.
+//! Pure data and decisions: what there is, what is wanted, and what to do. Nothing here does I/O or reads the clock.
 
 pub(crate) mod content;
 pub(crate) mod explain;

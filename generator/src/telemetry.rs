@@ -1,4 +1,4 @@
-//! What is seen from outside: metrics, Kubernetes Events, the endpoints.
+//! What can be observed from outside: metrics, Kubernetes Events and the HTTP endpoints.
 
 pub(crate) mod events;
 pub(crate) mod metrics;

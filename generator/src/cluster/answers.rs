@@ -1,9 +1,9 @@
-//! What is remembered of a credential provider's last answer: on the Lease when it was given and a digest of it, and in the
-//! copies themselves the credentials. So a restart, a new leader or new settings ask no provider whose answer still holds, and
-//! write nothing.
+//! Remembers the last answer of each credential provider. The Lease has the time and a digest of the answer, and the copies
+//! have the credentials. After a restart, with a new leader or with new settings, a provider is therefore not asked, and
+//! nothing is written, while its last answer is still good.
 //!
-//! A copy is believed only where its digest is the recorded one: whoever may write a Secret in some namespace may not write the
-//! Lease.
+//! A copy is only used if its digest is the recorded one, because people who may write Secrets in a namespace may not write
+//! the Lease.
 
 use crate::cluster::record::{Entries, Record};
 use crate::model::content::{Content, Digest};
@@ -18,31 +18,31 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeSet;
 
-/// How many copies are looked at, at most, in pages of this size: nearly always the first is as it should be.
+/// How many copies are read at most, and the size of a page. The first copy is nearly always the right one.
 const PAGE: u32 = 10;
 const PAGES: usize = 3;
 
-/// What is recorded of an answer.
+/// The record of an answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Recorded {
-    /// What was asked: a digest of the settings of the provider.
+    /// A digest of the provider's settings, which are what was asked.
     asked: String,
-    /// The digest of what is copied.
+    /// The digest of the content that is copied.
     digest: String,
-    /// When.
+    /// When the answer was given.
     #[serde(flatten)]
     pub(crate) times: Times,
 }
 
 impl Recorded {
-    /// Of an answer to what these settings ask.
+    /// The record of an answer to a provider with these settings.
     pub(crate) fn of(exec: &Exec, digest: Digest, times: Times) -> Self {
         Self { asked: asked(exec), digest: digest.to_string(), times }
     }
 }
 
-/// A digest of all that a provider's answer follows from.
+/// A digest of everything that a provider's answer depends on.
 fn asked(exec: &Exec) -> String {
     let mut hash = Sha256::new();
     hash.update(format!("{exec:?}"));
@@ -57,15 +57,16 @@ pub(crate) struct Answers {
 }
 
 impl Answers {
-    /// Of these secrets, on this Lease.
+    /// Remembers answers for these secrets on this Lease.
     pub(crate) fn new(record: Record, secrets: BTreeSet<String>) -> Self {
         Self { client: record.client.clone(), entries: Entries::new(record, ANSWERS_ANNOTATION, secrets) }
     }
 
-    /// The last answer for a secret, where it is recorded, is one to what is asked now, and a copy of it is left.
+    /// The last answer for a secret. `None` if it is not recorded, if the settings of the provider have changed, or if no
+    /// copy of it is left.
     ///
     /// # Errors
-    /// The API server does not say.
+    /// The API server cannot be asked.
     pub(crate) async fn recall(&self, secret: &str, exec: &Exec) -> Result<Option<(Content, Times)>> {
         let recorded = self.entries.read::<Recorded>().await?.remove(secret);
         let Some(recorded) = recorded.filter(|recorded| recorded.asked == asked(exec)) else { return Ok(None) };

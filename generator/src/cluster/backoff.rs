@@ -6,8 +6,8 @@ use futures::{Stream, StreamExt as _, stream};
 use kube::runtime::watcher::{self, Event};
 use std::time::Duration;
 
-/// Waits that double from one try to the next, each shortened at random by up to a half, so that what failed together is not
-/// tried again together. Never ends.
+/// Waits that double from one attempt to the next. Each is shortened by a random part of up to a half, so that things that
+/// failed at the same time are not retried at the same time. It never ends.
 #[derive(Debug, Clone)]
 pub(crate) struct Backoff {
     first: Duration,
@@ -21,7 +21,7 @@ impl Backoff {
         Self { first, longest, tries: 0 }
     }
 
-    /// How many waits there were since the last reset.
+    /// The number of waits since the last reset.
     pub(crate) fn tries(&self) -> u32 {
         self.tries
     }
@@ -42,11 +42,12 @@ impl Iterator for Backoff {
     }
 }
 
-/// The events of a watch, which waits after each error: for as long as `waits` says, or the API server, where that is longer.
+/// The events of a watch, with a wait after each error. The wait comes from `waits`, or is the one that the API server asks
+/// for if that is longer.
 ///
-/// Only what the API server sent to the end begins with the first wait again. kube's own `WatchStreamExt::backoff` takes every
-/// event for a success, also [`Event::Init`], which its watcher makes up before each try of a list: it would try a list that
-/// is forbidden several times a second, for ever.
+/// The waits start from the beginning only after the API server has sent something. kube's own `WatchStreamExt::backoff`
+/// counts every event as a success, even [`Event::Init`], which the watcher itself emits before each list. With it, a list
+/// that is forbidden would be tried several times a second, for ever.
 pub(crate) fn waiting_after_errors<K>(
     events: impl Stream<Item = watcher::Result<Event<K>>>,
     waits: Backoff,

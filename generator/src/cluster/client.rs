@@ -14,21 +14,21 @@ use std::time::Duration;
 use tower::BoxError;
 use tower::util::AndThenLayer;
 
-/// How long it may take until a connection is there, TLS included.
+/// How long it may take to connect, including TLS.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The longest wait that an answer may ask for. The API server asks for seconds; what stands before it (a load balancer, say)
-/// may ask for an hour, and would blind a watch as long.
+/// The longest wait that an answer may ask for. The API server asks for some seconds. A load balancer in front of it may
+/// ask for an hour, and a watch would report nothing for that long.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
 
-/// How much of an answer that is no Status is told, in characters.
+/// How many characters are reported of an answer that is not a Status.
 const LONGEST_TEXT: usize = 200;
 
-/// How long nothing may arrive on a connection. More than [`crate::cluster::watch::QUIET_SECONDS`], after which a watch ends by
-/// itself.
+/// How long a connection may be silent. This is more than [`crate::cluster::watch::QUIET_SECONDS`], after which a watch
+/// ends by itself.
 const READ_TIMEOUT: Duration = Duration::from_secs(55);
 
-/// The configuration of this kubeconfig file and context, or that kubectl would find.
+/// The configuration from this kubeconfig file and context, or the one that kubectl would use.
 ///
 /// # Errors
 /// There is none, or it cannot be read.
@@ -50,11 +50,11 @@ pub(crate) async fn config(kubeconfig: Option<&Path>, context: Option<&str>) -> 
     }
 }
 
-/// A client. It retries nothing by itself: who asks knows what else is to be done meanwhile. A connection on which nothing
-/// arrives any more is given up.
+/// Makes a client. It does not retry by itself, because the caller knows what else to do in the meantime. It gives up a
+/// connection that has been silent for too long.
 ///
 /// # Errors
-/// The configuration's certificates or credentials are unusable.
+/// The certificates or credentials of the configuration are unusable.
 pub(crate) fn client(mut config: Config) -> Result<Client> {
     config.default_retry = false;
     if is_of_environment(config.proxy_url.as_ref().map(ToString::to_string).as_deref()) {
@@ -66,8 +66,8 @@ pub(crate) fn client(mut config: Config) -> Result<Client> {
     Ok(builder.with_layer(&AndThenLayer::new(refused)).build())
 }
 
-/// Whether this is the proxy of the environment, and not one of the kubeconfig. kube would take it for every address, those of
-/// `NO_PROXY` included; it is for registries.
+/// Whether this proxy comes from the environment and not from the kubeconfig. kube would use it for every address, even for
+/// those in `NO_PROXY`. Here it is used only for registries.
 fn is_of_environment(proxy: Option<&str>) -> bool {
     let same = |name| {
         std::env::var(name)
@@ -76,9 +76,10 @@ fn is_of_environment(proxy: Option<&str>) -> bool {
     ["HTTPS_PROXY", "https_proxy"].into_iter().any(same)
 }
 
-/// Makes kube's error of an answer that refuses. kube would do that by itself, but
-/// - not for a watch: there it reads the answer line by line, and a Status may have several;
-/// - without the `Retry-After` of an answer that is no Status, as API Priority and Fairness gives it. (client-go does so too.)
+/// Turns a refusal into kube's error. kube does this by itself, but not well enough:
+/// - for a watch, it reads the answer line by line, and a Status may have several lines;
+/// - it drops the `Retry-After` of an answer that is not a Status, such as those of API Priority and Fairness. (client-go
+/// uses it.)
 async fn refused(answer: Response<Box<DynBody>>) -> Result<Response<Box<DynBody>>, BoxError> {
     let code = answer.status();
     if !code.is_client_error() && !code.is_server_error() {
@@ -89,7 +90,7 @@ async fn refused(answer: Response<Box<DynBody>>) -> Result<Response<Box<DynBody>
     let status = match serde_json::from_slice::<Status>(&body) {
         Ok(status) => status,
         Err(_) => {
-            // It may be a page for people, of something in between.
+            // It may be an HTML page of a proxy.
             let text: String = String::from_utf8_lossy(&body).trim().chars().take(LONGEST_TEXT).collect();
             let details = json!({"retryAfterSeconds": wait.unwrap_or_default()});
             let reason = code.canonical_reason().unwrap_or_default();
@@ -101,7 +102,7 @@ async fn refused(answer: Response<Box<DynBody>>) -> Result<Response<Box<DynBody>
     Err(Box::new(kube::Error::Api(status.boxed())))
 }
 
-/// How long the API server asks to be left alone, up to [`LONGEST_RETRY_AFTER`].
+/// How long the API server asks the client to wait, at most [`LONGEST_RETRY_AFTER`].
 pub(crate) fn retry_after(status: &Status) -> Option<Duration> {
     let seconds = status.details.as_ref()?.retry_after_seconds;
     (seconds > 0).then(|| Duration::from_secs(seconds.into()).min(LONGEST_RETRY_AFTER))

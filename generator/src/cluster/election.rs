@@ -1,9 +1,10 @@
-//! Leader election by a Lease, as client-go does it: a Lease is taken from another holder only when it has not changed for its
-//! whole duration on the clock of the one who wants it. No two clocks are compared, so that skew neither steals nor blocks it.
+//! Leader election with a Lease, as client-go does it. A replica takes the Lease from another holder only if it has not
+//! seen it change for the Lease's whole duration, measured by its own clock. The clocks of two replicas are never compared,
+//! so a clock that is wrong can neither steal the Lease nor block it.
 //!
-//! No published crate does that. `kubert` and `kube-leader-election` compare `renewTime` with the local clock, so that a replica
-//! whose clock is ahead wins all the time; the second also patches without a `resourceVersion`, so that two replicas which find
-//! the Lease free at the same moment both have it.
+//! No published crate does that. `kubert` and `kube-leader-election` compare `renewTime` with the local clock, so that a
+//! replica whose clock is ahead always wins. The second one also patches without a `resourceVersion`, so that two replicas
+//! that find the Lease free at the same moment can both get it.
 
 use crate::cluster::backoff::Backoff;
 use crate::cluster::error::chain;
@@ -20,17 +21,19 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// How long a Lease is good for after its last renewal. After a kill it takes this and one [`RETRY`] until another leads.
+/// How long a Lease is valid after its last renewal. If the leader is killed, another one leads after this time and one
+/// [`RETRY`].
 const DURATION: Duration = Duration::from_secs(12);
 
 /// How often the leader renews it.
 const RENEW: Duration = Duration::from_secs(3);
 
-/// How often it is looked at by who wants it, and tried again by who failed to renew it: from one start to the next.
+/// How often a standby looks at it, and how often a leader that failed to renew it tries again. Measured from one start to
+/// the next.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// How long after the last renewal the leader stops to begin writes, if no other succeeded: counted from when that was asked
-/// for, whatever it waits for then. Nobody else may begin before [`DURATION`].
+/// How long after its last successful renewal the leader still begins writes. The time counts from when it asked for that
+/// renewal. Nobody else may begin to write before [`DURATION`].
 const RENEW_DEADLINE: Duration = Duration::from_secs(9);
 
 /// How long nobody else leads after [`Election::take_over`].
@@ -39,7 +42,7 @@ const TAKEN_OVER: Duration = Duration::from_secs(300);
 /// How long one request about the Lease may take.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How often in a row somebody else's write may come before one of the Lease. After that it is tried again as after any error.
+/// How often in a row a write of the Lease may fail because somebody else wrote it first. After that it counts as an error.
 const CONFLICTS: usize = 5;
 
 /// Which Lease, and who wants it.
@@ -51,22 +54,22 @@ pub(crate) struct Election {
     pub namespace: String,
     /// The Lease's name.
     pub lease: String,
-    /// Who wants it: different for each replica.
+    /// The identity of this replica. Each replica has another one.
     pub identity: String,
 }
 
-/// What a replica is, as far as it knows.
+/// What a replica knows about its role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// The API server has not said yet who holds the Lease; or it has been silent for too long.
+    /// It is unknown who holds the Lease, because the API server has not answered yet or not for too long.
     Unknown,
-    /// Somebody else holds the Lease.
+    /// Another replica holds the Lease.
     Standby,
-    /// This replica holds the Lease, and is the one that writes.
+    /// This replica holds the Lease, so it is the one that writes.
     Leader,
 }
 
-/// What was seen of a Lease, and when it last looked different.
+/// What was seen of a Lease, and when it was last seen to change.
 #[derive(Debug, Clone, PartialEq)]
 struct Observed {
     spec: LeaseSpec,
@@ -75,11 +78,11 @@ struct Observed {
 
 #[derive(Debug, PartialEq, Eq)]
 enum Decision {
-    /// Renew it: it is ours.
+    /// Renew it, because this replica holds it.
     Renew,
-    /// Take it: it is nobody's.
+    /// Take it, because nobody holds it.
     Take,
-    /// Somebody else has it.
+    /// Wait, because another replica holds it.
     Wait,
 }
 
@@ -97,7 +100,7 @@ fn decide(observed: &Observed, identity: &str, now: Instant) -> Decision {
 }
 
 impl Observed {
-    /// The next observation: the time counts on where nothing changed.
+    /// The next observation. If nothing has changed, the time goes on counting.
     fn next(before: Option<Self>, spec: LeaseSpec, now: Instant) -> Self {
         match before {
             Some(before) if before.spec == spec => before,
@@ -107,7 +110,7 @@ impl Observed {
 }
 
 impl Election {
-    /// Takes part until `stop`, and says in `role` what this replica is.
+    /// Takes part in the election until `stop`, and reports this replica's role in `role`.
     pub(crate) async fn run(self, role: watch::Sender<Role>, stop: CancellationToken) {
         let mut observed = None;
         let mut leads_until = None;
@@ -158,7 +161,7 @@ impl Election {
         }
     }
 
-    /// Gives the Lease back, if it is ours: another replica takes it at once.
+    /// Releases the Lease if this replica holds it, so that another one can take it at once.
     pub(crate) async fn release(&self) {
         let release = async {
             for wait in after_conflicts() {
@@ -181,7 +184,7 @@ impl Election {
         }
     }
 
-    /// Takes the Lease from whoever holds it, for some minutes, so that nobody writes meanwhile. Gives `false` where nobody
+    /// Takes the Lease from its holder for some minutes, so that nobody writes in the meantime. Gives `false` if nobody
     /// holds it.
     ///
     /// # Errors
@@ -202,12 +205,12 @@ impl Election {
             }
             tokio::time::sleep(wait).await;
         }
-        // Until then the one who held it may not have noticed.
+        // The former holder may not have noticed before this time is over.
         tokio::time::sleep(RENEW_DEADLINE).await;
         Ok(true)
     }
 
-    /// Takes or renews the Lease where that is right. Where it is ours now, it says when that was asked for.
+    /// Takes or renews the Lease if this replica may do that. If it then holds the Lease, this gives the time of the request.
     async fn try_once(&self, observed: &mut Option<Observed>) -> kube::Result<Option<Instant>> {
         for wait in after_conflicts().take(CONFLICTS) {
             let Some(lease) = self.read().await? else {
@@ -227,7 +230,7 @@ impl Election {
             let next = match decision {
                 Decision::Wait => None,
                 Decision::Renew => Some(LeaseSpec {
-                    // Somebody else may have written another one.
+                    // Another replica may have created it.
                     lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(),
                     renew_time: Some(this_moment()),
                     ..seen.spec.clone()
@@ -237,7 +240,7 @@ impl Election {
             *observed = Some(seen);
             let Some(spec) = next else { return Ok(None) };
             let asked = Instant::now();
-            // With the resourceVersion of what was read: only one of several wins.
+            // The write has the resourceVersion that was read, so that only one of several replicas succeeds.
             if went_through(self.replace(&Lease { spec: Some(spec), ..lease }).await)? {
                 return Ok(Some(asked));
             }
@@ -291,13 +294,13 @@ fn this_moment() -> MicroTime {
     MicroTime(Timestamp::now())
 }
 
-/// The answer to a request, unless it takes too long.
+/// The answer to a request, or an error if it takes too long.
 async fn in_time<T>(answer: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
     let answer = tokio::time::timeout(TIMEOUT, answer).await;
     answer.unwrap_or_else(|_| Err(kube::Error::Service(format!("no answer within {} s", TIMEOUT.as_secs()).into())))
 }
 
-/// How long to wait before the Lease is looked at again that somebody else wrote first. Never ends.
+/// How long to wait before reading the Lease again, after somebody else wrote it first. It never ends.
 fn after_conflicts() -> Backoff {
     Backoff::new(Duration::from_millis(50), RETRY)
 }
@@ -307,8 +310,8 @@ fn no_later_than(until: Option<Instant>, at: Instant) -> Instant {
     until.map_or(at, |until| until.min(at))
 }
 
-/// Whether a write of the Lease went through. A conflict means that it changed since it was read: because somebody else was
-/// faster, or because a footprint was recorded on it. So one has to look again.
+/// Whether a write of the Lease succeeded. A conflict means that the Lease changed after it was read, because another
+/// replica wrote it or a footprint was recorded on it. Then it has to be read again.
 fn went_through(answer: kube::Result<Lease>) -> kube::Result<bool> {
     match answer {
         Ok(_) => Ok(true),
@@ -327,17 +330,17 @@ mod tests {
     use std::future::pending;
     use std::sync::{Arc, Mutex};
 
-    /// A Lease on an API server that takes its time, and what is in its way.
+    /// A Lease on a slow API server, and the conflicts that it reports.
     #[derive(Default)]
     struct Fake {
         lease: Value,
         takes: Duration,
-        /// How many writes it refuses because of somebody else's.
+        /// How many writes it refuses with a conflict.
         conflicts: u32,
         hangs: bool,
-        /// How many requests there were.
+        /// The number of requests.
         requests: u32,
-        /// When the last write that succeeded was asked for.
+        /// When the last successful write was sent.
         written: Option<Instant>,
     }
 
@@ -373,7 +376,7 @@ mod tests {
         }
     }
 
-    /// A replica that takes part, and what it says that it is.
+    /// A replica that takes part, and the roles that it reports.
     fn start(fake: &Shared) -> watch::Receiver<Role> {
         let (sender, role) = watch::channel(Role::Unknown);
         tokio::spawn(election(fake).run(sender, CancellationToken::new()));
@@ -442,7 +445,7 @@ mod tests {
         let role = start(&fake);
         tokio::time::sleep(Duration::from_secs(60)).await;
         assert_eq!(*role.borrow(), Role::Unknown);
-        // A try is ten requests at most, and there is one every two seconds.
+        // An attempt makes at most ten requests, and there is one attempt every two seconds.
         let requests = fake.lock().unwrap().requests;
         assert!(requests <= 310, "{requests} requests in a minute");
         assert!(log.text().contains("cannot take the Lease default/lease: "), "{}", log.text());
@@ -499,7 +502,7 @@ mod tests {
     #[case::somebody_who_went_away(Some("other"), 13, Decision::Take)]
     fn a_lease_held_by(#[case] holder: Option<&str>, #[case] unchanged_for: u64, #[case] expected: Decision) {
         let since = Instant::now();
-        // Whatever its renewTime says: that is the clock of the other.
+        // Its renewTime does not matter, because that is the other replica's clock.
         for renewed in [0, 4_000_000_000] {
             let observed = Observed { spec: held_by(holder, renewed), since };
             assert_eq!(decide(&observed, "me", since + Duration::from_secs(unchanged_for)), expected);
@@ -517,7 +520,7 @@ mod tests {
 
     #[test]
     fn the_times_leave_room_for_each_other_and_a_kill_is_noticed_within_20_seconds() {
-        // A renewal is two requests.
+        // A renewal takes two requests.
         assert!(RENEW + 2 * TIMEOUT <= RENEW_DEADLINE && RENEW_DEADLINE + TIMEOUT <= DURATION);
         assert!(DURATION + RETRY + TIMEOUT < Duration::from_secs(20));
     }

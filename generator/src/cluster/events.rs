@@ -15,7 +15,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 const CREATE: Request<'static> =
     Request { verb: "create", group: "events.k8s.io", resource: "events", namespace: None, name: None };
 
-/// Publishes what is in the queue, one after the other, as the replica `identity`.
+/// Publishes the Events of the queue one after the other, as the replica `identity`.
 pub(crate) async fn publish(client: Client, identity: String, mut messages: Receiver<Message>) {
     let reporter = Reporter { controller: MANAGER.to_owned(), instance: Some(identity) };
     let mut was_forbidden = false;
@@ -27,7 +27,8 @@ pub(crate) async fn publish(client: Client, identity: String, mut messages: Rece
                 continue;
             }
         };
-        // A recorder of its own for each: it would repeat the first note of a series instead of the present one.
+        // Each Event gets a recorder of its own. A shared one would repeat the first note of a series instead of the
+        // present note.
         let recorder = Recorder::new(client.clone(), reporter.clone());
         let published = tokio::time::timeout(LIMIT, recorder.publish(&event, &about)).await;
         let why = match &published {

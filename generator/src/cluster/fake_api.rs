@@ -1,5 +1,5 @@
-//! An API server for what takes too long, or is too rare, for a real one. Everything else is tested against a real one, in
-//! `tests/cluster`.
+//! A fake API server for tests that would take too long with a real one, or that need rare answers. All other tests use a
+//! real one: `tests/cluster`.
 
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
@@ -10,14 +10,15 @@ use serde_json::{Value, json};
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 
-/// A client of an API server that answers so: the status code and the document, by the request's method and document.
+/// A client of an API server that gives these answers: `answer` makes a status code and a document from a request's method
+/// and document.
 pub(crate) fn client<F: Future<Output = (u16, Value)> + Send + 'static>(
     answer: impl Fn(Method, Value) -> F + Send + Sync + 'static,
 ) -> Client {
     client_by_path(move |method, _, document| answer(method, document))
 }
 
-/// The same, by the request's path as well.
+/// The same, but the answer also depends on the request's path.
 pub(crate) fn client_by_path<F: Future<Output = (u16, Value)> + Send + 'static>(
     answer: impl Fn(Method, String, Value) -> F + Send + Sync + 'static,
 ) -> Client {
@@ -36,14 +37,14 @@ pub(crate) fn client_by_path<F: Future<Output = (u16, Value)> + Send + 'static>(
     Client::new(service, "default")
 }
 
-/// What a real one says where it refuses.
+/// The document that a real API server sends when it refuses.
 pub(crate) fn refusal(code: u16) -> (u16, Value) {
     let reason = if code == 404 { "NotFound" } else { "" };
     (code, json!({"kind": "Status", "status": "Failure", "code": code, "message": "no", "reason": reason}))
 }
 
-/// The documents that it was asked with so far, and a client of an API server that gives one of these answers after the other,
-/// the last one for ever; the `code` of each is also the status code.
+/// A client of an API server that gives these answers one after the other, and the documents of the requests so far. The
+/// last answer is repeated. The `code` of an answer is also its status code.
 pub(crate) fn answering(answers: &[Value]) -> (Arc<Mutex<Vec<Value>>>, Client) {
     let asked = Arc::<Mutex<Vec<Value>>>::default();
     let (seen, answers) = (asked.clone(), answers.to_vec());
@@ -57,7 +58,7 @@ pub(crate) fn answering(answers: &[Value]) -> (Arc<Mutex<Vec<Value>>>, Client) {
     (asked, client)
 }
 
-/// What is logged from now on, until it is dropped, by this thread.
+/// The log lines of this thread, from now on until this is dropped.
 pub(crate) struct Log {
     lines: Arc<Mutex<Vec<u8>>>,
     _guard: tracing::subscriber::DefaultGuard,

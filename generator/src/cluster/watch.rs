@@ -1,5 +1,5 @@
-//! The watches: one a kind, each with the narrowest selector that shows what is needed. What they report is pruned before it
-//! is queued, so that no credential and no object as a whole is held.
+//! The watches. Each has the narrowest selector that shows what is needed. Their reports are reduced to the needed fields
+//! before they are queued, so that no credential and no whole object is kept in memory.
 
 use crate::cluster::backoff::{Backoff, waiting_after_errors};
 use crate::cluster::client::retry_after;
@@ -29,39 +29,39 @@ use std::time::Duration;
 use tokio::sync::mpsc::Sender;
 use tokio::time::Instant;
 
-/// How long a watch lasts before it is asked for again from where it was, in seconds. Five seconds later it is given up where
-/// the API server has not ended it: its connection is dead, and nobody told. (kube's own default is nearly 5 minutes.)
+/// How long a watch lasts, in seconds, before it is renewed from where it was. If the API server has not ended it five
+/// seconds after that, the connection is dead and is given up. (kube's default is nearly 5 minutes.)
 pub(crate) const QUIET_SECONDS: u32 = 45;
 
-/// How many Secrets are listed at a time. Each may be of 1 MiB, and a page is in memory several times over while it is read.
+/// How many Secrets are listed at a time. Each may have 1 MiB, and a page is in memory several times while it is read.
 const SECRETS_A_PAGE: u32 = 10;
 
-/// After how long without another error a watch works again, as far as can be told: where nothing happens, nothing is reported.
-/// It is longer than a try without an answer takes: 10 s until it begins, 10 s to connect, 55 s to wait. What the API server asks
-/// to wait comes on top.
+/// How long a watch has to go without an error to count as working again. This is a guess, because a watch reports nothing
+/// if nothing happens. It is longer than an attempt without an answer takes: 10 s until it begins, 10 s to connect, and 55
+/// s to wait. A wait that the API server asks for is added.
 const LAPSE: Duration = Duration::from_secs(80);
 
-/// How long a source has to be gone until its copies go as well: somebody may be about to make it anew, as
-/// `kubectl replace --force` does.
+/// How long a source has to be missing before its copies are deleted. It may be created again soon, as `kubectl replace
+/// --force` does.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// What a watch reports.
+/// A report to the controller.
 pub(crate) enum Report {
-    /// Something about the cluster.
+    /// Something was seen in the cluster.
     Observed(Observation),
-    /// What became of the source of the secret of this name.
+    /// The source of the secret of this name has this state.
     Source(String, SourceState),
-    /// What came of asking the credential provider of the secret of this name.
+    /// The credential provider of the secret of this name was asked, with this result.
     Asked(String, Asked),
-    /// What registries say of the source of the secret of this name.
+    /// The registries were asked about the source of the secret of this name, with this result.
     Verified(String, Verification),
-    /// What a Pod that may be stuck is like now.
+    /// The present state of a Pod that may be stuck.
     Pod(PodSeen),
     /// These are all the Pods that have not started yet, by namespace and name.
     Pods(BTreeSet<(String, String)>),
-    /// A watch does not work, for now.
+    /// A watch does not work at present.
     WatchFailed(Watched, WatchError),
-    /// A watch that did not work does.
+    /// A watch works again.
     WatchRecovered(Watched),
 }
 
@@ -92,11 +92,11 @@ pub(crate) enum Watched {
 pub(crate) struct WatchError {
     /// A sentence about it.
     pub message: String,
-    /// Whether the API server forbids it: it will not come right by itself.
+    /// Whether the API server forbids it, so that it will not recover by itself.
     pub forbidden: bool,
 }
 
-/// Where reports go, and what they are pruned to.
+/// Where reports are sent, and which fields they need.
 #[derive(Clone)]
 pub(crate) struct Watcher {
     /// The API server.
@@ -105,9 +105,9 @@ pub(crate) struct Watcher {
     pub settings: Arc<Settings>,
     /// Whether a Namespace's labels are needed.
     pub keep_labels: bool,
-    /// What copies have besides their content and the generator's own marks.
+    /// Labels and annotations of the copies, in addition to the generator's own.
     pub extras: Arc<Extras>,
-    /// Whether a source that a watch misses is asked for by name as well.
+    /// Whether to ask by name for a source that its watch does not show.
     pub confirm_missing: bool,
     /// Where reports go.
     pub reports: Sender<Report>,
@@ -150,11 +150,11 @@ impl Watched {
         }
     }
 
-    /// What an error of this watch means; `None` where the watch goes on by itself.
+    /// What an error of this watch means. `None` if the watch recovers by itself.
     fn error(&self, error: &watcher::Error) -> Option<WatchError> {
         let request = self.request();
         let status = status_of(error);
-        // 410: the version to go on from is no longer kept; the watcher lists anew by itself.
+        // 410 means that the API server no longer keeps the version to continue from. The watcher lists again by itself.
         if status.is_some_and(|status| status.code == 410) {
             return None;
         }
@@ -182,10 +182,10 @@ fn told(status: &Status) -> String {
 }
 
 impl Watcher {
-    /// Watches until nobody wants the reports any more.
+    /// Watches until nobody receives the reports any more.
     pub(crate) async fn watch(self, watched: Watched) {
         let client = self.client.clone();
-        // `None` then.
+        // The result is `None` when nobody receives the reports any more.
         let _ = match &watched {
             Watched::Namespaces => {
                 let stream = watcher(Api::<PartialObjectMeta<Namespace>>::all(client), config(None));
@@ -219,7 +219,7 @@ impl Watcher {
                 let account = |(namespace, name), account: ServiceAccount| {
                     Observation::ServiceAccount(namespace, name, ServiceAccountSeen::of(&account, &self.settings))
                 };
-                // The index knows which of both it is.
+                // The event does not say which of the two it is. The index knows.
                 let new_or_changed = |account: &ServiceAccount| {
                     let (namespace, name) = namespace_and_name(account);
                     let seen = ServiceAccountSeen::of_new(account, &self.settings);
@@ -258,20 +258,20 @@ impl Watcher {
         };
     }
 
-    /// Reports what the events mean. `None` once nobody wants the reports any more.
+    /// Reports what the events mean. `None` when nobody receives the reports any more.
     async fn follow<K>(
         &self,
         watched: &Watched,
         stream: impl Stream<Item = watcher::Result<Event<K>>> + Send,
         mut report_of: impl FnMut(Event<K>) -> Option<Report>,
     ) -> Option<()> {
-        // After an outage, the longest wait is also how long it takes to notice that it is over.
+        // The longest wait is also how long it can take to notice that an outage is over.
         let waits = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
         let mut events = pin!(waiting_after_errors(stream, waits.clone()));
         let (mut is_failing, mut lapse) = (false, LAPSE);
         // When to ask again for a missing source by name.
         let (mut ask_at, mut asks) = (None, waits.clone());
-        // Since when the API server says that there is none.
+        // Since when the API server has said that there is none.
         let mut gone_since: Option<Instant> = None;
         loop {
             let report = tokio::select! {
@@ -299,7 +299,7 @@ impl Watcher {
                 }
             };
             let report = match (watched, report) {
-                // A list that came back empty is not enough to delete anything.
+                // An empty list is not enough evidence to delete anything.
                 (Watched::Source { of, namespace, name }, Some(Report::Source(_, SourceState::Missing)))
                     if self.confirm_missing =>
                 {
@@ -315,7 +315,7 @@ impl Watcher {
                         Err(error) => {
                             ask_at = asks.next().map(|wait| Instant::now() + wait);
                             self.reports.send(Report::Source(of.clone(), SourceState::Missing)).await.ok()?;
-                            // Beside one of the watch itself it would tell nothing new.
+                            // The watch itself also reports errors; this one would be a repetition.
                             let is_first = !std::mem::replace(&mut is_failing, true);
                             is_first.then(|| Report::WatchFailed(watched.clone(), error))
                         }
@@ -334,14 +334,14 @@ impl Watcher {
         }
     }
 
-    /// What a source is that a watch does not show, asked for by name.
+    /// Asks by name for a source that its watch does not show.
     async fn ask_for(&self, namespace: &str, name: &str) -> Result<SourceState, WatchError> {
         let error = match Api::<Secret>::namespaced(self.client.clone(), namespace).get(name).await {
             Ok(secret) => return Ok(source_state(secret)),
             Err(error) => error,
         };
         let status = if let kube::Error::Api(status) = &error { Some(&**status) } else { None };
-        // Whatever stands between may say 404 too; only the API server says of what.
+        // A proxy in between may also answer 404. Only the API server's answer names the object.
         let is_about_it = |status: &Status| status.details.as_ref().is_some_and(|details| details.name == name);
         if status.is_some_and(|status| status.is_not_found() && is_about_it(status)) {
             return Ok(SourceState::Gone);
@@ -356,8 +356,8 @@ impl Watcher {
     }
 }
 
-/// What the events of a watch mean: that an object is so (`seen`), that it is gone (`gone`), and, at the end of a list, that
-/// these are all there are (`listed`). Each object goes by a key.
+/// Translates the events of a watch: an object has this state (`seen`), an object is gone (`gone`), or, at the end of a
+/// list, these are all objects (`listed`). Objects are identified by a key.
 fn reports<K, Key: Ord + Clone>(
     key: impl Fn(&K) -> Key,
     seen: impl Fn(Key, K) -> Report,
@@ -381,7 +381,7 @@ fn reports<K, Key: Ord + Clone>(
     }
 }
 
-/// What the events of the watch of a source mean: it is the only object of that watch.
+/// Translates the events of a source's watch, in which the source is the only object.
 fn source_reports(of: &str) -> impl FnMut(Event<Secret>) -> Option<Report> {
     let missing = move || Report::Source(of.to_owned(), SourceState::Missing);
     reports(
@@ -396,7 +396,7 @@ fn namespace_and_name(object: &impl ResourceExt) -> (String, String) {
     (object.namespace().unwrap_or_default(), object.name_any())
 }
 
-/// Watches everything, or what has this name.
+/// Watches all objects, or the ones of this name.
 pub(crate) fn config(name: Option<&str>) -> watcher::Config {
     let config = watcher::Config::default().timeout(QUIET_SECONDS);
     match name {
@@ -405,7 +405,7 @@ pub(crate) fn config(name: Option<&str>) -> watcher::Config {
     }
 }
 
-/// The answer of the API server behind an error, if there was one.
+/// The API server's answer in an error, if there is one.
 pub(crate) fn status_of(error: &watcher::Error) -> Option<&Status> {
     match error {
         watcher::Error::WatchError(status) => Some(status),
@@ -416,7 +416,7 @@ pub(crate) fn status_of(error: &watcher::Error) -> Option<&Status> {
     }
 }
 
-/// What a source Secret is worth.
+/// The state of a source that is this Secret.
 pub(crate) fn source_state(secret: Secret) -> SourceState {
     match Content::of_secret(secret) {
         Ok(content) => SourceState::Ready(Arc::new(content)),

@@ -1,5 +1,5 @@
-//! The only place that writes. Every write is conditional on what the plan saw, and its answer goes back into the index, so
-//! that nothing has to be read before or after it.
+//! The only module that writes. A write only succeeds if the object is still as the plan saw it, and the answer updates the
+//! index. So nothing has to be read before or after a write.
 
 mod failure;
 
@@ -23,8 +23,8 @@ pub(crate) use failure::{Failure, Reason};
 /// How long one write may take. (An admission webhook may take up to 30 s, the API server a minute.)
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How much of Secrets may be on its way at the same time, in KiB. What is sent, what comes back and what is read from that is
-/// several times as much; copies of the usual size are so small that this limits nothing.
+/// The total size of Secrets that may be sent at the same time, in KiB. A write needs several times the size of its Secret,
+/// for the request, the answer and the parsed answer. Copies of the usual size are so small that this limits nothing.
 const ON_THE_WAY: usize = 4 * 1024;
 
 /// Carries out actions.
@@ -34,15 +34,15 @@ pub(crate) struct Writer {
     client: Client,
     /// Where writes are counted.
     pub metrics: Arc<Metrics>,
-    /// A permit for each KiB of a Secret that may be on its way.
+    /// One permit for each KiB that may be sent at the same time.
     room: Arc<Semaphore>,
-    /// Whether the API server is only to say what it would answer.
+    /// Whether all writes are dry runs.
     dry_run: bool,
 }
 
-/// What came of an action: what is known now, and why it did not succeed, if it did not.
+/// The result of an action: what is known afterwards, and the failure, if there was one.
 pub(crate) struct Outcome {
-    /// For the index.
+    /// What was seen, for the index.
     pub observed: Vec<Observation>,
     /// Why it did not succeed.
     pub failure: Option<Failure>,
@@ -54,7 +54,7 @@ impl Writer {
         Self { client, metrics, room: Arc::new(Semaphore::new(ON_THE_WAY)), dry_run: false }
     }
 
-    /// Writes nothing: the API server says what it would answer, after quotas, webhooks and rights were asked.
+    /// Makes all writes dry runs. The API server still checks quotas, webhooks and rights, and answers as it would otherwise.
     pub(crate) fn dry_run(self) -> Self {
         Self { dry_run: true, ..self }
     }
@@ -66,7 +66,7 @@ impl Writer {
             Action::Create(target) => self.create(target, rules, &mut observed).await,
             Action::Update(target, seen) => self.update(target, seen, rules, &mut observed).await,
             Action::Recreate(target, version) => match self.delete(target, version, &mut observed).await {
-                // What is still there cannot be made.
+                // The old Secret is still there, so the new one cannot be created.
                 Ok(()) if self.dry_run => Ok(()),
                 Ok(()) => self.create(target, rules, &mut observed).await,
                 Err(failure) => Err(failure),
@@ -75,7 +75,7 @@ impl Writer {
             Action::Refer(change) => self.refer(change, rules, &mut observed).await,
         };
         if let Err(Failure { reason: Reason::Outdated, .. }) = &result {
-            // What the plan saw is no longer so, and the watch may be late: look, so that the next plan is right.
+            // The object has changed since the plan, and the watch may be late. Read it, so that the next plan is right.
             if let Err(refused @ Failure { reason: Reason::Refused, .. }) =
                 self.read_again(action, rules, &mut observed).await
             {
@@ -118,14 +118,14 @@ impl Writer {
         let (content, source) = content_of(target, rules)?;
         let _room = self.room_for(content).await;
         let mut operations = vec![
-            // The API server compares it with the version that is there: 409 if the plan is outdated.
+            // The API server compares this with the present version, and answers 409 if the plan is outdated.
             json!({"op": "replace", "path": "/metadata/resourceVersion", "value": seen.version.resource_version}),
-            // The whole map, so that keys which are not the source's go.
+            // Replaces the whole map, so that keys that the source does not have are removed.
             json!({"op": "add", "path": "/data", "value": content.data}),
         ];
         operations.push(put_in_map("labels", MANAGED_BY_LABEL, MANAGER, seen.has_labels));
         operations.push(put_in_map("annotations", SOURCE_ANNOTATION, &source, seen.has_annotations));
-        // Now there are both maps.
+        // From here on, both maps exist.
         let extras = &rules.extras;
         operations.extend(extras.labels.iter().map(|(key, value)| put_in_map("labels", key, value, true)));
         operations.extend(extras.annotations.iter().map(|(key, value)| put_in_map("annotations", key, value, true)));
@@ -177,8 +177,8 @@ impl Writer {
         failure.map_or(Ok(()), Err)
     }
 
-    /// Records references as the generator's that were to be removed with their record, and were put back without it: once
-    /// nobody puts them back any more, they can still be told from somebody else's.
+    /// Records references as the generator's again, if they were to be removed and somebody put them back. So they can be
+    /// told from the references of others when nobody puts them back any more.
     async fn record_again(
         &self,
         change: &ReferenceChange,
@@ -203,7 +203,7 @@ impl Writer {
         }
     }
 
-    /// Reads what an action was about, for the index. Where that fails, the watch will tell.
+    /// Reads the object of an action, for the index. If that fails, the watch will report it.
     async fn read_again(&self, action: &Action, rules: &Rules, observed: &mut Vec<Observation>) -> Result<(), Failure> {
         match action.object() {
             Object::Secret(target) => {
@@ -242,10 +242,10 @@ impl Writer {
         Ok(())
     }
 
-    /// Waits until a content of this size may be on its way.
+    /// Waits until content of this size may be sent.
     async fn room_for(&self, content: &Content) -> Option<SemaphorePermit<'_>> {
         let permits = (content.size() / 1024 + 1).min(ON_THE_WAY);
-        // Nobody closes it.
+        // The semaphore is never closed.
         self.room.acquire_many(u32::try_from(permits).ok()?).await.ok()
     }
 
@@ -288,7 +288,7 @@ fn content_of<'a>(target: &Target, rules: &'a Rules) -> Result<(&'a Content, Str
     }
 }
 
-/// Takes in the answer to the write of a copy, which is not the source's where something changed it on its way.
+/// Takes in the answer to the write of a copy. It differs from the source if an admission webhook or policy changed it.
 fn observe_copy(
     target: &Target,
     written: &Secret,
@@ -308,7 +308,7 @@ fn json_patch(operations: Vec<Value>) -> Result<Patch<()>, Failure> {
         .map_err(|error| Failure::outdated(format!("cannot express the patch: {error}")))
 }
 
-/// Puts an entry into a map of the metadata. JSON patch adds to a map only where there is one.
+/// Adds an entry to a map of the metadata. A JSON patch can add only to a map that exists.
 fn put_in_map(map: &str, key: &str, value: &str, map_is_there: bool) -> Value {
     if map_is_there {
         let path = format!("/metadata/{map}/{}", key.replace('~', "~0").replace('/', "~1"));
@@ -322,7 +322,7 @@ fn put_in_map(map: &str, key: &str, value: &str, map_is_there: bool) -> Value {
 fn reference_operations(change: &ReferenceChange) -> Vec<Value> {
     let version = &change.version.resource_version;
     let mut operations = vec![json!({"op": "replace", "path": "/metadata/resourceVersion", "value": version})];
-    // From the last to the first, so that positions hold.
+    // Remove from the last to the first, so that the remaining positions stay right.
     for (position, _) in change.remove.iter().rev() {
         operations.push(json!({"op": "remove", "path": format!("/imagePullSecrets/{position}")}));
     }

@@ -1,7 +1,8 @@
 //! `cleanup`: removes every copy and every reference that the generator made.
 //!
-//! It carries out the same plan as `run`, made for settings that select no namespace. With --namespace-selector, namespaces that
-//! do not match are left as they are. It takes the Lease first, so that a generator that still runs does not put everything back.
+//! It plans as `run` does, but as if the settings selected no namespace. With --namespace-selector, it leaves the
+//! namespaces that do not match as they are. It takes the Lease first, so that a generator that still runs does not make
+//! everything again.
 
 use crate::cluster::record::{LeaseName, leases_of_generators};
 use crate::commands::cli::CleanupArgs;
@@ -27,7 +28,7 @@ struct Job {
     settings: Arc<Settings>,
     removal: Removal,
     footprint: Footprint,
-    /// The Leases of other generators, where ours records nothing.
+    /// The Leases of other generators, if our own records nothing.
     elsewhere: Option<String>,
 }
 
@@ -52,7 +53,7 @@ pub(crate) async fn cleanup(args: CleanupArgs) -> Result<ExitCode> {
     }
 }
 
-/// Finds out what is to be removed, shows it, and asks; breaks off with an exit code where nothing is to be removed. Writes
+/// Finds out what to remove, shows it, and asks. If there is nothing to remove, it gives the exit code instead. It writes
 /// nothing.
 async fn prepare(args: &CleanupArgs, context: &Context) -> Result<ControlFlow<ExitCode, Job>> {
     let recorded = context.record.read().await;
@@ -113,8 +114,9 @@ async fn prepare(args: &CleanupArgs, context: &Context) -> Result<ControlFlow<Ex
     Ok(ControlFlow::Continue(job))
 }
 
-/// The Leases of other generators, with commas between them. If the name of ours was given, Leases of other names do not count:
-/// their generators are others on purpose. `None` also if Leases may not be listed, as in the generator's own Pod.
+/// The Leases of other generators, separated by commas. If the user named our Lease, Leases with other names do not count,
+/// because the user chose among several generators. `None` also if listing Leases is forbidden, as in the generator's own
+/// Pod.
 async fn leases_elsewhere(args: &CleanupArgs, context: &Context) -> Option<String> {
     let leases = leases_of_generators(&context.client, args.common.lease_name.as_deref()).await.unwrap_or_default();
     let (namespace, name) = (&context.record.namespace, &context.record.lease);
@@ -124,8 +126,8 @@ async fn leases_elsewhere(args: &CleanupArgs, context: &Context) -> Option<Strin
     (!others.is_empty()).then(|| others.join(", "))
 }
 
-/// Says that there is nothing to remove, and why if it is known. It is a failure if a generator has its Lease elsewhere, because
-/// then the copies may be those of that one.
+/// Says that there is nothing to remove, and why if it is known. It is a failure if a generator has its Lease elsewhere,
+/// because then the copies may be those of that one.
 fn nothing_to_remove(why: Option<&str>, elsewhere: Option<&str>) -> ExitCode {
     let because = why.map(|why| format!(" {why}.")).unwrap_or_default();
     let Some(elsewhere) = elsewhere else {
@@ -199,7 +201,7 @@ impl Job {
     }
 }
 
-/// Settings that stand for what was recorded.
+/// Settings that have the recorded names.
 fn settings_of(footprint: &Footprint) -> Option<Arc<Settings>> {
     let secrets: Vec<_> = footprint.secrets.iter().map(|name| json!({ "name": name })).collect();
     let document = json!({"secrets": secrets, "serviceAccounts": footprint.service_accounts});
@@ -210,7 +212,7 @@ async fn confirmed(count: usize) -> Result<bool> {
     print!("Do these {count} things? [y/N] ");
     stdout().flush()?;
     let (sender, answer) = oneshot::channel();
-    // A thread of its own, because nothing can end this wait, and the process may end before it.
+    // This needs a thread of its own, because reading standard input cannot be cancelled.
     std::thread::spawn(move || {
         let mut answer = String::new();
         let _ = sender.send(stdin().read_line(&mut answer).map(|_| answer));

@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Copies image pull Secrets into every selected namespace, keeps the copies equal to their source, and has ServiceAccounts
+/// Copies image pull Secrets into every selected namespace, keeps the copies equal to their source, and makes ServiceAccounts
 /// refer to them.
 #[derive(Debug, Parser)]
 #[command(name = "image-pull-secrets-generator", version, about, max_term_width = 120)]
@@ -26,7 +26,7 @@ pub(crate) struct Cli {
 }
 
 impl Cli {
-    /// What the command line says. Ends the process where it says nothing that makes sense, or asks for help.
+    /// Reads the command line. If it is wrong or asks for help, this prints the message and ends the process.
     pub(crate) fn read(name: Name) -> Self {
         let command = if name == Name::Plugin { as_plugin(command()) } else { command() };
         Self::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
@@ -38,7 +38,7 @@ pub(crate) fn command() -> clap::Command {
     in_sentences(Cli::command().mut_subcommands(in_sentences))
 }
 
-/// Ends each help text with a full stop: clap drops that of a text of one paragraph.
+/// Ends each help text with a full stop, because clap removes it from texts of one paragraph.
 fn in_sentences(command: clap::Command) -> clap::Command {
     let sentence = |help: &StyledStr| format!("{}.", help.to_string().trim_end_matches('.'));
     let about = command.get_about().map(sentence);
@@ -61,10 +61,11 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// Removes every copy and every reference that the generator made.
     Cleanup(CleanupArgs),
-    /// Says why a Pod pulls its images, or does not. Exits with 0 when it pulls, with 1 when it does not, and with 2 when that
-    /// cannot be told.
+    /// Explains why a Pod pulls its images, or why it does not. Exits with 0 when it pulls, with 1 when it does not, and
+    /// with 2 when that cannot be found out.
     Explain(ExplainArgs),
-    /// Says whether a settings file is valid, and what is wrong with it, without a cluster. Exits with 1 when it is not.
+    /// Checks a settings file, and prints everything that is wrong with it. Needs no cluster. Exits with 1 when it is not
+    /// valid.
     Validate(ValidateArgs),
 }
 
@@ -105,30 +106,30 @@ pub(crate) struct CommonArgs {
     #[command(flatten)]
     pub connection: ConnectionArgs,
 
-    /// Works only on namespaces with these labels, written as for `kubectl --selector`. Neither does cleanup remove anything
-    /// from others. With --policy, the namespaceSelector of the policy counts as well, except for cleanup.
+    /// Works only on namespaces with these labels, written as for `kubectl --selector`. cleanup removes nothing from other
+    /// namespaces. With --policy, the namespaceSelector of the policy has to match as well, except for cleanup.
     #[arg(long, value_name = "SELECTOR", env = "GENERATOR_NAMESPACE_SELECTOR", value_parser = parse_selector)]
     pub namespace_selector: Option<Selector>,
 
-    /// Takes the Lease in this namespace. In a Pod the default is the Pod's namespace. Elsewhere, `run` takes that of the
-    /// kubeconfig's context, and the other commands look for the generator's Lease in the whole cluster before that.
+    /// Uses the Lease in this namespace. In a Pod, the default is the Pod's namespace. Outside of the cluster, `run` uses the
+    /// namespace of the kubeconfig's context; the other commands first look for the generator's Lease in all namespaces.
     #[arg(long, value_name = "NAMESPACE", env = "GENERATOR_LEASE_NAMESPACE")]
     pub lease_namespace: Option<String>,
 
-    /// Takes the Lease of this name; the default is image-pull-secrets-generator. It also records what the settings selected
-    /// so far, so that it can be removed later.
+    /// Uses the Lease of this name. The default is image-pull-secrets-generator. The Lease also records what the settings
+    /// have selected so far, so that it can be removed later.
     #[arg(long, value_name = "NAME", env = "GENERATOR_LEASE_NAME")]
     pub lease_name: Option<String>,
 
-    /// Gives every copy this label, besides the generator's own. May be given several times; in the environment variable, one a
-    /// line. Labels of the source are never copied.
+    /// Gives every copy this label, in addition to the generator's own. You can give it several times; in the environment
+    /// variable, write one on each line. Labels of the source are never copied.
     #[arg(
         long = "copy-label", value_name = "KEY=VALUE", env = "GENERATOR_COPY_LABELS",
         value_delimiter = '\n', value_parser = parse_label
     )]
     pub copy_labels: Vec<(String, String)>,
 
-    /// Gives every copy this annotation, besides the generator's own, as with --copy-label.
+    /// Gives every copy this annotation, in addition to the generator's own. Write it as for --copy-label.
     #[arg(
         long = "copy-annotation", value_name = "KEY=VALUE", env = "GENERATOR_COPY_ANNOTATIONS",
         value_delimiter = '\n', value_parser = parse_annotation
@@ -143,16 +144,16 @@ pub(crate) struct CommonArgs {
 /// How every command logs.
 #[derive(Debug, Args)]
 pub(crate) struct LogArgs {
-    /// Logs only what is at least this important.
+    /// Logs only messages of this level or a more important one.
     #[arg(long, value_name = "LEVEL", env = "GENERATOR_LOG_LEVEL", default_value = "info")]
     pub log_level: LogLevel,
 
-    /// Logs in this format, to standard error.
+    /// Writes log lines in this format. They go to standard error.
     #[arg(long, value_name = "FORMAT", env = "GENERATOR_LOG_FORMAT", default_value = "text")]
     pub log_format: LogFormat,
 }
 
-/// Where the settings are: in one of the two.
+/// Where the settings are. At most one of the two is given.
 #[derive(Debug, Args)]
 #[group(required = false, multiple = false)]
 pub(crate) struct SettingsArgs {
@@ -160,14 +161,14 @@ pub(crate) struct SettingsArgs {
     #[arg(long, value_name = "FILE", env = "GENERATOR_SETTINGS")]
     pub settings: Option<PathBuf>,
 
-    /// Reads the settings from the ClusterAdmissionPolicy of this name in the cluster, and honours its namespaceSelector. It
-    /// is watched, so that one document serves the policy and the generator.
+    /// Reads the settings from the ClusterAdmissionPolicy of this name in the cluster, and works only on namespaces that its
+    /// namespaceSelector selects. The policy is watched, so that policy and generator always have the same settings.
     #[arg(long, value_name = "NAME", env = "GENERATOR_POLICY")]
     pub policy: Option<String>,
 }
 
 impl SettingsArgs {
-    /// Where the settings are; `None` where the arguments do not say.
+    /// Where the settings are. `None` if the arguments do not say.
     pub(crate) fn source(&self) -> Option<SettingsSource> {
         match (&self.settings, &self.policy) {
             (Some(file), _) => Some(SettingsSource::File(file.clone())),
@@ -188,7 +189,7 @@ pub(crate) struct RunArgs {
     #[arg(long, env = "GENERATOR_ONCE", conflicts_with = "interval")]
     pub once: bool,
 
-    /// Lists everything anew this often, such as 10m, in addition to watching. By default it only watches.
+    /// Lists everything again this often, in addition to watching. An example is 10m. By default it only watches.
     #[arg(long, value_name = "DURATION", env = "GENERATOR_INTERVAL", value_parser = parse_duration)]
     pub interval: Option<Duration>,
 
@@ -200,18 +201,18 @@ pub(crate) struct RunArgs {
     #[arg(long, env = "GENERATOR_DELETE_WITH_SOURCE")]
     pub delete_with_source: bool,
 
-    /// Trusts the certificates in this file (PEM) as well where registries are asked about credentials (verifyCredentials).
+    /// Trusts the certificates in this PEM file as well when it asks registries about credentials (verifyCredentials).
     #[arg(long, value_name = "FILE", env = "GENERATOR_REGISTRY_CA")]
     pub registry_ca: Option<PathBuf>,
 
-    /// Runs the credential providers of settings with source.exec from this directory, and no other program. By default none
-    /// is run.
+    /// Runs the programs of settings with source.exec if they are in this directory, and no other programs. By default it
+    /// runs none.
     #[arg(long, value_name = "DIRECTORY", env = "GENERATOR_CREDENTIAL_PROVIDERS")]
     pub credential_providers: Option<PathBuf>,
 
-    /// Evicts Pods, once each, that have not started because they cannot pull an image, and are older than the reference to the
-    /// secret. Only Pods with a controller are evicted. A PodDisruptionBudget does not prevent it, because a Pod that has not
-    /// started counts as unavailable already. By default such Pods are left alone.
+    /// Evicts Pods that cannot pull an image because they are older than the reference to the secret. Each Pod is evicted
+    /// once, and only if it has not started and has a controller. A PodDisruptionBudget does not prevent it, because such a
+    /// Pod already counts as unavailable. By default such Pods are left alone.
     #[arg(long, env = "GENERATOR_RESTART_STUCK_PODS", conflicts_with = "once")]
     pub restart_stuck_pods: bool,
 
@@ -219,12 +220,13 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "NUMBER", env = "GENERATOR_CONCURRENCY", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..))]
     pub concurrency: u16,
 
-    /// Writes without holding the Lease: for a single process only. By default only the replica that holds it writes.
+    /// Writes without holding the Lease. Use this only if a single process runs. By default, only the replica that holds
+    /// the Lease writes.
     #[arg(long, env = "GENERATOR_NO_LEADER_ELECT")]
     pub no_leader_elect: bool,
 
-    /// Serves /healthz, /readyz and /metrics at this address. [::] means all addresses, those of IPv4 included; where the
-    /// kernel has no IPv6, it means 0.0.0.0. Not served with --once and --dry-run.
+    /// Serves /healthz, /readyz and /metrics at this address. [::] means all addresses of IPv6 and IPv4; if the kernel has
+    /// no IPv6, it means 0.0.0.0. With --once and --dry-run, nothing is served.
     #[arg(long, value_name = "ADDRESS", env = "GENERATOR_LISTEN", default_value = "[::]:8080")]
     pub listen: SocketAddr,
 }
@@ -240,11 +242,11 @@ pub(crate) struct StatusArgs {
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub output: Output,
 
-    /// Shows only namespaces whose name matches this glob pattern. May be given several times.
+    /// Shows only namespaces whose name matches this glob pattern. You can give it several times.
     #[arg(long, value_name = "PATTERN", value_parser = parse_pattern)]
     pub namespace: Vec<String>,
 
-    /// Shows only secrets whose name matches this glob pattern. May be given several times.
+    /// Shows only secrets whose name matches this glob pattern. You can give it several times.
     #[arg(long, value_name = "PATTERN", value_parser = parse_pattern)]
     pub secret: Vec<String>,
 }
@@ -252,7 +254,7 @@ pub(crate) struct StatusArgs {
 /// `cleanup`.
 #[derive(Debug, Args)]
 pub(crate) struct CleanupArgs {
-    /// What every command takes. The settings may be left out: the Lease records which secrets there are copies of.
+    /// What every command takes. The settings can be left out, because the Lease records which secrets were copied.
     #[command(flatten)]
     pub common: CommonArgs,
 
@@ -260,12 +262,12 @@ pub(crate) struct CleanupArgs {
     #[arg(long)]
     pub dry_run: bool,
 
-    /// Does not ask first. Needed if standard input is not a terminal.
+    /// Does not ask before it removes. You need this if standard input is not a terminal.
     #[arg(long)]
     pub yes: bool,
 
-    /// Also removes references that the generator did not add, if they refer to a copy that is removed, such as those that the
-    /// policy added at admission. By default they stay, because somebody may have added them by hand.
+    /// Also removes references to removed copies if the generator did not add them, such as those that the policy added. By
+    /// default they stay, because somebody may have added them by hand.
     #[arg(long)]
     pub all_references: bool,
 }
@@ -279,32 +281,33 @@ pub(crate) struct ExplainArgs {
     #[arg(value_name = "KIND/NAME")]
     pub target: Option<String>,
 
-    /// Explains what a Pod would do that has this image, and no imagePullSecrets of its own.
+    /// Explains what would happen to a Pod with this image and no imagePullSecrets of its own.
     #[arg(long, value_name = "IMAGE")]
     pub image: Option<String>,
 
-    /// Takes this ServiceAccount for the Pod of --image. The default is the one named default.
+    /// Uses this ServiceAccount for the Pod of --image. The default is the ServiceAccount named default.
     #[arg(long, value_name = "NAME", conflicts_with_all = ["target", "filename", "all"])]
     pub service_account: Option<String>,
 
-    /// Explains the Pods of the manifests in this file, which need not be in the cluster; - is standard input.
+    /// Explains the Pods of the manifests in this file. They need not be in the cluster. Write - for standard input.
     #[arg(short, long, value_name = "FILE")]
     pub filename: Option<PathBuf>,
 
-    /// Explains every Pod that waits for an image, by what is in the way, that of the most Pods first.
+    /// Explains every Pod that waits for an image. Pods with the same problem are shown together, the problem of most Pods
+    /// first.
     #[arg(short = 'A', long, visible_alias = "all-namespaces")]
     pub all: bool,
 
-    /// Looks in this namespace. The default is that of the kubeconfig's context; with --all, every namespace.
+    /// Looks in this namespace. The default is the namespace of the kubeconfig's context, or with --all, every namespace.
     #[arg(short, long, value_name = "NAMESPACE")]
     pub namespace: Option<String>,
 
-    /// Asks the registries, from here, whether they would hand out each image: with every credential that the kubelet
-    /// would try, in its order.
+    /// Asks the registries, from this machine, if they would give each image to the kubelet. It tries the same credentials
+    /// in the same order.
     #[arg(long = "try")]
     pub try_registry: bool,
 
-    /// Trusts the certificates in this file (PEM) too, for --try.
+    /// Trusts the certificates in this PEM file as well, for --try.
     #[arg(long, value_name = "FILE", requires = "try_registry")]
     pub registry_ca: Option<PathBuf>,
 
@@ -312,7 +315,7 @@ pub(crate) struct ExplainArgs {
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
     pub output: ExplainOutput,
 
-    /// Where the settings are. Without them, those of the policy in the cluster count.
+    /// Where the settings are. By default they are read from the policy in the cluster.
     #[command(flatten)]
     pub settings: SettingsArgs,
 
@@ -349,13 +352,13 @@ pub(crate) struct ValidateArgs {
 /// How important a log line is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogLevel {
-    /// What failed for good.
+    /// Failures that are not tried again.
     Error,
-    /// What failed and is tried again, and what is in the way.
+    /// Failures that are tried again, and obstacles.
     Warn,
-    /// One line for each write.
+    /// Also one line for each write.
     Info,
-    /// What was retried as well.
+    /// Also what was retried.
     Debug,
 }
 

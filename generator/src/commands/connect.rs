@@ -1,4 +1,4 @@
-//! What the common arguments and the environment say of where the cluster is, and of who asks.
+//! Connects to the cluster that the common arguments and the environment name.
 
 use crate::cluster::record::{LeaseName, Record, leases_of_generators};
 use crate::cluster::{client, events};
@@ -22,7 +22,7 @@ pub(crate) async fn connect(args: &CommonArgs) -> Result<Context> {
     let client = client::client(config)?;
     let own_pod = env::var("POD_NAMESPACE").ok().zip(env::var("POD_NAME").ok());
     let pod_name = env::var("POD_NAME").or_else(|_| env::var("HOSTNAME")).unwrap_or_else(|_| "local".to_owned());
-    // Two processes may well run on one host.
+    // Several processes may run on one host, so the identity has a random part.
     let identity = format!("{pod_name}_{:08x}", rand::random::<u32>());
     let namespace = args.lease_namespace.clone().or_else(|| env::var("POD_NAMESPACE").ok());
     let (recorder, recorded) = EventRecorder::new(own_pod);
@@ -51,8 +51,8 @@ pub(crate) async fn connect(args: &CommonArgs) -> Result<Context> {
     })
 }
 
-/// The same, for commands that people run from outside of the cluster. If neither the arguments nor the Pod say in which
-/// namespace the Lease is, it is looked for in all of them.
+/// Connects for a command that people run from outside of the cluster. If neither the arguments nor the Pod give the Lease's
+/// namespace, this looks for the Lease in all namespaces.
 ///
 /// # Errors
 /// There is no API server to connect to, or there are Leases of several generators to choose from.

@@ -1,5 +1,5 @@
-//! The same program as a plugin of kubectl: kubectl runs what is called `kubectl-NAME` and, to complete a command line,
-//! `kubectl_complete-NAME`. A `_` in NAME is a `-` for people.
+//! The program as a plugin of kubectl. kubectl runs the program named `kubectl-NAME`, and `kubectl_complete-NAME` to
+//! complete a command line. Users type `-` for a `_` in NAME.
 
 use crate::commands::cli;
 use anyhow::{Context as _, Result};
@@ -7,19 +7,19 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::ExitCode;
 
-/// What the program was called by.
+/// How the program was called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Name {
-    /// Its own name.
+    /// By its own name.
     Generator,
-    /// kubectl.
+    /// By kubectl, as a plugin.
     Plugin,
-    /// kubectl, for what could come next on a command line.
+    /// By kubectl, to complete a command line.
     Completion,
 }
 
 impl Name {
-    /// By the first word of the command line.
+    /// Finds it out from the first word of the command line.
     pub(crate) fn of(program: Option<&OsStr>) -> Self {
         let name =
             program.and_then(|program| Path::new(program).file_stem()).and_then(OsStr::to_str).unwrap_or_default();
@@ -33,17 +33,17 @@ impl Name {
     }
 }
 
-/// The command line for who types `kubectl image-pull-secrets`: `run` is for the cluster.
+/// The command line of `kubectl image-pull-secrets`. It hides `run`, which is meant for the cluster.
 pub(crate) fn as_plugin(command: clap::Command) -> clap::Command {
     let command = command.name("kubectl-image_pull_secrets").bin_name("kubectl image-pull-secrets");
     command.mut_subcommand("run", |run| run.hide(true))
 }
 
-/// Prints what could be the last of these words, as kubectl reads it: a candidate a line, perhaps with what it is behind a
-/// tab, and a last line with what the shell is to do. 4 is not to offer files.
+/// Prints completions for the last of these words in the format that kubectl reads: one candidate on each line, optionally
+/// with a tab and a description, and a last line that tells the shell what to do. `:4` means not to offer files.
 ///
 /// # Errors
-/// The words make no sense.
+/// The words are not a valid command line.
 pub(crate) fn complete(words: Vec<OsString>) -> Result<ExitCode> {
     println!("{}", completions(words)?);
     Ok(ExitCode::SUCCESS)

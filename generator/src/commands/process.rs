@@ -1,20 +1,20 @@
-//! The process: it runs one future to its end, ends with the first panic, and can be told to stop.
+//! The process: it runs one future, ends at the first panic, and stops on a signal.
 
 use anyhow::{Context as _, Result};
 use std::process::ExitCode;
 use tokio_util::sync::CancellationToken;
 
-/// What the process ends with where it panicked: the code that Rust gives to a panic of its main thread.
+/// The exit code after a panic. Rust uses the same one when its main thread panics.
 pub(crate) const PANICKED: i32 = 101;
 
-/// Runs `work`, and everything that it spawns, on this thread: it waits for the API server nearly all the time, and needs a
-/// fraction of the memory that several threads would.
+/// Runs `work` and everything that it spawns on this thread. They wait for the API server most of the time, and one thread
+/// needs much less memory than several.
 ///
-/// Whatever panics, the process ends. tokio would go on without the task: a namespace, a watch or the leader election would
-/// be dead, while `/healthz` says that all is well. What restarts the process makes it good.
+/// The process ends when any task panics. tokio would go on without the task, so that a namespace, a watch or the leader
+/// election would stop working while `/healthz` still reports success. A restart of the process repairs that.
 ///
 /// # Errors
-/// What `work` ends with.
+/// The error of `work`.
 pub(crate) fn run(work: impl Future<Output = Result<ExitCode>>) -> Result<ExitCode> {
     std::panic::set_hook(Box::new(|panic| {
         tracing::error!("this is a fault of the generator, please report it: {panic}");
@@ -24,14 +24,14 @@ pub(crate) fn run(work: impl Future<Output = Result<ExitCode>>) -> Result<ExitCo
     runtime.context("cannot start the runtime")?.block_on(work)
 }
 
-/// Says that not everything was done because of a signal, and gives the exit code for that.
+/// Reports that a signal came before everything was done, and gives the exit code for that.
 pub(crate) fn interrupted() -> ExitCode {
     tracing::error!("interrupted by a signal: not everything was done");
     ExitCode::from(3)
 }
 
-/// A token that SIGTERM and SIGINT cancel, which from now on have no other effect. (They have none on process 1 anyway.)
-/// On Windows, Ctrl-C does.
+/// A token that SIGTERM and SIGINT cancel; on Windows, Ctrl-C does. From now on, these signals have no other effect. (On
+/// process 1 they never have one.)
 ///
 /// # Errors
 /// The process cannot listen for signals.
@@ -72,7 +72,7 @@ mod tests {
     use std::process::Command;
     use std::time::Duration;
 
-    /// Set where this test is the process that panics.
+    /// Set in the process that is to panic.
     const PANICS: &str = "A_TASK_PANICS";
 
     #[test]
@@ -81,7 +81,7 @@ mod tests {
             tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
             let ended = run(async {
                 let task = tokio::spawn(async { panic!("this watch cannot go on") });
-                // As the controller, which has no need of what a task leaves behind.
+                // The controller does not look at the results of its tasks either.
                 let _ = task.await;
                 tokio::time::sleep(Duration::from_millis(1)).await;
                 Ok(ExitCode::SUCCESS)

@@ -17,10 +17,10 @@ use std::process::ExitCode;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// Runs until it is done, or told to stop.
+/// Runs until everything is done, or a signal stops it.
 ///
 /// # Errors
-/// What keeps it from starting.
+/// It cannot start.
 pub(crate) async fn run(args: RunArgs) -> Result<ExitCode> {
     let Some(source) = args.common.settings.source() else {
         bail!("there are no settings: give --settings FILE or --policy NAME");
@@ -51,7 +51,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<ExitCode> {
         };
     }
     if let SettingsSource::File(_) = &source {
-        // A file that cannot be used is told at once; a policy may be created later.
+        // If a file cannot be used, this fails at once. A policy may still be created later.
         source.read(&context.client).await?;
     }
     serve(args.listen, context.health.clone()).await?;

@@ -1,4 +1,4 @@
-//! `validate`: what is wrong with a settings file, for whoever reviews a change of it.
+//! `validate`: checks a settings file, for example in the review of a change.
 
 use crate::commands::cli::ValidateArgs;
 use crate::engine::settings_source;
@@ -6,8 +6,8 @@ use anyhow::{Context as _, Result};
 use image_pull_secrets::settings::Faults;
 use std::process::ExitCode;
 
-/// Prints whether the settings are valid, or everything that is wrong with them, one fault a line. The exit code is 1 when
-/// they are not.
+/// Prints that the settings are valid, or everything that is wrong with them, one fault on each line. Then the exit code is
+/// 1.
 ///
 /// # Errors
 /// The file cannot be read.

@@ -21,21 +21,21 @@ pub(crate) struct Context {
     pub identity: String,
     /// What is recorded on the Lease.
     pub record: Record,
-    /// What the endpoints tell.
+    /// What the HTTP endpoints report.
     pub health: Health,
     /// Where Events go.
     pub recorder: EventRecorder,
     /// The selector of the command line.
     pub selector: Option<Selector>,
-    /// What copies have besides their content and the generator's own marks.
+    /// Labels and annotations of the copies, in addition to the generator's own.
     pub extras: Arc<Extras>,
-    /// Where credential providers may be run from, if anywhere.
+    /// The directory of the credential providers. `None` if none may be run.
     pub credential_providers: Option<PathBuf>,
-    /// What may be done to have their answers.
+    /// Whether credential providers may be asked.
     pub asking: Asking,
-    /// Who is asked whether credentials are accepted, where anybody may be.
+    /// The client that asks registries about credentials, if that is allowed.
     pub registries: Option<Registries>,
-    /// Whether copies go with their source.
+    /// Whether copies are deleted when their source is.
     pub delete_with_source: bool,
     /// Whether Pods that cannot pull are evicted.
     pub restart_stuck_pods: bool,
@@ -44,7 +44,7 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// The same, for what must not write.
+    /// The same context for a command that must not write.
     pub(crate) fn only_looking(&self) -> Self {
         Self { restart_stuck_pods: false, recorder: EventRecorder::default(), ..self.clone() }
     }

@@ -1,7 +1,8 @@
-//! The reconcile loop: observes what is reported, plans the namespaces that this concerns, and has the plan carried out.
+//! The reconcile loop: takes in reports, plans the namespaces that they concern, and lets the writer carry out the plan.
 //!
-//! One task owns the index. Namespaces are carried out concurrently, each by one task at a time, so that one that fails or
-//! hangs holds up no other. An object whose write failed, or which somebody else keeps changing, waits alone.
+//! One task owns the index. Several namespaces are written at the same time, each by one task, so that a namespace that
+//! fails or hangs does not delay others. If a write fails, or somebody else keeps changing an object, only that object
+//! waits.
 
 mod event_aggregator;
 mod overview;
@@ -35,27 +36,27 @@ use event_aggregator::EventAggregator;
 use work_queue::WorkQueue;
 use write_backoff::WriteBackoff;
 
-/// How often the overview is taken while something changes: it takes some milliseconds for thousands of namespaces.
+/// How often the overview is computed while something changes. For thousands of namespaces, that takes some milliseconds.
 const OVERVIEW_EVERY: Duration = Duration::from_secs(1);
 
-/// How often it is said that everything still is as it should be.
+/// How often it is reported that everything is still in sync.
 const QUIET: Duration = Duration::from_secs(15);
 
-/// How long what is in flight may take once it is to stop.
+/// How long writes in flight may take after the controller was told to stop.
 const LAST_WRITES: Duration = Duration::from_secs(10);
 
-/// How long `--once` waits for something to succeed before it gives up.
+/// How long `--once` goes on without a success before it gives up.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How often an Event tells of a failure that lasts.
+/// How often an Event repeats that a failure lasts.
 const TELL_AGAIN: Duration = Duration::from_secs(10 * 60);
 
-/// How far a controller has come.
+/// The progress of a controller.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct SyncStatus {
-    /// Whether everything was listed, and what there was to do in each namespace has been tried once.
+    /// Whether everything was listed and each namespace was tried once.
     pub has_tried_all: bool,
-    /// What remains of the footprint, and all that there is to be; `None` while not all of it can be seen.
+    /// What is left of the footprint, together with what the settings want. `None` while not all of it can be seen.
     pub remaining: Option<Footprint>,
 }
 
@@ -63,13 +64,13 @@ pub(crate) struct SyncStatus {
 pub(crate) struct Controller {
     /// Carries out actions.
     writer: Writer,
-    /// What the plan follows from; its sources come with the reports.
+    /// What the plan is made from. The sources are filled in by reports.
     rules: Arc<Rules>,
-    /// What there may be: of the settings, and of what they once had.
+    /// What may be in the cluster because of the settings, now or in the past.
     footprint: Footprint,
     /// What has to be listed before everything is known.
     required: BTreeSet<Watched>,
-    /// What has to be listed as well before it can be said that there are no orphans. It may be forbidden.
+    /// What else has to be listed to know that there are no orphans. The API server may forbid it.
     orphan_watches: BTreeSet<Watched>,
     /// How many namespaces are written to at the same time.
     concurrency: usize,
@@ -77,10 +78,10 @@ pub(crate) struct Controller {
     recorder: EventRecorder,
     /// Evicts Pods that cannot pull, if wanted.
     stuck_pods: Option<StuckPods>,
-    /// Told whenever it is another.
+    /// Receives the progress whenever it changes.
     sync_status: watch::Sender<SyncStatus>,
     reports: Receiver<Report>,
-    /// What reports, as long as there is somebody to report to.
+    /// The tasks that send reports. They end with the controller.
     _watches: JoinSet<()>,
     index: Index,
     listed: BTreeSet<Watched>,
@@ -88,27 +89,27 @@ pub(crate) struct Controller {
     write_backoff: WriteBackoff,
     failures: BTreeMap<String, Failure>,
     watch_errors: BTreeMap<Watched, WatchError>,
-    /// Why credential providers fail, by secret, and when that was last told by an Event.
+    /// Why credential providers fail, by secret, and when an Event last said so.
     provider_failures: BTreeMap<String, (String, Instant)>,
     /// Asks registries about sources, if wanted.
     verifier: Option<Verifier>,
-    /// Whether nothing is done with a source before they have answered: what happens once has no later.
+    /// Whether to wait for the registries before a source is used. `--once` does, because it cannot use it later.
     verifies_first: bool,
-    /// What is being verified, by secret, and what came of it.
+    /// The verifications, by secret, and their results.
     verifying: BTreeMap<String, Verifying>,
     verifications: BTreeMap<String, Verification>,
-    /// Sources that changed, and are not propagated before a registry has answered, or while one refuses them.
+    /// Changed sources that are not copied yet, because a registry has not answered or refuses them.
     held: BTreeMap<String, Arc<Content>>,
     tasks: JoinSet<Done>,
     events: EventAggregator,
-    /// The namespaces in which something may not have been tried yet, once everything is known.
+    /// Once everything is known: the namespaces in which something may not have been tried yet.
     untried: Option<HashSet<String>>,
     /// Whether nothing has changed since the last overview.
     overview_is_current: bool,
     began: Instant,
-    /// When the last overview was taken; at first, when it began.
+    /// When the last overview was computed. At first, when the controller started.
     last_overview: Instant,
-    /// Whether everything was known then.
+    /// Whether everything was known at that time.
     overview_is_complete: bool,
 }
 
@@ -124,7 +125,7 @@ fn log(action: &Action) {
     }
 }
 
-/// The watch that has now listed everything, if this is the end of its list.
+/// The watch that has completed its list, if this report says so.
 fn listed_by(observation: &Observation) -> Option<Watched> {
     match observation {
         Observation::Namespaces(_) => Some(Watched::Namespaces),
@@ -138,20 +139,20 @@ fn listed_by(observation: &Observation) -> Option<Watched> {
     }
 }
 
-/// What came of a namespace's actions.
+/// The result of a namespace's actions.
 struct Done {
     namespace: String,
-    /// Whether they were all that there was to do, as far as can be known.
+    /// Whether nothing was left to do afterwards, as far as is known.
     tried_all: bool,
     outcomes: Vec<(Action, Outcome)>,
 }
 
-/// What `--once` ended with.
+/// The result of `--once`.
 #[derive(Debug, Default)]
 pub(crate) struct Summary {
     /// How many writes succeeded.
     pub writes: usize,
-    /// What did not succeed, in sentences.
+    /// The failures, in sentences.
     pub failures: Vec<String>,
     /// Whether it was told to stop before it was done.
     pub interrupted: bool,
@@ -167,7 +168,7 @@ impl Controller {
         sync_status: watch::Sender<SyncStatus>,
     ) -> Self {
         let all = Watched::all_of(&footprint);
-        // What has to be seen before it can be said that all is well. What is only left over may be forbidden to watch.
+        // These have to be listed before everything counts as in sync. Watching what is only left over may be forbidden.
         let required = if rules.selection.selects_nothing() {
             all.clone()
         } else {
@@ -208,17 +209,17 @@ impl Controller {
         }
     }
 
-    /// The same, with the watches that report to it, which end with it.
+    /// Adds the watches that report to it. They end with it.
     pub(crate) fn fed_by(self, watches: JoinSet<()>) -> Self {
         Self { _watches: watches, ..self }
     }
 
-    /// The same, with somebody who asks registries about sources.
+    /// Adds the verifier that asks registries about sources.
     pub(crate) fn verifying_by(self, verifier: Option<Verifier>, verifies_first: bool) -> Self {
         Self { verifier, verifies_first, ..self }
     }
 
-    /// What it wants to be told of, besides sources.
+    /// What it has to watch, apart from sources.
     pub(crate) fn watches(&self) -> BTreeSet<Watched> {
         let mut watches = &self.required | &self.orphan_watches;
         if self.stuck_pods.is_some() {
@@ -227,15 +228,15 @@ impl Controller {
         watches
     }
 
-    /// Whether it wants to be told of sources as well.
+    /// Whether it has to watch the sources as well.
     pub(crate) fn needs_sources(&self) -> bool {
         !self.rules.selection.selects_nothing()
     }
 
-    /// What is, once everything has been listed and every source read.
+    /// What is in the cluster, after everything was listed and every source was read.
     ///
     /// # Errors
-    /// What the API server forbids; or that it cannot be reached.
+    /// The API server forbids something, or cannot be reached.
     pub(crate) async fn snapshot(&mut self) -> Result<(&Index, &Rules)> {
         let deadline = tokio::time::sleep(self.patience());
         tokio::pin!(deadline);
@@ -254,10 +255,10 @@ impl Controller {
         Ok((&self.index, &self.rules))
     }
 
-    /// Makes everything as it should be, once, or until `stop`; then finishes what is in flight.
+    /// Brings everything in sync once, or until `stop`. Then it finishes the writes in flight.
     ///
     /// # Errors
-    /// What the API server forbids to watch; or that it cannot be reached.
+    /// The API server forbids a watch, or cannot be reached.
     pub(crate) async fn run_once(&mut self, stop: &CancellationToken) -> Result<Summary> {
         let mut summary = Summary::default();
         let Some(snapshot) = stop.run_until_cancelled(self.snapshot()).await else {
@@ -293,7 +294,7 @@ impl Controller {
         Ok(summary)
     }
 
-    /// Keeps everything as it should be until `stop`; then finishes what is in flight.
+    /// Keeps everything in sync until `stop`. Then it finishes the writes in flight.
     pub(crate) async fn run(&mut self, stop: CancellationToken) {
         while !stop.is_cancelled() {
             self.begin_to_try_all();
@@ -316,7 +317,7 @@ impl Controller {
         self.recorder.flush().await;
     }
 
-    /// Finishes what is in flight, and gives the number of writes that succeeded.
+    /// Finishes the writes in flight, and gives the number of those that succeeded.
     async fn finish(&mut self) -> usize {
         let mut successes = 0;
         let last_writes = async {
@@ -348,7 +349,7 @@ impl Controller {
             Some(done) = self.tasks.join_next() => done.map_or(0, |done| self.observe_done(done)),
             Some(report) = self.reports.recv() => {
                 self.observe(report);
-                // What else is there already may concern the same namespaces.
+                // Takes in the reports that have already arrived, because they may concern the same namespaces.
                 while let Ok(report) = self.reports.try_recv() {
                     self.observe(report);
                 }
@@ -364,7 +365,7 @@ impl Controller {
         }
     }
 
-    /// Once everything is known, has every namespace looked at: what was done before followed from less.
+    /// As soon as everything is known, queues every namespace, because earlier plans were made with less knowledge.
     fn begin_to_try_all(&mut self) {
         if self.untried.is_none() && self.is_complete() {
             let all: Vec<_> = self.index.namespaces.keys().cloned().collect();
@@ -385,7 +386,7 @@ impl Controller {
     }
 
     fn enqueue_all(&mut self) {
-        // A new source, or a new fact about all of them: what failed before may succeed now.
+        // The source is new, or something about all sources is. What failed before may succeed now.
         self.write_backoff.clear();
         let all: Vec<_> = self.index.namespaces.keys().cloned().collect();
         all.into_iter().for_each(|namespace| self.enqueue(namespace));
@@ -434,7 +435,7 @@ impl Controller {
             self.release(&name.clone());
         }
         if self.listed.insert(watched) {
-            // Also where nothing changed: there may be nothing.
+            // This is needed even if nothing changed, because there may be nothing to list.
             self.overview_is_current = false;
         }
         let is_accounts = |watched: &&Watched| matches!(watched, Watched::ServiceAccounts(_));
@@ -471,14 +472,14 @@ impl Controller {
         }
     }
 
-    /// Propagates a source that is held, unless a registry has still to answer about it, or refuses it.
+    /// Uses a source that was held back, unless a registry refuses it or has not answered yet.
     fn release(&mut self, secret: &str) {
         let Some(content) = self.held.get(secret).cloned() else { return };
         let mode = self.rules.settings.verify_credentials;
         let is_copied = self.index.has_copy(secret, content.digest);
         match verification::decide(mode, self.verifies_first, self.verifications.get(secret), is_copied) {
             Decision::Wait => {}
-            // With what it was before, the copies stay as they are, and new namespaces get what the others have.
+            // The previous content stays in use. The copies do not change, and new namespaces get the same as the others.
             Decision::Hold(_) if matches!(self.rules.sources.get(secret), Some(SourceState::Ready(_))) => {}
             Decision::Hold(why) => self.take_source(secret.to_owned(), SourceState::Unusable(Unusable::Refused(why))),
             Decision::Copy => {
@@ -530,7 +531,7 @@ impl Controller {
         let label = plan::source_label(&source);
         let metrics = &self.writer.metrics;
         match &state {
-            // At the start, and at every resync: no news.
+            // This happens at the start and at every resync, and is not worth an Event.
             SourceState::Ready(_) if before.is_none() => tracing::debug!(secret, source = label, "source read"),
             SourceState::Ready(_) => tracing::info!(secret, source = label, "source read"),
             SourceState::Missing => {
@@ -554,7 +555,7 @@ impl Controller {
             SourceState::Unread => {}
         }
         Arc::make_mut(&mut self.rules).sources.insert(secret, state);
-        // Also where there is no namespace to look at.
+        // This is needed even if there is no namespace to look at.
         self.overview_is_current = false;
         self.enqueue_all();
     }
@@ -571,7 +572,7 @@ impl Controller {
             }
             return;
         };
-        // Once for each new reason, and again while it lasts: an Event is kept for an hour.
+        // Report each new reason once, and repeat it while it lasts, because the API server keeps an Event for an hour only.
         let is_known = |(before, told): &(String, Instant)| *before == why && told.elapsed() < TELL_AGAIN;
         if self.provider_failures.get(&secret).is_some_and(is_known) {
             tracing::debug!(secret, source = label, "the credential provider still fails: {why}");
@@ -583,7 +584,7 @@ impl Controller {
         self.provider_failures.insert(secret, (why, Instant::now()));
     }
 
-    /// Starts on as many namespaces as may be in flight. After `stop` a namespace gets no further write.
+    /// Starts work on as many namespaces as may be written to at once. After `stop`, no further write begins.
     fn dispatch(&mut self, stop: &CancellationToken) {
         while self.queue.in_flight() < self.concurrency {
             let Some(namespace) = self.queue.take() else { return };
@@ -648,7 +649,7 @@ impl Controller {
         match failure.reason {
             Reason::Outdated | Reason::NamespaceGoes | Reason::NotFound => tracing::debug!("{}", failure.message),
             Reason::Refused | Reason::Unavailable | Reason::PutBack => {
-                // Once for each new reason: a retry that fails alike is no news.
+                // Report each new reason once. A retry that fails for the same reason is not reported again.
                 if self.failures.get(&key).is_none_or(|before| before.message != failure.message) {
                     tracing::warn!("{}", failure.message);
                     self.events.failed(action, &failure);
@@ -658,7 +659,7 @@ impl Controller {
         self.failures.insert(key, failure);
     }
 
-    /// Forgets the failures of what is no longer to be done.
+    /// Forgets the failures of actions that are no longer planned.
     fn forget_failures(&mut self, namespace: &str, plan: &NamespacePlan) {
         if self.failures.is_empty() {
             return;

@@ -1,5 +1,5 @@
-//! Files that change: read twice a second, so that a rewrite, a rename and the symlink swap of a mounted Secret are all seen
-//! within a second, on every file system.
+//! Follows files that change. Each is read twice a second, so that a rewrite, a rename and the symlink swap of a mounted
+//! Secret are noticed within a second on every file system.
 
 use crate::model::content::MAX_BYTES;
 use std::io;
@@ -9,8 +9,8 @@ use tokio::io::AsyncReadExt as _;
 
 const EVERY: Duration = Duration::from_millis(500);
 
-/// Hands the file's content, or why it cannot be read, to `changed`: now, and whenever it is another. Ends when `changed` says
-/// so, by giving `false`.
+/// Calls `changed` with the file's content, or with the reason why it cannot be read: now, and whenever that changes. Ends
+/// when `changed` returns `false`.
 pub(crate) async fn follow<F: Future<Output = bool>>(path: &Path, mut changed: impl FnMut(io::Result<Vec<u8>>) -> F) {
     let mut last: Option<Result<Vec<u8>, io::ErrorKind>> = None;
     loop {
@@ -26,7 +26,7 @@ pub(crate) async fn follow<F: Future<Output = bool>>(path: &Path, mut changed: i
     }
 }
 
-/// Reads a file, and of one that is larger than any Secret only so much as shows that it is.
+/// Reads a file. If it is larger than any Secret can be, it reads just enough to show that.
 async fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
     let limit = u64::try_from(MAX_BYTES).unwrap_or(u64::MAX).saturating_add(1);

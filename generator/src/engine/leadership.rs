@@ -11,11 +11,11 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// How often it is looked whether the record is still there.
+/// How often it checks that the record still exists.
 const LOOK_AT_RECORD: Duration = Duration::from_secs(30);
 
-/// Follows the settings, and works by them whenever this replica leads, until `stop`. With `leader_elect` it leads while it
-/// holds the Lease, otherwise always. Everything is listed anew after each `interval`.
+/// Follows the settings until `stop`, and works by them while this replica leads. With `leader_elect`, it leads while it
+/// holds the Lease; otherwise it always leads. Everything is listed again after each `interval`.
 ///
 /// # Errors
 /// The leader election ended.
@@ -50,7 +50,7 @@ pub(crate) async fn run(
         let current = configuration.borrow_and_update().clone();
         context.health.metrics.leader.set((now == Role::Leader).into());
         if before.replace((now, current.clone())) != Some((now, current.clone())) {
-            // Another replica counts now, or other settings.
+            // This replica no longer leads, or the settings have changed.
             context.health.metrics.forget();
         }
         let ended = CancellationToken::new();
@@ -59,10 +59,10 @@ pub(crate) async fn run(
                 Some(current) if now == Role::Leader => work(context, &current, &mut remembered, ended.clone()).await,
                 _ => {
                     if now == Role::Standby {
-                        // That is its work.
+                        // Following the leader is all that a standby has to do, so it is ready.
                         context.health.set_ready();
                     }
-                    // Whoever leads from now on knows only what is recorded, and may know better soon.
+                    // The next leader knows only what is recorded, and may record more at any time.
                     let restoring = recording::restore(&context.record, &remembered);
                     if remembered != Footprint::default() && ended.run_until_cancelled(restoring).await.is_some() {
                         remembered = Footprint::default();
@@ -83,7 +83,7 @@ pub(crate) async fn run(
         };
         tokio::join!(work, change);
     }
-    // In this order: nothing is written any more, then the Lease is free.
+    // The order matters: first the writes end, then the Lease is released.
     following.abort();
     campaign.cancel();
     if let Some(electing) = electing {
@@ -94,8 +94,8 @@ pub(crate) async fn run(
     Ok(())
 }
 
-/// Does what the leader does until `stop`. What there may be afterwards is `remembered` as well as recorded: somebody may delete
-/// the Lease, and the record with it.
+/// Does the work of the leader until `stop`. What may be in the cluster afterwards is recorded and also `remembered`, because
+/// somebody may delete the Lease and the record with it.
 async fn work(context: &Context, configuration: &Configuration, remembered: &mut Footprint, stop: CancellationToken) {
     let record = &context.record;
     let extending = recording::extend(record, &configuration.settings, remembered);
@@ -128,7 +128,7 @@ async fn work(context: &Context, configuration: &Configuration, remembered: &mut
             }
         }
     };
-    // What cannot be recorded now is no reason to wait: the next session finds the same.
+    // A failure to record is no reason to wait, because the next session finds the same.
     let beside = stop.run_until_cancelled(async { tokio::join!(getting_ready, keeping_record) });
     tokio::join!(controller.run(stop.clone()), beside);
 }

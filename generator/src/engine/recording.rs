@@ -1,5 +1,5 @@
-//! What is recorded on the Lease while settings come and go: what there may be, before it is made; what remains, once that is
-//! known; and when all was last well.
+//! Writes the record on the Lease: what may be in the cluster (before it is made), what is left of it (once that is known),
+//! and when everything was last in sync.
 
 use crate::cluster::record::Record;
 use crate::model::footprint::Footprint;
@@ -9,10 +9,11 @@ use k8s_openapi::jiff::Timestamp;
 /// How often the time of the last full sync is recorded for `status`, at most, in seconds.
 const LAST_FULL_SYNC_EVERY: i64 = 60;
 
-/// Records what there may be from now on, and gives all that there may be: also what is `remembered` and no longer recorded.
+/// Records what may be in the cluster from now on, and gives all that may be there, including what is `remembered` and no
+/// longer recorded.
 pub(crate) async fn extend(record: &Record, settings: &Settings, remembered: &Footprint) -> Footprint {
     let present = Footprint::of(settings).and(remembered.clone());
-    // What cannot be read is not overwritten either.
+    // If the record cannot be read, it is not overwritten.
     let Some(before) = recorded(record).await else { return present };
     let all = before.clone().and(present);
     if all != before
@@ -23,8 +24,8 @@ pub(crate) async fn extend(record: &Record, settings: &Settings, remembered: &Fo
     all
 }
 
-/// Records that of `footprint` only this remains, and gives all that is recorded then. What else is recorded stays: it has not
-/// been looked for.
+/// Records that only this remains of `footprint`, and gives all that is recorded then. Other records stay, because nobody
+/// looked for these objects.
 pub(crate) async fn reduce(record: &Record, footprint: &Footprint, remaining: Footprint) -> Option<Footprint> {
     let before = recorded(record).await?;
     let after = before.clone().without(footprint).and(remaining);
@@ -37,7 +38,7 @@ pub(crate) async fn reduce(record: &Record, footprint: &Footprint, remaining: Fo
     Some(after)
 }
 
-/// Records what is `remembered` where it is not recorded any more. What cannot be read or written now is looked at again.
+/// Records again what is `remembered` and no longer recorded. If that fails, it is tried again later.
 pub(crate) async fn restore(record: &Record, remembered: &Footprint) {
     let again = async {
         let recorded = record.read().await?;
@@ -57,7 +58,7 @@ pub(crate) async fn restore(record: &Record, remembered: &Footprint) {
     }
 }
 
-/// Records when everything was last as it should be, in seconds since 1970, unless that was told not long ago.
+/// Records when everything was last in sync, in seconds since 1970, unless that was recorded a short time ago.
 pub(crate) async fn record_last_full_sync(record: &Record, seconds: i64, told: &mut i64) {
     if seconds < *told + LAST_FULL_SYNC_EVERY {
         return;
@@ -69,7 +70,7 @@ pub(crate) async fn record_last_full_sync(record: &Record, seconds: i64, told: &
     }
 }
 
-/// What is recorded, as far as it can be read.
+/// The record, if it can be read.
 pub(crate) async fn recorded(record: &Record) -> Option<Footprint> {
     let recorded = record.read().await;
     recorded.inspect_err(|error| tracing::warn!("it is not known what left the settings before: {error:#}")).ok()
@@ -94,7 +95,7 @@ mod tests {
         json!({"metadata": {"name": "lease", "annotations": annotations}})
     }
 
-    /// A record that is read as this, and what was asked besides.
+    /// A record with this content, and the other requests that came.
     fn record(recorded: Option<&Footprint>) -> (Arc<Mutex<Vec<Value>>>, Record) {
         let (asked, client) = fake_api::answering(&[lease(recorded)]);
         (asked, Record { client, namespace: "default".to_owned(), lease: "lease".to_owned() })

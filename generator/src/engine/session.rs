@@ -1,5 +1,5 @@
-//! One configuration at work: a controller, and the watches and sources that report to it. A new configuration is a new session,
-//! which reads everything anew.
+//! A session works by one configuration: a controller, and the watches and sources that report to it. A new configuration
+//! starts a new session, which reads everything again.
 
 use crate::cluster::answers::Answers;
 use crate::cluster::record::Entries;
@@ -20,8 +20,8 @@ use tokio::sync::mpsc::{Sender, channel};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// A controller that makes everything as `configuration` wants it, and removes what else `footprint` says there may be. How far
-/// it has come is told in `sync_status`. Dropping it ends its watches.
+/// Starts a controller that brings everything in sync with `configuration`, and removes everything else that `footprint`
+/// names. It reports its progress in `sync_status`. Dropping it ends its watches.
 pub(crate) fn start(
     context: &Context,
     configuration: &Configuration,
@@ -33,8 +33,8 @@ pub(crate) fn start(
     begin(context, &configuration.settings, selection, Removal::Recorded, footprint, sync_status)
 }
 
-/// A controller that removes everything that `footprint` says there may be; only from namespaces that the command line
-/// selects, where it selects any.
+/// Starts a controller that removes everything that `footprint` names. If the command line selects namespaces, it removes
+/// only from these.
 pub(crate) fn start_removal(
     context: &Context,
     settings: &Arc<Settings>,
@@ -53,7 +53,7 @@ fn begin(
     footprint: &Footprint,
     sync_status: watch::Sender<SyncStatus>,
 ) -> Controller {
-    // Room for a page of objects.
+    // The queue has room for a page of objects.
     let (sender, reports) = channel(512);
     let watcher = Watcher {
         client: context.client.clone(),
@@ -84,7 +84,7 @@ fn begin(
     controller.fed_by(watches).verifying_by(verifier, context.asking == Asking::Once)
 }
 
-/// Asks registries, where the settings want that, and where anything is to come of it.
+/// Makes the verifier that asks registries, if the settings want that and its answers would be used.
 fn verifier(context: &Context, settings: &Settings, reports: Sender<Report>) -> Option<Verifier> {
     if settings.verify_credentials == VerifyCredentials::Off || context.asking == Asking::Never {
         return None;

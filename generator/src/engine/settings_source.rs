@@ -1,4 +1,4 @@
-//! Where the settings come from: a file, or the ClusterAdmissionPolicy that the policy itself is configured by.
+//! Reads the settings from a file, or from the ClusterAdmissionPolicy that also configures the policy.
 
 use crate::cluster::backoff::{Backoff, waiting_after_errors};
 use crate::cluster::error::chain;
@@ -28,7 +28,7 @@ use tokio::sync::watch::Sender;
 pub(crate) struct Configuration {
     /// The settings.
     pub settings: Arc<Settings>,
-    /// The policy's own namespaceSelector, where the settings are a policy's.
+    /// The namespaceSelector of the policy, if the settings come from a policy.
     pub selector: Option<Selector>,
 }
 
@@ -54,7 +54,7 @@ impl SettingsSource {
     /// Reads the settings once.
     ///
     /// # Errors
-    /// They are not there, or not valid.
+    /// They do not exist, or are not valid.
     pub(crate) async fn read(&self, client: &Client) -> Result<Configuration> {
         match self {
             Self::File(path) => of_file(path, tokio::fs::read(path).await),
@@ -62,8 +62,8 @@ impl SettingsSource {
         }
     }
 
-    /// Keeps `configuration` as the settings are: `None` while there are none. Settings that are not valid change nothing;
-    /// whenever they are read, `validity` is told whether there are valid ones, or why not.
+    /// Keeps `configuration` up to date with the settings; it is `None` while there are none. Invalid settings do not
+    /// change it. After each read, `validity` receives whether the settings are valid, or why they are not.
     pub(crate) async fn follow(
         self,
         client: Client,
@@ -136,7 +136,7 @@ async fn follow_policy(client: Client, name: &str, set: impl Fn(Result<Option<Co
     }
 }
 
-/// What is asked for where the policy of this name is.
+/// The request that reads the policy of this name.
 pub(crate) fn policy_request(name: &str) -> Request<'_> {
     let (group, resource) = ("policies.kubewarden.io", "clusteradmissionpolicies");
     Request { verb: "list", group, resource, namespace: None, name: Some(name) }
@@ -151,7 +151,7 @@ pub(crate) fn policies(client: Client) -> Api<DynamicObject> {
 /// The ClusterAdmissionPolicy of this name.
 ///
 /// # Errors
-/// It is not there, or cannot be read.
+/// It does not exist, or cannot be read.
 pub(crate) async fn policy_named(client: &Client, name: &str) -> Result<DynamicObject> {
     policies(client.clone()).get(name).await.map_err(|error| {
         let request = Request { verb: "get", ..policy_request(name) };
@@ -159,7 +159,7 @@ pub(crate) async fn policy_named(client: &Client, name: &str) -> Result<DynamicO
     })
 }
 
-/// What a ClusterAdmissionPolicy says.
+/// Reads the configuration from a ClusterAdmissionPolicy.
 ///
 /// # Errors
 /// Its settings or its namespaceSelector are not valid.
@@ -174,14 +174,14 @@ pub(crate) fn of_policy(name: &str, policy: &DynamicObject) -> Result<Configurat
     Ok(Configuration { settings: Arc::new(settings), selector })
 }
 
-/// What the content of a file says.
+/// Reads the configuration from the content of a file.
 ///
 /// # Errors
-/// It cannot be read, or is not valid: [`image_pull_secrets::settings::Faults`], where it is a document at all.
+/// It cannot be parsed, or is not valid. Then the error is [`image_pull_secrets::settings::Faults`].
 pub(crate) fn of_file(path: &Path, content: io::Result<Vec<u8>>) -> Result<Configuration> {
     let content = content.with_context(|| format!("cannot read the settings {}", path.display()))?;
     let Ok(text) = String::from_utf8(content) else { bail!("the settings {} are not UTF-8 text", path.display()) };
-    // YAML's own error quotes the document: settings hold no credential, and the line helps.
+    // The YAML error quotes the document. That is safe, because settings contain no credentials, and the line helps.
     let document: Value = serde_saphyr::from_str(&text).with_context(|| format!("the settings {}", path.display()))?;
     let settings = Settings::from_value(&document).with_context(|| format!("the settings {}", path.display()))?;
     Ok(Configuration { settings: Arc::new(settings), selector: None })
@@ -234,7 +234,7 @@ mod tests {
         let following = SettingsSource::Policy("p".to_owned()).follow(client, Sender::new(None), |_| ());
         let _ = tokio::time::timeout(Duration::from_secs(600), following).await;
         let tries = asked.lock().unwrap().len();
-        // Each wait is 5 s to 10 s in the end.
+        // The longest waits are 5 s to 10 s.
         assert!((60..135).contains(&tries), "{tries} tries in ten minutes");
     }
 
@@ -246,7 +246,7 @@ mod tests {
         let kind = ("policies.kubewarden.io/v1", "ClusterAdmissionPolicy");
         let policy = json!({"apiVersion": kind.0, "kind": kind.1, "metadata": {"name": "p", "resourceVersion": "2"}});
         let event = json!({"type": "ADDED", "object": policy});
-        // A list, and three tries to watch.
+        // One list, and three attempts to watch.
         let (_, client) = fake_api::answering(&[list, broken.clone(), event, broken]);
         let following = SettingsSource::Policy("p".to_owned()).follow(client, Sender::new(None), |_| ());
         let _ = tokio::time::timeout(Duration::from_secs(600), following).await;
@@ -257,7 +257,7 @@ mod tests {
     async fn whether_there_are_valid_settings_is_told_whenever_they_are_read() {
         let list = |items: Value| json!({"metadata": {"resourceVersion": "1"}, "items": items});
         let policy = |settings: Value| list(json!([{"metadata": {"name": "p"}, "spec": {"settings": settings}}]));
-        // Whereupon everything is listed anew.
+        // After that, everything is listed again.
         let too_old =
             json!({"kind": "Status", "status": "Failure", "reason": "Expired", "code": 410, "message": "too old"});
         let too_old = json!({"type": "ERROR", "object": too_old});

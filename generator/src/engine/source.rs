@@ -1,4 +1,4 @@
-//! Sources that are no Secret: a file, or an environment variable.
+//! Sources that are not Secrets: a file, or an environment variable.
 
 use crate::cluster::watch::Report;
 use crate::engine::file;
@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::mpsc::Sender;
 
-/// Reports what the file `path` is worth as the source of `secret`: now, and whenever it changes.
+/// Reports the content of the file `path` as the source of `secret`, or why it is unusable: now, and whenever it changes.
 pub(crate) async fn follow_file(secret: String, path: String, reports: Sender<Report>) {
     file::follow(Path::new(&path), |content| {
         let state = match content {
@@ -25,7 +25,7 @@ pub(crate) async fn follow_file(secret: String, path: String, reports: Sender<Re
     .await;
 }
 
-/// What an environment variable is worth as a source.
+/// Reads an environment variable as a source.
 pub(crate) fn of_env(name: &str) -> SourceState {
     match std::env::var(name) {
         Ok(document) => state_of(document.into_bytes()),

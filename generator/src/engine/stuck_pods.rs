@@ -1,9 +1,10 @@
 //! `--restart-stuck-pods`: evicts Pods that cannot pull because they were created before their ServiceAccount referred to a
 //! secret. Their controller makes new ones, which inherit the reference.
 //!
-//! A Pod inherits its ServiceAccount's list only where it has none of its own (the ServiceAccount admission plugin), and an
-//! inherited list looks like its own afterwards. So a Pod with a list is evicted only if it may be an inherited one, and the Pod
-//! is older than the Secret that it lacks: its successor is younger, and left alone whatever it lists.
+//! A Pod inherits the list of its ServiceAccount only if it has none of its own (the ServiceAccount admission plugin).
+//! Afterwards, nobody can see that a list was inherited. So a Pod with a list is evicted only if the list may be inherited
+//! and the Pod is older than the Secret that it lacks. The Pod that replaces it is younger than the Secret, and is
+//! therefore never evicted.
 
 use crate::cluster::backoff::Backoff;
 use crate::cluster::error::chain;
@@ -26,20 +27,21 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-/// How many evictions are on their way at the same time, at most.
+/// The greatest number of evictions at the same time.
 const AT_ONCE: usize = 8;
 
 /// The longest wait before an eviction is tried again.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
-/// The Pods that are stuck, and what became of trying to evict them.
+/// The stuck Pods, and the state of their eviction.
 pub(crate) struct StuckPods {
     client: Client,
     metrics: Arc<Metrics>,
     stuck: BTreeMap<(String, String), Stuck>,
-    /// Ends with the session: whoever leads no longer, or has other settings now, evicts nothing more.
+    /// The evictions in flight. They end with the session, so that nothing is evicted after another replica leads or the
+    /// settings changed.
     evictions: JoinSet<Answer>,
-    /// The reason that was told last: one that holds for all Pods is told once.
+    /// The reason that was reported last, so that a reason that concerns all Pods is reported once.
     told: String,
 }
 
@@ -51,19 +53,19 @@ struct Stuck {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum EvictionState {
-    /// It is evicted once that helps.
+    /// It will be evicted when that helps.
     Ready,
-    /// It is left alone until then.
+    /// It is left alone until this time.
     Waits(Instant),
-    /// An eviction is on its way.
+    /// An eviction was sent and not answered yet.
     UnderWay,
-    /// It is no longer what was seen, as the API server says: the watch will tell.
+    /// The API server says that it has changed. The watch will report how.
     Outdated,
-    /// It was evicted, and still has to go.
+    /// It was evicted and is still terminating.
     Evicted,
 }
 
-/// What came of an eviction.
+/// The result of an eviction.
 struct Answer {
     pod: PodSeen,
     result: kube::Result<Status>,
@@ -75,7 +77,7 @@ impl StuckPods {
         Self { client, metrics, stuck: BTreeMap::new(), evictions: JoinSet::new(), told: String::new() }
     }
 
-    /// Takes in what a Pod is like now.
+    /// Takes in the present state of a Pod.
     pub(crate) fn observe(&mut self, pod: PodSeen) {
         let key = (pod.namespace.clone(), pod.name.clone());
         if !pod.is_stuck {
@@ -96,12 +98,12 @@ impl StuckPods {
         }
     }
 
-    /// Forgets every Pod that a complete list of those which have not started did not have, by namespace and name.
+    /// Forgets every Pod that is not in this complete list of Pods that have not started, given by namespace and name.
     pub(crate) fn retain(&mut self, listed: &BTreeSet<(String, String)>) {
         self.stuck.retain(|key, _| listed.contains(key));
     }
 
-    /// Waits until it may be time to evict something: an eviction was answered, or another try is due.
+    /// Waits until something may have to be evicted: an eviction was answered, or a retry is due.
     pub(crate) async fn changed(&mut self) {
         let waits = self.stuck.values().filter_map(|stuck| match stuck.state {
             EvictionState::Waits(until) => Some(until),
@@ -119,7 +121,7 @@ impl StuckPods {
         }
     }
 
-    /// Evicts the stuck Pods that are helped by what is there now.
+    /// Evicts the stuck Pods for which a new Pod would now have a secret.
     pub(crate) fn evict(&mut self, index: &Index, rules: &Rules) {
         let now = Instant::now();
         for stuck in self.stuck.values_mut() {
@@ -134,7 +136,7 @@ impl StuckPods {
         }
     }
 
-    /// Waits for what is on its way.
+    /// Waits for the evictions in flight.
     pub(crate) async fn finish(&mut self) {
         while let Some(answer) = self.evictions.join_next().await {
             if let Ok(answer) = answer {
@@ -149,7 +151,7 @@ impl StuckPods {
             self.told.clear();
             tracing::info!("evict Pod {}/{}: it could not pull", pod.namespace, pod.name);
         }
-        // It may have started, or gone, meanwhile.
+        // It may have started or gone in the meantime.
         let key = (pod.namespace.clone(), pod.name.clone());
         let Some(known) = self.stuck.get_mut(&key).filter(|known| known.pod.uid == pod.uid) else { return };
         known.state = match &result {
@@ -171,7 +173,7 @@ impl StuckPods {
     }
 }
 
-/// Whether a new Pod of this ServiceAccount would have a secret to pull with that this one has not.
+/// Whether a new Pod of this ServiceAccount would have a secret to pull with that this Pod lacks.
 fn is_helped(pod: &PodSeen, index: &Index, rules: &Rules) -> bool {
     let Some(seen) = index.namespaces.get(&pod.namespace) else { return false };
     let is_selected = |facts: &&NamespaceFacts| !facts.terminating && rules.selects(&pod.namespace, facts);
@@ -193,13 +195,13 @@ fn is_helped(pod: &PodSeen, index: &Index, rules: &Rules) -> bool {
 
 async fn evict(client: Client, pod: PodSeen) -> Answer {
     let api = Api::<Pod>::namespaced(client, &pod.namespace);
-    // Not kube's own `evict`: it says `delete_options`, which the API server does not know.
+    // kube's own `evict` cannot be used, because it sends `delete_options`, which the API server does not know.
     let result = api.create_subresource("eviction", &pod.name, &PostParams::default(), &eviction(&pod)).await;
     Answer { pod, result }
 }
 
-/// The request for this Pod as it was seen, and for no other: not for one of its name that came after it, nor for itself once
-/// it has started. The API server asks no budget about a Pod that has not (`canIgnorePDB` in
+/// The request to evict this Pod. Its preconditions make the API server refuse if the Pod has started, or was replaced by
+/// one of the same name. For a Pod that has not started, the API server checks no PodDisruptionBudget (`canIgnorePDB` in
 /// `pkg/registry/core/pod/storage/eviction.go`).
 fn eviction(pod: &PodSeen) -> Eviction {
     let preconditions =
@@ -210,7 +212,8 @@ fn eviction(pod: &PodSeen) -> Eviction {
     }
 }
 
-/// Whether the API server says that the Pod is not what was seen any more. It asks a budget only about one that has started.
+/// Whether the API server says that the Pod has changed. A refusal because of a budget means the same: budgets are checked
+/// only for Pods that have started.
 fn is_outdated(error: &kube::Error) -> bool {
     let kube::Error::Api(status) = error else { return false };
     let by_budget = |details: &StatusDetails| details.causes.iter().any(|cause| cause.reason == "DisruptionBudget");

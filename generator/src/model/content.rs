@@ -1,4 +1,4 @@
-//! What is copied: the type and data of a Secret, and the digest by which two of them are compared.
+//! The content that is copied: the type and data of a Secret, and a digest to compare two of them.
 
 use image_pull_secrets::secret::{self, SecretFormat};
 use k8s_openapi::ByteString;
@@ -7,10 +7,10 @@ use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// The most that the API server takes as the data of one Secret, in bytes (`MaxSecretSize` in `core/v1`).
+/// The largest data of a Secret that the API server accepts, in bytes (`MaxSecretSize` in `core/v1`).
 pub(crate) const MAX_BYTES: usize = 1024 * 1024;
 
-/// SHA-256 over a Secret's data. What is stored of a copy, instead of its credentials.
+/// SHA-256 of a Secret's data. For a copy, this is kept in memory instead of its credentials.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Digest([u8; 32]);
 
@@ -28,7 +28,7 @@ impl fmt::Display for Digest {
 }
 
 impl Digest {
-    /// The digest of a Secret's data: of its keys and values, in the order of the keys.
+    /// The digest of a Secret's data. It covers keys and values, in the order of the keys.
     pub(crate) fn of(data: &BTreeMap<String, ByteString>) -> Self {
         let mut hash = Sha256::new();
         for (key, ByteString(value)) in data {
@@ -49,30 +49,30 @@ pub(crate) struct Content {
     pub data: BTreeMap<String, ByteString>,
     /// The digest of `data`.
     pub digest: Digest,
-    /// The `resourceVersion` of the source, where it is a Secret.
+    /// The `resourceVersion` of the source, if that is a Secret.
     pub resource_version: Option<u64>,
 }
 
 impl fmt::Debug for Content {
-    /// Without the data: it holds credentials.
+    /// Does not print the data, because it contains credentials.
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         write!(f, "Content({}, {:?})", self.secret_type, self.digest)
     }
 }
 
-/// Why a source is not copied. Reads as the end of a sentence about the source; never quotes a value.
+/// Why a source is not copied. The text is the end of a sentence about the source, and never quotes a value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Unusable {
-    /// The kubelet could not pull with it.
+    /// The kubelet cannot pull with it.
     #[error(transparent)]
     Secret(#[from] secret::Unusable),
-    /// The API server would not take a Secret of this size.
+    /// It is too large for a Secret.
     #[error("it has more than {MAX_BYTES} bytes of data, and no Secret may have so much")]
     TooLarge,
-    /// The credential provider that it comes from gave none, in a sentence about that.
+    /// Its credential provider gave no credentials. The text says why.
     #[error("{0}")]
     Provider(String),
-    /// A registry refuses its credential, in a sentence about that.
+    /// A registry refuses its credential. The text says which.
     #[error("{0}")]
     Refused(String),
 }
@@ -88,12 +88,12 @@ impl Content {
         Ok(Self { resource_version, ..Self::new(&secret_type, secret.data.unwrap_or_default())? })
     }
 
-    /// How many bytes of data it has.
+    /// The size of the data in bytes.
     pub(crate) fn size(&self) -> usize {
         self.data.values().map(|ByteString(value)| value.len()).sum()
     }
 
-    /// The content of a docker config that is no Secret yet: the bytes of a `.dockerconfigjson`.
+    /// The content for a docker config that is not in a Secret, given as the bytes of a `.dockerconfigjson`.
     ///
     /// # Errors
     /// [`Unusable`] for one that must not be propagated.
@@ -104,7 +104,7 @@ impl Content {
     }
 
     fn new(secret_type: &str, data: BTreeMap<String, ByteString>) -> Result<Self, Unusable> {
-        // First: of a file that is too large only the beginning was read, which would not parse.
+        // Check this first. Of a file that is too large, only the beginning was read, and that would not parse.
         if data.values().map(|ByteString(value)| value.len()).sum::<usize>() > MAX_BYTES {
             return Err(Unusable::TooLarge);
         }
@@ -175,7 +175,7 @@ mod tests {
             format!(r#"{{"auths":{{"ghcr.io":{{"username":"a","password":"{}"}}}}}}"#, "p".repeat(MAX_BYTES));
         let mut document = document.into_bytes();
         assert_eq!(Content::of_docker_config(document.clone()).err().unwrap(), Unusable::TooLarge);
-        // What is read of a file.
+        // The part that is read of a file.
         document.truncate(MAX_BYTES + 1);
         assert_eq!(Content::of_docker_config(document).err().unwrap(), Unusable::TooLarge);
     }

@@ -6,20 +6,20 @@ use image_pull_secrets::settings::Settings;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
-/// What there may be.
+/// What may be in the cluster because of the generator.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct Footprint {
     /// The names of copies.
     pub secrets: BTreeSet<String>,
-    /// What they were copied from, as a copy names it.
+    /// The sources of the copies, as a copy names its source.
     pub sources: BTreeSet<String>,
     /// Glob patterns for the names of ServiceAccounts with references.
     pub service_accounts: BTreeSet<String>,
 }
 
 impl Footprint {
-    /// What there is to be by these settings.
+    /// What may be in the cluster because of these settings.
     pub(crate) fn of(settings: &Settings) -> Self {
         Self {
             secrets: settings.secrets.iter().map(|secret| secret.name.clone()).collect(),
@@ -28,7 +28,7 @@ impl Footprint {
         }
     }
 
-    /// All of both.
+    /// Everything that is in one of the two.
     pub(crate) fn and(mut self, other: Self) -> Self {
         self.secrets.extend(other.secrets);
         self.sources.extend(other.sources);
@@ -36,10 +36,10 @@ impl Footprint {
         self
     }
 
-    /// Adds what there is copies of: names and sources.
+    /// Adds the names and sources of these copies.
     pub(crate) fn with_copies<'a>(mut self, copies: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
         for (name, source) in copies {
-            // There may be thousands of copies of one source.
+            // There may be thousands of copies of one source, so their names are not cloned each time.
             if !(self.secrets.contains(name) && self.sources.contains(source)) {
                 self.secrets.insert(name.to_owned());
                 self.sources.insert(source.to_owned());
@@ -48,7 +48,7 @@ impl Footprint {
         self
     }
 
-    /// All of this that is not in the other.
+    /// Everything of this that is not in the other.
     pub(crate) fn without(mut self, other: &Self) -> Self {
         self.secrets.retain(|name| !other.secrets.contains(name));
         self.sources.retain(|source| !other.sources.contains(source));

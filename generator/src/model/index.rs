@@ -1,39 +1,39 @@
-//! What is: namespaces, Secrets of the configured names and ServiceAccounts.
+//! The index: the namespaces, Secrets of the configured names and ServiceAccounts that are in the cluster.
 //!
-//! One task owns the index. It feeds it with what the watches report and with what the API server answered to its own writes,
-//! and learns from each call which namespace has to be planned again.
+//! One task owns the index. It adds the reports of the watches and the API server's answers to its own writes. Each call
+//! returns which namespaces have to be planned again.
 
 use crate::model::content::Digest;
 use crate::model::observed::{NamespaceFacts, SecretSeen, ServiceAccountSeen, Version};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What was seen of the cluster, by a watch or in the answer to a write.
+/// Something that was seen in the cluster, by a watch or in the answer to a write.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Observation {
-    /// A Namespace is like this; `None` where it is gone.
+    /// A Namespace has this state. `None` means that it is gone.
     Namespace(String, Option<NamespaceFacts>),
-    /// These are all the Namespaces there are.
+    /// These are all Namespaces.
     Namespaces(BTreeSet<String>),
-    /// A Secret is like this: its namespace and name.
+    /// A Secret, given by its namespace and name, has this state.
     Secret(String, String, SecretSeen),
     /// A Secret is gone: its namespace, name and last version.
     NoSecret(String, String, Version),
     /// A Secret of this name is in these namespaces, and in no others.
     Secrets(String, BTreeSet<String>),
-    /// A ServiceAccount is like this: its namespace and name.
+    /// A ServiceAccount, given by its namespace and name, has this state.
     ServiceAccount(String, String, ServiceAccountSeen),
     /// A ServiceAccount is gone: its namespace, name and last version.
     NoServiceAccount(String, String, Version),
-    /// These are all the ServiceAccounts there are, by namespace and name; or all of one name, where one is given.
+    /// These are all ServiceAccounts, by namespace and name. If a name is given, they are all of that name.
     ServiceAccounts(Option<String>, BTreeSet<(String, String)>),
 }
 
-/// What is in the cluster, as far as it matters here.
+/// What is in the cluster, reduced to what the plan needs.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Index {
-    /// By name; also those of which only a Secret or ServiceAccount has been seen so far.
+    /// The namespaces by name, including those of which only a Secret or ServiceAccount was seen so far.
     pub namespaces: BTreeMap<String, NamespaceSeen>,
-    /// What has been listed completely: before that, something that is not in the index may well be in the cluster.
+    /// What has been listed completely. Before that, an object may be in the cluster and not in the index.
     pub listed: Listed,
 }
 
@@ -58,7 +58,7 @@ pub(crate) struct NamespaceSeen {
 }
 
 impl Index {
-    /// Puts an observation into the index, and gives the namespaces in which it changed anything.
+    /// Adds an observation to the index, and gives the namespaces in which that changed something.
     pub(crate) fn observe(&mut self, observation: Observation) -> Vec<String> {
         let changed = |changed: bool, namespace: String| changed.then_some(namespace).into_iter().collect();
         match observation {
@@ -88,13 +88,13 @@ impl Index {
         copies.filter(|copy| copy.copied_from.is_some()).any(|copy| copy.digest == digest)
     }
 
-    /// Takes note that every ServiceAccount that matters has been listed. Gives the namespaces to plan again.
+    /// Notes that all selected ServiceAccounts were listed. Gives the namespaces to plan again.
     pub(crate) fn service_accounts_are_listed(&mut self) -> Vec<String> {
         let first = !std::mem::replace(&mut self.listed.service_accounts, true);
         if first { self.namespaces.keys().cloned().collect() } else { Vec::new() }
     }
 
-    /// Takes in a Namespace; `None` for one that is gone. Says whether that changed anything.
+    /// Takes in a Namespace, or `None` if it is gone. Returns whether that changed anything.
     pub(crate) fn put_namespace(&mut self, name: &str, facts: Option<NamespaceFacts>) -> bool {
         let seen = self.entry(name);
         let changed = seen.namespace != facts;
@@ -103,12 +103,12 @@ impl Index {
         changed
     }
 
-    /// Takes in a Secret. Says whether that changed anything: something overtaken by a newer version does not.
+    /// Takes in a Secret. Returns whether that changed anything. A version that is older than the known one does not.
     pub(crate) fn put_secret(&mut self, namespace: &str, name: &str, seen: SecretSeen) -> bool {
         put(&mut self.entry(namespace).secrets, name, seen, |secret| &secret.version)
     }
 
-    /// Takes in a ServiceAccount. Says whether that changed anything: something overtaken by a newer version does not.
+    /// Takes in a ServiceAccount. Returns whether that changed anything. A version that is older than the known one does not.
     pub(crate) fn put_service_account(&mut self, namespace: &str, name: &str, mut seen: ServiceAccountSeen) -> bool {
         let accounts = &mut self.entry(namespace).service_accounts;
         // What is known already is not new: it is the same once more, or was written to.
@@ -118,7 +118,7 @@ impl Index {
         put(accounts, name, seen, |account| &account.version)
     }
 
-    /// Forgets a Secret that is gone. Says whether it was known.
+    /// Forgets a Secret that is gone. Returns whether it was known.
     pub(crate) fn remove_secret(&mut self, namespace: &str, name: &str, version: &Version) -> bool {
         let seen = self.entry(namespace);
         let removed = remove(&mut seen.secrets, name, version, |secret| &secret.version);
@@ -126,7 +126,7 @@ impl Index {
         removed
     }
 
-    /// Forgets a ServiceAccount that is gone. Says whether it was known.
+    /// Forgets a ServiceAccount that is gone. Returns whether it was known.
     pub(crate) fn remove_service_account(&mut self, namespace: &str, name: &str, version: &Version) -> bool {
         let seen = self.entry(namespace);
         let removed = remove(&mut seen.service_accounts, name, version, |account| &account.version);
@@ -134,7 +134,7 @@ impl Index {
         removed
     }
 
-    /// Forgets the Namespaces that a complete list did not have, and gives their names.
+    /// Forgets the Namespaces that are not in a complete list, and gives their names.
     pub(crate) fn retain_namespaces(&mut self, listed: &BTreeSet<String>) -> Vec<String> {
         self.retain(|name, seen| {
             let gone = seen.namespace.is_some() && !listed.contains(name);
@@ -145,13 +145,13 @@ impl Index {
         })
     }
 
-    /// Forgets the Secrets of one name in the namespaces that a complete list did not have, and gives those namespaces.
+    /// Forgets the Secrets of one name in all namespaces that are not in a complete list, and gives these namespaces.
     pub(crate) fn retain_secrets(&mut self, secret: &str, listed: &BTreeSet<String>) -> Vec<String> {
         self.retain(|name, seen| !listed.contains(name) && seen.secrets.remove(secret).is_some())
     }
 
-    /// Forgets the ServiceAccounts that a complete list did not have, and gives their namespaces. Where `only` is given, the
-    /// list was of ServiceAccounts of that name.
+    /// Forgets the ServiceAccounts that are not in a complete list, and gives their namespaces. If `only` is given, the
+    /// list has only ServiceAccounts of that name.
     pub(crate) fn retain_service_accounts(
         &mut self,
         only: Option<&str>,
@@ -205,7 +205,7 @@ fn put<T: PartialEq>(seen: &mut BTreeMap<String, T>, name: &str, new: T, version
 }
 
 fn remove<T>(seen: &mut BTreeMap<String, T>, name: &str, gone: &Version, version: impl Fn(&T) -> &Version) -> bool {
-    // The event of a deletion may be overtaken by the answer to the creation that followed it.
+    // The event of a deletion may arrive after the answer to the creation that followed it.
     let known = seen.get(name).is_some_and(|old| version(old).uid == gone.uid);
     known && seen.remove(name).is_some()
 }

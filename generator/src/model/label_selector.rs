@@ -1,4 +1,4 @@
-//! Label selectors: as `kubectl --selector` takes them, and as an object of the cluster has them.
+//! Label selectors, written as for `kubectl --selector` or as in Kubernetes objects.
 
 use anyhow::{Result, bail};
 use image_pull_secrets::settings::{is_label_value, is_qualified_name};
@@ -8,10 +8,11 @@ use kube::core::{Expression, Selector};
 const WHAT_LABELS_ARE: &str = "keys and values are letters, digits, '-', '_' and '.', at most 63, a key perhaps behind a \
                                DNS name and '/'";
 
-/// Reads a label selector as `kubectl --selector` takes it: `a=b,c!=d,e in (f,g),h notin (i),j,!k`.
+/// Reads a label selector in the form of `kubectl --selector`: `a=b,c!=d,e in (f,g),h notin (i),j,!k`.
 ///
 /// # Errors
-/// Names the part that is not understood, or that no label can match: it would select nothing, and everything would go.
+/// Names the part that is malformed or that no label can match. Such a selector would select nothing, and all copies would be
+/// deleted.
 pub(crate) fn parse_selector(text: &str) -> Result<Selector> {
     if text.trim().is_empty() {
         return Ok(Selector::default());
@@ -22,7 +23,7 @@ pub(crate) fn parse_selector(text: &str) -> Result<Selector> {
 fn parse_requirement(part: &str) -> Result<Expression> {
     let set = |key: &str, values: &str| {
         let values = values.trim().strip_prefix('(').and_then(|rest| rest.strip_suffix(')'));
-        // kubectl takes `()` for a set of the empty value. It is more likely that the values were forgotten.
+        // kubectl reads `()` as a set with the empty value. It is more likely that somebody forgot the values.
         let values = values.filter(|values| !values.trim().is_empty());
         values.map(|values| (key.trim().to_owned(), values.split(',').map(|v| v.trim().to_owned()).collect()))
     };
@@ -48,10 +49,10 @@ fn parse_requirement(part: &str) -> Result<Expression> {
     }
 }
 
-/// Takes a selector as an object of the cluster has it.
+/// Converts the selector of a Kubernetes object.
 ///
 /// # Errors
-/// Names the requirement that says nothing, or that no label can match.
+/// Names the requirement that is malformed or that no label can match.
 pub(crate) fn checked(selector: LabelSelector) -> Result<Selector> {
     let selector = Selector::try_from(selector)?;
     match selector.clone().into_iter().find(|expression| !can_match(expression)) {
@@ -60,7 +61,7 @@ pub(crate) fn checked(selector: LabelSelector) -> Result<Selector> {
     }
 }
 
-/// Whether there can be a label of that key and of these values (`NewRequirement` in `k8s.io/apimachinery/pkg/labels`).
+/// Whether a label can have this key and these values (`NewRequirement` in `k8s.io/apimachinery/pkg/labels`).
 fn can_match(expression: &Expression) -> bool {
     match expression {
         Expression::In(key, values) | Expression::NotIn(key, values) => {

@@ -1,4 +1,4 @@
-//! What was seen of objects, pruned to what the plan needs: of a Secret's data only a digest is kept.
+//! Observed objects, reduced to what the plan needs. Of a Secret's data, only a digest is kept.
 
 use crate::model::content::{self, Digest};
 use crate::model::ownership::{Extras, MANAGED_BY_LABEL, MANAGER, REFERENCES_ANNOTATION, SOURCE_ANNOTATION};
@@ -9,10 +9,10 @@ use k8s_openapi::jiff::Timestamp;
 use kube::core::PartialObjectMeta;
 use std::collections::BTreeMap;
 
-/// What selects a namespace, or leaves it alone.
+/// A Namespace: what decides whether it is selected.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct NamespaceFacts {
-    /// Its labels; left empty where no selector looks at them.
+    /// Its labels. They are left empty if no selector needs them.
     pub labels: BTreeMap<String, String>,
     /// Whether the exclude annotation is `"true"` on it.
     pub excluded: bool,
@@ -20,7 +20,7 @@ pub(crate) struct NamespaceFacts {
     pub terminating: bool,
 }
 
-/// A Secret that is a copy, or stands where a copy would be.
+/// A Secret that is a copy, or has the name of one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SecretSeen {
     /// Which object and version of it was seen.
@@ -33,11 +33,11 @@ pub(crate) struct SecretSeen {
     pub usable: bool,
     /// Whether it is `immutable`.
     pub immutable: bool,
-    /// What it was copied from, where it is the generator's own: it has both the label and the annotation of a copy.
+    /// What it was copied from, if it is a copy, which has both the label and the annotation.
     pub copied_from: Option<Box<str>>,
     /// When it was created, on the API server's clock, in whole seconds.
     pub created: Option<Timestamp>,
-    /// Whether it has the labels and annotations that every copy is to have besides the generator's own.
+    /// Whether it has all labels and annotations that copies should have in addition to the generator's own.
     pub has_extras: bool,
     /// Whether it has any labels.
     pub has_labels: bool,
@@ -52,10 +52,10 @@ pub(crate) struct SecretSeen {
 pub(crate) struct ServiceAccountSeen {
     /// Which object and version of it was seen.
     pub version: Version,
-    /// The names in its `imagePullSecrets`, in order; `None` where there is no such list.
+    /// The names in its `imagePullSecrets`, in order. `None` if there is no such list.
     pub references: Option<Vec<Box<str>>>,
-    /// Whether all of that list was put there by admission. Known only of one that was seen to be created, and has not been
-    /// written to since.
+    /// Whether admission added the whole list. This is only known if the creation of the account was seen and nobody has
+    /// written to it since.
     pub references_by_admission: bool,
     /// The names that the generator added, as its annotation says.
     pub added: Vec<Box<str>>,
@@ -67,7 +67,7 @@ pub(crate) struct ServiceAccountSeen {
     pub deleting: bool,
 }
 
-/// Which object, and which version of it.
+/// Identifies an object and its version.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Version {
     /// `metadata.uid`.
@@ -77,14 +77,14 @@ pub(crate) struct Version {
 }
 
 impl Version {
-    /// Of an object as the API server sent it.
+    /// Reads it from the metadata that the API server sent.
     pub(crate) fn of(metadata: &ObjectMeta) -> Self {
         let text = |field: &Option<String>| field.as_deref().unwrap_or_default().into();
         Self { uid: text(&metadata.uid), resource_version: text(&metadata.resource_version) }
     }
 
-    /// Whether `self` was there before `other`. Resource versions of one kind count up (KEP-5504), so that a watch event which
-    /// was overtaken by the answer to a write of ours can be told.
+    /// Whether `self` is older than `other`. Resource versions of one kind increase (KEP-5504). So a watch event can be
+    /// recognised that arrives after the answer to a later write.
     pub(super) fn is_older_than(&self, other: &Self) -> bool {
         let number = |version: &Self| version.resource_version.parse::<u64>().ok();
         matches!((number(self), number(other)), (Some(mine), Some(theirs)) if mine < theirs)
@@ -92,20 +92,20 @@ impl Version {
 }
 
 impl NamespaceFacts {
-    /// Of a Namespace. Labels are kept only where `keep_labels`.
+    /// Reads a Namespace. It keeps the labels only if `keep_labels` is set.
     pub(crate) fn of(namespace: &PartialObjectMeta<Namespace>, settings: &Settings, keep_labels: bool) -> Self {
         let metadata = &namespace.metadata;
         Self {
             labels: if keep_labels { metadata.labels.clone().unwrap_or_default() } else { BTreeMap::new() },
             excluded: is_excluded(metadata.annotations.as_ref(), settings),
-            // A Namespace has a deletion timestamp from the moment its phase is Terminating.
+            // A Namespace has a deletion timestamp as soon as its phase is Terminating.
             terminating: metadata.deletion_timestamp.is_some(),
         }
     }
 }
 
 impl SecretSeen {
-    /// Of a Secret. Its data is looked at and let go.
+    /// Reads a Secret. Its data is examined and not kept.
     pub(crate) fn of(secret: &Secret, extras: &Extras) -> Self {
         let metadata = &secret.metadata;
         let secret_type = secret.type_.as_deref().unwrap_or("Opaque");
@@ -130,7 +130,7 @@ impl SecretSeen {
 }
 
 impl ServiceAccountSeen {
-    /// Of a ServiceAccount.
+    /// Reads a ServiceAccount.
     pub(crate) fn of(account: &ServiceAccount, settings: &Settings) -> Self {
         let metadata = &account.metadata;
         let references = account.image_pull_secrets.as_ref();
@@ -145,7 +145,7 @@ impl ServiceAccountSeen {
         }
     }
 
-    /// Of a ServiceAccount that has just been created.
+    /// Reads a ServiceAccount that has just been created.
     pub(crate) fn of_new(account: &ServiceAccount, settings: &Settings) -> Self {
         let seen = Self::of(account, settings);
         let references_by_admission = seen.references.is_some() && !is_owned(&account.metadata, "f:imagePullSecrets");
@@ -158,9 +158,9 @@ impl ServiceAccountSeen {
     }
 }
 
-/// Whether whoever created the object wrote this field. Then they own it. What admission adds to their request has no owner, for
-/// the API server takes note of owners before it asks webhooks (`handlers/create.go`). It says little of an object that was
-/// changed since: where there was nothing to own at its creation, later writers are not noted either
+/// Whether the creator of the object wrote this field and therefore owns it. A field that admission added has no owner,
+/// because the API server records owners before it calls webhooks (`handlers/create.go`). For an object that was changed
+/// later this means little: if there was nothing to own at its creation, later writers are not recorded either
 /// (`managedfields/internal/skipnonapplied.go`).
 fn is_owned(metadata: &ObjectMeta, field: &str) -> bool {
     let mut managers = metadata.managed_fields.iter().flatten();
@@ -173,7 +173,7 @@ pub(crate) fn added_references(metadata: &ObjectMeta) -> impl Iterator<Item = &s
     added.split(',').map(str::trim).filter(|name| !name.is_empty())
 }
 
-/// Whether the exclude annotation is `"true"` on an object with these annotations.
+/// Whether these annotations contain the exclude annotation with the value `"true"`.
 pub(crate) fn is_excluded(annotations: Option<&BTreeMap<String, String>>, settings: &Settings) -> bool {
     settings.exclude.annotation.as_deref().is_some_and(|key| {
         let value = annotations.and_then(|annotations| annotations.get(key));

@@ -1,4 +1,4 @@
-//! How a copy says whose it is, and a ServiceAccount which of its references the generator added.
+//! The labels and annotations that mark copies, and the references that the generator added to ServiceAccounts.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::BTreeMap;
@@ -12,24 +12,24 @@ pub(crate) const MANAGER: &str = "image-pull-secrets-generator";
 /// The annotation of a copy that names what it was copied from: `namespace/name`, `file:PATH` or `env:NAME`.
 pub(crate) const SOURCE_ANNOTATION: &str = "image-pull-secrets.kubewarden.io/source";
 
-/// The annotation of a ServiceAccount that lists, with commas, the references that the generator added to it. Only these are
-/// ever removed: an entry that was there before, or that somebody else added, is not in it.
+/// The annotation of a ServiceAccount that lists the references that the generator added, separated by commas. Only these
+/// are ever removed. Entries that were there before or that somebody else added are not in it.
 pub(crate) const REFERENCES_ANNOTATION: &str = "image-pull-secrets.kubewarden.io/references";
 
-/// The annotation of the generator's Lease that lists what its settings selected so far, so that what they no longer select
-/// is found again after a restart.
+/// The annotation of the generator's Lease that records what its settings have selected so far. With it, the generator
+/// finds after a restart what they no longer select.
 pub(crate) const FOOTPRINT_ANNOTATION: &str = "image-pull-secrets.kubewarden.io/footprint";
 
-/// The annotation of the generator's Lease that says what credential providers answered when, and digests of it.
+/// The annotation of the generator's Lease that records when credential providers answered, and digests of the answers.
 pub(crate) const ANSWERS_ANNOTATION: &str = "image-pull-secrets.kubewarden.io/answers";
 
-/// The annotation of the generator's Lease that says what registries said of the sources.
+/// The annotation of the generator's Lease that records what registries said about the sources.
 pub(crate) const VERIFICATIONS_ANNOTATION: &str = "image-pull-secrets.kubewarden.io/verifications";
 
-/// The annotation of the generator's Lease that says when everything was last as it should be.
+/// The annotation of the generator's Lease that records when everything was last in sync.
 pub(crate) const LAST_FULL_SYNC_ANNOTATION: &str = "image-pull-secrets.kubewarden.io/last-full-sync";
 
-/// Labels and annotations that copies are to have besides the generator's own.
+/// Labels and annotations that copies should have in addition to the generator's own.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Extras {
     /// The labels.

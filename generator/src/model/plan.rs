@@ -1,5 +1,5 @@
-//! What to do: from what is, the settings and the sources to a list of writes. Pure, so that `--dry-run` can print it, `status`
-//! count it and tests assert it; only the writer writes.
+//! Makes the plan: a list of writes that follows from the index, the settings and the sources. It is pure, so that
+//! `--dry-run` can print the plan, `status` can count it and tests can check it. Only the writer writes.
 
 mod references;
 
@@ -16,53 +16,53 @@ use std::sync::Arc;
 
 pub(crate) use references::ReferenceChange;
 
-/// What the plan follows from, besides the index.
+/// What the plan depends on, in addition to the index.
 #[derive(Debug, Clone)]
 pub(crate) struct Rules {
     /// The settings.
     pub settings: Arc<Settings>,
-    /// Which namespaces are for copies, apart from the names that the settings exclude.
+    /// Which namespaces are selected by their labels. Those that the settings exclude by name are not considered here.
     pub selection: Selection,
-    /// Which references go where they are not wanted.
+    /// Which references are removed if they are not wanted.
     pub removal: Removal,
-    /// Whether copies go when their source has gone.
+    /// Whether copies are deleted when their source is gone.
     pub delete_with_source: bool,
     /// The content of each configured secret that has a source, by the secret's name.
     pub sources: BTreeMap<String, SourceState>,
-    /// What copies have besides their content and the generator's own marks.
+    /// Labels and annotations of the copies, in addition to the generator's own.
     pub extras: Arc<Extras>,
-    /// What this generator copies from and ever copied from, as copies name it. A copy of something else is another
-    /// generator's, and is not deleted.
+    /// All present and former sources of this generator, as copies name them. A copy of another source belongs to another
+    /// generator and is not deleted.
     pub own_sources: BTreeSet<String>,
 }
 
-/// Which references of a ServiceAccount go where they are not wanted.
+/// Which references of a ServiceAccount are removed if they are not wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Removal {
-    /// Those that the generator added, as the ServiceAccount's annotation says.
+    /// Those that the generator added, according to the ServiceAccount's annotation.
     Recorded,
-    /// Those to a secret of the settings as well, unless a Secret stands behind it that is somebody else's.
+    /// Also all others to a secret of the settings, unless there is a foreign Secret of that name.
     All,
 }
 
-/// What is known of a source.
+/// What is known about a source.
 #[derive(Debug, Clone, Default)]
 pub(crate) enum SourceState {
-    /// Nothing yet.
+    /// Nothing is known yet.
     #[default]
     Unread,
     /// It can be copied.
     Ready(Arc<Content>),
-    /// It is not there, as far as a watch can tell.
+    /// The watch does not show it.
     Missing,
-    /// It is not there: the API server, asked for it by name, said so.
+    /// It does not exist. The API server was asked for it by name and said so.
     Gone,
-    /// It is there, and must not be propagated.
+    /// It exists but must not be copied.
     Unusable(Unusable),
 }
 
 impl SourceState {
-    /// Whether a copy of the one is a copy of the other.
+    /// Whether both have the same content, so that a copy of one is a copy of the other.
     pub(crate) fn equals(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Ready(a), Self::Ready(b)) => a.digest == b.digest && a.secret_type == b.secret_type,
@@ -73,7 +73,7 @@ impl SourceState {
     }
 }
 
-/// How a secret fares in one namespace: in the order in which a table lists them.
+/// The state of a secret in one namespace. Tables list the states in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum CopyState {
     /// The copy equals its source.
@@ -82,12 +82,12 @@ pub(crate) enum CopyState {
     Drifted,
     /// There is no copy.
     Missing,
-    /// A Secret that the generator did not make stands there, and is kept.
+    /// There is a Secret that the generator did not make. It is kept.
     Foreign,
-    /// The source is missing or unusable; a copy that is there stays as it is.
+    /// The source is missing or unusable. A copy that exists stays as it is.
     Waiting,
-    /// The copy, or a reference to it, is still there and is not to be: its namespace is not selected any more, or its secret
-    /// not configured.
+    /// The copy or a reference to it still exists, although the namespace is no longer selected or the secret is no longer
+    /// configured.
     Leftover,
     /// The namespace is not selected.
     Excluded,
@@ -95,11 +95,11 @@ pub(crate) enum CopyState {
     Unselected,
     /// This is the source itself, or that of another entry.
     Source,
-    /// The settings name no source: the Secret is somebody else's to make.
+    /// The settings have no source for it, so something else makes the Secret.
     Unmanaged,
     /// The namespace is being deleted.
     Terminating,
-    /// What is there has not been listed, or may not be.
+    /// It was not listed, or listing is forbidden.
     Unknown,
 }
 
@@ -122,7 +122,7 @@ impl CopyState {
         }
     }
 
-    /// Whether this is as the settings want it.
+    /// Whether this is what the settings want.
     pub(crate) fn is_as_wanted(self) -> bool {
         match self {
             Self::InSync | Self::Excluded | Self::Unselected | Self::Source | Self::Unmanaged | Self::Terminating => {
@@ -142,11 +142,11 @@ impl fmt::Display for CopyState {
 /// One write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// Make a copy where there is no Secret of its name.
+    /// Create a copy.
     Create(Target),
-    /// Give a Secret the data and marks of a copy, in place: its UID matters to the kubelet.
+    /// Update a Secret to the data and marks of a copy. It is updated in place, because the kubelet relies on its UID.
     Update(Target, SecretSeen),
-    /// Delete a Secret, and make a copy in its place: its type, or what is immutable, cannot change.
+    /// Delete a Secret and create a copy in its place, because its type is wrong or it is immutable.
     Recreate(Target, Version),
     /// Delete a copy.
     Delete(Target, Version),
@@ -178,7 +178,7 @@ pub(crate) enum Object<'a> {
 }
 
 impl Action {
-    /// What it writes.
+    /// The object that it writes.
     pub(crate) fn object(&self) -> Object<'_> {
         match self {
             Self::Create(target) | Self::Update(target, _) | Self::Recreate(target, _) | Self::Delete(target, _) => {
@@ -188,7 +188,7 @@ impl Action {
         }
     }
 
-    /// What it does, in a word.
+    /// A verb that says what it does.
     pub(crate) fn verb(&self) -> &'static str {
         match self {
             Self::Create(_) => "create",
@@ -208,17 +208,17 @@ impl fmt::Display for Action {
     }
 }
 
-/// What one namespace is like, and what to do there.
+/// The state of one namespace, and what to do there.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct NamespacePlan {
-    /// How each secret fares: the configured ones in their order, then leftovers.
+    /// The state of each secret: first the configured ones in their order, then leftovers.
     pub states: Vec<(String, CopyState)>,
     /// What to do, in this order.
     pub actions: Vec<Action>,
 }
 
 impl Rules {
-    /// What follows from settings alone: every namespace is selected that they do not exclude, and no source is known yet.
+    /// Makes rules from settings alone. Every namespace that they do not exclude is selected, and no source is known yet.
     pub(crate) fn of(settings: Arc<Settings>) -> Self {
         Self {
             own_sources: Footprint::of(&settings).sources,
@@ -231,12 +231,12 @@ impl Rules {
         }
     }
 
-    /// Whether a namespace is for copies.
+    /// Whether a namespace is selected.
     pub(crate) fn selects(&self, name: &str, facts: &NamespaceFacts) -> bool {
         !facts.excluded && !self.settings.excludes_namespace(name) && self.selection.selects(&facts.labels)
     }
 
-    /// Whether a Secret is the source of some entry: such a one is never written, whatever else it is.
+    /// Whether a Secret is the source of some entry. A source is never written, even if it also has the name of a copy.
     fn is_source(&self, target: &Target) -> bool {
         self.settings.secrets.iter().any(|secret| {
             matches!(&secret.source, Some(Source::Secret { namespace, name })
@@ -259,7 +259,7 @@ impl Rules {
     }
 }
 
-/// Whether a secret is for this namespace, if it is one for copies.
+/// Whether a secret is for this namespace, provided that the namespace is selected.
 pub(crate) fn is_for(secret: &ConfiguredSecret, name: &str, facts: &NamespaceFacts) -> bool {
     let label = |key: &str| facts.labels.get(key).map(String::as_str);
     secret.namespaces.includes_name(name) && secret.namespaces.includes_labels(&label)
@@ -268,7 +268,7 @@ pub(crate) fn is_for(secret: &ConfiguredSecret, name: &str, facts: &NamespaceFac
 /// The plan for one namespace.
 pub(crate) fn plan_namespace(index: &Index, name: &str, rules: &Rules) -> NamespacePlan {
     let Some(seen) = index.namespaces.get(name) else { return NamespacePlan::default() };
-    // A Secret may be reported before its Namespace; then there is nothing yet that selects it.
+    // A Secret may be reported before its Namespace. Then it is not known yet if the namespace is selected.
     let Some(facts) = &seen.namespace else { return NamespacePlan::default() };
     let mut plan = NamespacePlan::default();
     if facts.terminating {
@@ -320,12 +320,12 @@ pub(crate) fn plan_namespace(index: &Index, name: &str, rules: &Rules) -> Namesp
     plan
 }
 
-/// The plan for everything: each namespace with its own, in the order of their names.
+/// The plans of all namespaces, in the order of their names.
 pub(crate) fn plan<'a>(index: &'a Index, rules: &'a Rules) -> impl Iterator<Item = (&'a str, NamespacePlan)> {
     index.namespaces.keys().map(|name| (name.as_str(), plan_namespace(index, name, rules)))
 }
 
-/// The copies of this generator that go neither by themselves nor with their namespace: the name and the source of each.
+/// The copies of this generator that are not being deleted, and whose namespaces are not: the name and the source of each.
 pub(crate) fn own_copies<'a>(index: &'a Index, rules: &'a Rules) -> impl Iterator<Item = (&'a str, &'a str)> {
     let stays = |seen: &&NamespaceSeen| seen.namespace.as_ref().is_some_and(|facts| !facts.terminating);
     let secrets = index.namespaces.values().filter(stays).flat_map(|seen| &seen.secrets);
@@ -333,7 +333,7 @@ pub(crate) fn own_copies<'a>(index: &'a Index, rules: &'a Rules) -> impl Iterato
     own.filter_map(|(name, secret)| Some((name.as_str(), secret.copied_from.as_deref()?)))
 }
 
-/// What a selected namespace wants of a secret that has a source.
+/// The plan for a secret with a source in a selected namespace.
 fn copy(target: Target, found: Option<&SecretSeen>, source: &Source, rules: &Rules) -> (CopyState, Option<Action>) {
     let may_write = |found: &SecretSeen| found.copied_from.is_some() || rules.settings.conflicts == Conflicts::Adopt;
     let content = match rules.sources.get(&target.secret) {
@@ -361,7 +361,7 @@ fn copy(target: Target, found: Option<&SecretSeen>, source: &Source, rules: &Rul
     }
 }
 
-/// What a namespace that is to have no copy wants.
+/// The plan for a secret in a namespace that should have no copy.
 fn remove(
     target: Target,
     found: Option<&SecretSeen>,
@@ -376,7 +376,7 @@ fn remove(
     }
 }
 
-/// How a copy names its source.
+/// The name of a source in the annotation of its copies.
 pub(crate) fn source_label(source: &Source) -> String {
     match source {
         Source::Secret { namespace, name } => format!("{namespace}/{name}"),
@@ -386,8 +386,8 @@ pub(crate) fn source_label(source: &Source) -> String {
     }
 }
 
-/// Whether a Secret that stands where a copy would be makes it unwise to refer to it: the kubelet cannot use it, and it will
-/// stay as it is. One malformed Secret makes the kubelet fail every image of a Pod.
+/// Whether no reference should be added to the Secret that has the name of a copy, because the kubelet cannot use it and it
+/// will stay as it is. One malformed Secret makes the kubelet fail every image of a Pod.
 fn is_harmful(namespace: &str, seen: &NamespaceSeen, secret: &str, rules: &Rules) -> bool {
     let Some(found) = seen.secrets.get(secret).filter(|found| !found.usable) else { return false };
     let is_copy = found.copied_from.is_some();

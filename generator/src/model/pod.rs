@@ -1,4 +1,4 @@
-//! A Pod that may be unable to pull.
+//! Pods that may be unable to pull.
 
 use crate::model::observed::is_excluded;
 use image_pull_secrets::settings::Settings;
@@ -6,11 +6,11 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 
-/// The annotation of a mirror Pod, which stands for a static Pod of a Node. Its controller is the Node, whose kubelet makes it
-/// anew after every eviction, and goes on as before.
+/// The annotation of a mirror Pod, which shows a static Pod of a Node. Evicting it has no use, because the kubelet of the
+/// Node creates it again.
 const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
 
-/// A Pod, as far as it matters here.
+/// A Pod, reduced to what is needed here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PodSeen {
     /// Its namespace.
@@ -27,12 +27,12 @@ pub(crate) struct PodSeen {
     pub created: Option<Timestamp>,
     /// The names in its `imagePullSecrets`.
     pub references: Vec<String>,
-    /// Whether it cannot pull, has a controller that makes another in its place, and is not excluded.
+    /// Whether it cannot pull, has a controller that will replace it, and is not excluded.
     pub is_stuck: bool,
 }
 
 impl PodSeen {
-    /// Of a Pod.
+    /// Reads a Pod.
     pub(crate) fn of(pod: &Pod, settings: &Settings) -> Self {
         let has_controller = pod.owner_references().iter().any(|owner| owner.controller == Some(true));
         let references = pod.spec.iter().flat_map(|spec| spec.image_pull_secrets.iter().flatten());

@@ -3,14 +3,14 @@
 use kube::core::{Selector, SelectorExt as _};
 use std::collections::BTreeMap;
 
-/// Which namespaces are for copies, going by their labels.
+/// Which namespaces are selected, judged by their labels.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Selection {
     /// Those that match every one of these selectors.
     Matching(Vec<Selector>),
-    /// None at all: what `cleanup` wants.
+    /// None. `cleanup` uses this.
     Nothing,
-    /// None at all, and only those that match this are any business of ours: what a `cleanup` of some namespaces wants.
+    /// None, and nothing is done in namespaces that do not match this selector. A `cleanup` of some namespaces uses this.
     NothingIn(Selector),
 }
 
@@ -31,12 +31,12 @@ impl Selection {
         }
     }
 
-    /// Whether no namespace is for copies, whatever its labels.
+    /// Whether no namespace is selected.
     pub(crate) fn selects_nothing(&self) -> bool {
         matches!(self, Self::Nothing | Self::NothingIn(_))
     }
 
-    /// Whether labels matter at all.
+    /// Whether the labels of namespaces are needed.
     pub(crate) fn looks_at_labels(&self) -> bool {
         match self {
             Self::Matching(selectors) => selectors.iter().any(|selector| !selector.selects_all()),

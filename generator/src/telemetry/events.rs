@@ -1,4 +1,5 @@
-//! Kubernetes Events: on the source Secret what was done and what failed, on a foreign Secret that it is in the way.
+//! Kubernetes Events. Those on a source Secret report what was done and what failed; those on a foreign Secret report that
+//! it is in the way of a copy.
 
 use crate::model::observed::Version;
 use image_pull_secrets::settings::{Settings, Source};
@@ -13,15 +14,16 @@ use tokio::sync::oneshot;
 /// The longest note of an Event, in bytes (`validateV1EventSeries` and its neighbours in `events/v1` validation).
 const LONGEST_NOTE: usize = 1024;
 
-/// How many Events may wait to be published. Where the API server is away, the log has what they would say.
+/// How many Events may wait to be published. More are dropped while the API server is away; the log says the same.
 const QUEUE: usize = 4096;
 
-/// Records Events in a queue, so that nobody waits until they are published. The default records nothing: for what only looks.
+/// Records Events in a queue, so that the caller does not wait until they are published. The default recorder records
+/// nothing and is for commands that only read.
 #[derive(Clone, Default)]
 pub(crate) struct EventRecorder {
-    /// `None` where nothing is recorded.
+    /// The queue. `None` if nothing is recorded.
     queue: Option<Sender<Message>>,
-    /// The generator's own Pod, for what has no Secret to be told on.
+    /// The generator's own Pod, for Events that are not about a Secret.
     own_pod: Option<ObjectReference>,
     foreign: Arc<Mutex<BTreeMap<(String, String), Foreign>>>,
 }
@@ -39,34 +41,35 @@ pub(crate) struct Foreign {
 pub(crate) enum Message {
     /// An Event, and the object that it is about.
     Publish(Box<(Event, ObjectReference)>),
-    /// Answered when everything before it has been published.
+    /// A request that is answered when everything before it was published.
     Flush(oneshot::Sender<()>),
 }
 
 impl EventRecorder {
-    /// A recorder for what runs as `own_pod` (namespace and name), if it runs as a Pod, and the queue that is to be published.
+    /// Makes a recorder, and the queue that has to be published. `own_pod` is the namespace and name of the process's Pod,
+    /// if it runs in one.
     pub(crate) fn new(own_pod: Option<(String, String)>) -> (Self, Receiver<Message>) {
         let own_pod = own_pod.map(|(namespace, name)| reference("Pod", &namespace, &name));
         let (queue, messages) = channel(QUEUE);
         (Self { queue: Some(queue), own_pod, foreign: Arc::default() }, messages)
     }
 
-    /// Tells what was done with a source.
+    /// Reports what was done with a source.
     pub(crate) fn normal(&self, source: &Source, reason: &str, note: &str) {
         self.record(self.about(source), EventType::Normal, reason, note);
     }
 
-    /// Tells what is wrong with a source, or with its copies.
+    /// Reports what is wrong with a source or its copies.
     pub(crate) fn warning(&self, source: &Source, reason: &str, note: &str) {
         self.record(self.about(source), EventType::Warning, reason, note);
     }
 
-    /// Tells what is wrong with the generator, on its own Pod.
+    /// Reports what is wrong with the generator, on its own Pod.
     pub(crate) fn warning_about_itself(&self, reason: &str, note: &str) {
         self.record(self.own_pod.clone(), EventType::Warning, reason, note);
     }
 
-    /// Tells what is wrong with the generator, on every source.
+    /// Reports what is wrong with the generator, on every source.
     pub(crate) fn warning_on_every_source(&self, settings: &Settings, reason: &str, note: &str) {
         let sources = settings.secrets.iter().filter_map(|secret| secret.source.as_ref());
         let mut told = Vec::new();
@@ -78,8 +81,8 @@ impl EventRecorder {
         }
     }
 
-    /// Tells each foreign Secret, by namespace and name, that it is in the way: once, as long as it is the same object, and once
-    /// more where it becomes one that does harm.
+    /// Reports on each foreign Secret, given by namespace and name, that it is in the way. It does so once for each object,
+    /// and once more if the Secret becomes harmful.
     pub(crate) fn foreign_secrets(&self, secrets: BTreeMap<(String, String), Foreign>) {
         let known = self.foreign.lock().map(|known| known.clone()).unwrap_or_default();
         for ((namespace, name), Foreign { version, usable }) in &secrets {
@@ -107,7 +110,7 @@ impl EventRecorder {
         }
     }
 
-    /// Waits for what is to be published, for a short while.
+    /// Waits a short time until everything is published.
     pub(crate) async fn flush(&self) {
         let Some(queue) = &self.queue else { return };
         let (done, published) = oneshot::channel();

@@ -1,4 +1,4 @@
-//! What Prometheus can see. Registered once; everything that counts is given this.
+//! The metrics for Prometheus. They are registered once, and passed to everything that updates them.
 
 use crate::model::plan::CopyState;
 use crate::model::refresh::Asked;
@@ -20,9 +20,9 @@ pub(crate) struct Metrics {
     copies: Family<CopyLabels, Gauge>,
     requests: Family<RequestLabels, Counter>,
     errors: Family<RequestLabels, Counter>,
-    /// How long one namespace took from the start of its plan to its last write, in seconds; only where there was a write.
+    /// The seconds from the start of a namespace's plan to its last write. Namespaces without a write are not counted.
     pub reconcile_seconds: Histogram,
-    /// When everything was last as it should be, in seconds since 1970.
+    /// When everything was last in sync, in seconds since 1970.
     pub last_full_sync: Gauge,
     /// 1 while this replica is the one that writes.
     pub leader: Gauge,
@@ -34,13 +34,13 @@ pub(crate) struct Metrics {
     credentials: Family<CredentialLabels, Gauge>,
     /// Pods that were evicted because they could not pull.
     pub evictions: Counter,
-    /// 1 while the settings, as they were last read, are valid.
+    /// 1 while the settings that were read last are valid.
     pub settings_valid: Gauge,
     /// Objects whose last write failed.
     pub failing_objects: Gauge,
     /// Objects that wait for their next write.
     pub waiting_objects: Gauge,
-    /// Watches that do not work for now.
+    /// Watches that do not work at present.
     pub failing_watches: Gauge,
 }
 
@@ -196,7 +196,7 @@ fn registered<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str
 }
 
 impl Metrics {
-    /// Counts one request; one that failed with its status code, where there was an answer.
+    /// Counts one request. A failed one is counted by its status code, if there was an answer.
     pub(crate) fn count_request(&self, verb: &'static str, resource: &'static str, answer: Result<(), Option<u16>>) {
         let labels = |code| RequestLabels { verb, resource, code };
         match answer {
@@ -213,7 +213,7 @@ impl Metrics {
         }
     }
 
-    /// Shows nothing of the cluster any more: what is shown is no longer kept up to date.
+    /// Removes the figures about the cluster, because they are no longer kept up to date.
     pub(crate) fn forget(&self) {
         self.copies.clear();
         self.source_versions.clear();
@@ -239,7 +239,7 @@ impl Metrics {
         }
     }
 
-    /// Shows what came of asking the credential provider of a secret.
+    /// Shows the result of asking the credential provider of a secret.
     pub(crate) fn show_asked(&self, secret: &str, asked: &Asked) {
         let label = SecretLabel { secret: secret.to_owned() };
         let count = |result| self.refreshes.get_or_create(&RefreshLabels { secret: secret.to_owned(), result }).inc();
@@ -266,7 +266,7 @@ impl Metrics {
         }
     }
 
-    /// Shows what registries say of the source of a secret.
+    /// Shows what registries say about the source of a secret.
     pub(crate) fn show_verified(&self, secret: &str, verification: &Verification) {
         for (server, verdict) in &verification.servers {
             for other in Verdict::ALL {
@@ -287,7 +287,7 @@ impl Metrics {
     /// The metrics in the OpenMetrics text format.
     pub(crate) fn print(&self) -> String {
         let mut text = String::new();
-        // Writing to a String does not fail.
+        // Writing to a String cannot fail.
         let _ = encode(&mut text, &self.registry);
         text
     }

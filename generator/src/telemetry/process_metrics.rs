@@ -1,5 +1,5 @@
-//! What Prometheus wants to know of every process, by the names that every exporter gives it: processor time, memory, open
-//! files, and when it began. From `/proc`; elsewhere than on Linux there is none of it.
+//! The usual process metrics of Prometheus exporters, under their usual names: processor time, memory, open files and start
+//! time. They are read from `/proc`, so there are none on systems other than Linux.
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -7,11 +7,11 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use std::{fmt, fs};
 
-/// Reads them anew for everybody who asks.
+/// Reads them each time the metrics are collected.
 #[derive(Debug)]
 pub(crate) struct ProcessMetrics;
 
-/// The ticks of a second in `/proc` (`USER_HZ`): the same on every architecture that the generator is built for.
+/// Ticks per second in `/proc` (`USER_HZ`). It is the same on every architecture that the generator is built for.
 const TICKS: f64 = 100.0;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -29,9 +29,9 @@ fn usage() -> Option<Usage> {
     parse(&read("/proc/self/stat")?, &read("/proc/self/status")?, &read("/proc/stat")?, open_files)
 }
 
-/// From the files of these names, as proc(5) describes them.
+/// Parses the contents of these files, which proc(5) describes.
 fn parse(stat: &str, status: &str, system_stat: &str, open_files: usize) -> Option<Usage> {
-    // The second field is the name, in parentheses, and may hold anything.
+    // The second field is the name in parentheses. It may contain any character.
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     let ticks = |field: usize| fields.get(field - 3)?.parse::<f64>().ok();
     let line = |file: &str, key: &str| {

@@ -14,25 +14,25 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::net::TcpListener;
 
-/// What the endpoints tell.
+/// What the endpoints report.
 #[derive(Clone, Default)]
 pub(crate) struct Health {
     /// The metrics.
     pub metrics: Arc<Metrics>,
-    /// Whether this replica does its work: it has listed everything, and tried once what there was to do; or it has seen that
-    /// another one leads.
+    /// Whether this replica is ready. The leader is ready after it has listed everything and tried each namespace once. A
+    /// standby is ready after it has seen that another replica leads.
     pub ready: Arc<AtomicBool>,
 }
 
 impl Health {
-    /// Takes note that this replica does its work.
+    /// Notes that this replica is ready.
     pub(crate) fn set_ready(&self) {
         self.ready.store(true, Ordering::Relaxed);
     }
 
     fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
         let (status, content_type, body) = match request.uri().path() {
-            // That it answers is the answer: everything runs on the thread that serves this.
+            // An answer is enough, because everything runs on the thread that serves it.
             "/healthz" => (StatusCode::OK, "text/plain", "ok\n".to_owned()),
             "/readyz" if self.ready.load(Ordering::Relaxed) => (StatusCode::OK, "text/plain", "ok\n".to_owned()),
             "/readyz" => {
@@ -53,8 +53,8 @@ impl Health {
     }
 }
 
-/// Listens at this address. All of IPv6 includes all of IPv4 (`net.ipv6.bindv6only` is 0 in every Pod that does not ask for
-/// something else), and is all of IPv4 where there is no IPv6.
+/// Listens at this address. `[::]` includes all addresses of IPv4 (`net.ipv6.bindv6only` is 0 in a Pod unless it is
+/// changed). If there is no IPv6, it stands for `0.0.0.0`.
 async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     match TcpListener::bind(address).await {
         Err(error) if address.ip() == Ipv6Addr::UNSPECIFIED && has_no_ipv6(&error) => {
@@ -64,8 +64,8 @@ async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     }
 }
 
-/// Whether this says that the kernel has no IPv6: it knows no such sockets (`EAFNOSUPPORT`), or no such addresses. An address
-/// that is taken, or not allowed, is no such thing.
+/// Whether this error means that the kernel has no IPv6: it does not know such sockets (`EAFNOSUPPORT`) or such addresses.
+/// An address that is in use or forbidden is another error.
 fn has_no_ipv6(error: &io::Error) -> bool {
     !matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied)
 }
@@ -73,7 +73,7 @@ fn has_no_ipv6(error: &io::Error) -> bool {
 /// Serves the endpoints, in the background.
 ///
 /// # Errors
-/// The address is not free.
+/// The address is in use.
 pub(crate) async fn serve(address: SocketAddr, health: Health) -> Result<()> {
     let listener = listen(address).await.with_context(|| format!("cannot listen at {address}"))?;
     tokio::spawn(async move {
@@ -88,7 +88,7 @@ pub(crate) async fn serve(address: SocketAddr, health: Health) -> Result<()> {
                     let response = health.answer(&request);
                     async { Ok::<_, Infallible>(response) }
                 });
-                // A client that goes away in the middle is no trouble of ours.
+                // A client that disconnects is not an error of ours.
                 let _ = hyper::server::conn::http1::Builder::new()
                     .timer(hyper_util::rt::TokioTimer::new())
                     .serve_connection(TokioIo::new(stream), service)
@@ -110,7 +110,7 @@ mod tests {
         let listener = listen("[::]:0".parse().unwrap()).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
-        // Where this machine has IPv6.
+        // Only if this machine has IPv6.
         if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).await.is_ok() {
             TcpStream::connect((Ipv6Addr::LOCALHOST, port)).await.unwrap();
         }

@@ -12,33 +12,34 @@ use std::time::Duration;
 pub(crate) struct Failure {
     /// What it means.
     pub reason: Reason,
-    /// A sentence about it, for people.
+    /// A sentence about it for users.
     pub message: String,
-    /// The status code, where the API server gave one.
+    /// The status code, if the API server answered.
     pub code: Option<u16>,
-    /// How long the API server wants to be left alone.
+    /// How long the API server asks to wait.
     pub retry_after: Option<Duration>,
 }
 
 /// What a failure means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reason {
-    /// What the plan saw is no longer so: plan again.
+    /// The object has changed since the plan. Plan again.
     Outdated,
-    /// The object, or its namespace, is not there.
+    /// The object does not exist.
     NotFound,
-    /// The namespace is being deleted, or gone: nothing more to do there.
+    /// The namespace is being deleted or does not exist, so there is nothing to do there.
     NamespaceGoes,
-    /// The API server refuses: RBAC, a quota, an admission webhook, validation. Tried again, seldom.
+    /// The API server refuses because of RBAC, a quota, an admission webhook or validation. It is retried, with growing
+    /// waits.
     Refused,
-    /// The API server is overloaded, broken or out of reach. Tried again.
+    /// The API server is overloaded, broken or cannot be reached. It is retried.
     Unavailable,
-    /// A reference that was removed is still there: the policy, or another admission plugin, put it back.
+    /// A removed reference is still there, because the policy or another admission plugin put it back.
     PutBack,
 }
 
 impl Failure {
-    /// Whether it says nothing but that something changed meanwhile.
+    /// Whether it only means that something has changed in the meantime.
     pub(crate) fn passes(&self) -> bool {
         matches!(self.reason, Reason::Outdated | Reason::NotFound | Reason::NamespaceGoes)
     }
@@ -63,7 +64,7 @@ impl Failure {
             403 if has_cause("NamespaceTerminating") => Reason::NamespaceGoes,
             404 if is_about_namespace => Reason::NamespaceGoes,
             404 if request.verb == "patch" => Reason::Outdated,
-            // The JSON patch does not apply: what it would remove, or put something into, is not there any more.
+            // The JSON patch does not apply, because something that it refers to is not there any more.
             422 if status.message.starts_with("the server rejected our request") => Reason::Outdated,
             404 => Reason::NotFound,
             409 => Reason::Outdated,

@@ -1,4 +1,5 @@
-//! What was done: told on each source, not once for each namespace, and at most once a minute.
+//! Collects what was done and reports it in one Event on each source, at most once a minute, and not in one for each
+//! namespace.
 
 use crate::cluster::writer::Failure;
 use crate::model::plan::{Action, Object};
@@ -8,10 +9,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// What is to be told of one secret waits that long after the last time.
+/// How long the next Event about a secret waits after the last one.
 const TELL_EVERY: Duration = Duration::from_secs(60);
 
-/// What has not been told yet, by secret.
+/// What has not been reported yet, by secret.
 #[derive(Default)]
 pub(super) struct EventAggregator(BTreeMap<String, Counts>);
 
@@ -32,7 +33,7 @@ impl EventAggregator {
             Action::Create(target) => self.of(&target.secret).created += 1,
             Action::Update(target, _) | Action::Recreate(target, _) => self.of(&target.secret).updated += 1,
             Action::Delete(target, _) => self.of(&target.secret).deleted += 1,
-            // An Event on the source is about copies.
+            // An Event on the source reports copies only.
             Action::Refer(_) => {}
         }
     }
@@ -51,7 +52,7 @@ impl EventAggregator {
         }
     }
 
-    /// Tells what may be told `now`.
+    /// Records the Events that are due `now`.
     pub(super) fn report(&mut self, settings: &Settings, recorder: &EventRecorder, now: Instant) {
         for (secret, counts) in &mut self.0 {
             let configured = settings.secrets.iter().find(|configured| configured.name == *secret);
@@ -65,7 +66,7 @@ impl EventAggregator {
         }
     }
 
-    /// Tells everything, since there is no later.
+    /// Records all Events, because there is no later opportunity.
     pub(super) fn report_all(&mut self, settings: &Settings, recorder: &EventRecorder) {
         self.report(settings, recorder, Instant::now() + TELL_EVERY);
     }
@@ -112,7 +113,7 @@ mod tests {
         assert_eq!(counts.written("creds", start), None, "nothing was done");
         let mut told = Vec::new();
         for second in 0..150 {
-            // A namespace every ten seconds, for a minute and a half.
+            // One namespace every ten seconds, for a minute and a half.
             counts.created += usize::from(second % 10 == 0 && second < 90);
             told.extend(counts.written("creds", after(second)).map(|note| (second, note)));
         }

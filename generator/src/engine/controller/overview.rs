@@ -1,4 +1,4 @@
-//! What can be said of everything together: whether all of it is known, as it should be, and if not, why.
+//! The overview of all namespaces: whether everything is known and in sync, and if not, why.
 
 use super::{Controller, OVERVIEW_EVERY, PATIENCE, QUIET, SyncStatus};
 use crate::cluster::watch::Watched;
@@ -20,7 +20,7 @@ impl Controller {
         self.required.is_subset(&self.listed) && self.unread_sources().next().is_none()
     }
 
-    /// Why something may be left over that has not been seen, in sentences.
+    /// Why something may be left over that was not seen, in sentences.
     pub(crate) fn unseen(&self) -> Vec<String> {
         let watch_errors =
             self.orphan_watches.difference(&self.listed).filter_map(|watched| self.watch_errors.get(watched));
@@ -32,13 +32,13 @@ impl Controller {
         self.orphan_watches.iter().all(|watched| self.listed.contains(watched) || is_forbidden(watched))
     }
 
-    /// Whether what there was to do in each namespace has been tried once.
+    /// Whether each namespace was tried once.
     fn has_tried_all(&self) -> bool {
         self.untried.as_ref().is_some_and(HashSet::is_empty)
     }
 
-    /// When everything is to be looked over next, whatever is in flight then: at once when all of it is known, or has been
-    /// tried, for the first time; then every while, also where nothing happens.
+    /// When to compute the next overview, even if writes are in flight: at once when everything is known or was tried for
+    /// the first time, and later at intervals, even if nothing happens.
     pub(super) fn overview_due(&self) -> Instant {
         let has_news = self.is_complete() && !self.overview_is_complete
             || self.has_tried_all() && !self.sync_status.borrow().has_tried_all;
@@ -49,7 +49,7 @@ impl Controller {
         }
     }
 
-    /// Looks everything over, and has it told: in gauges, Events and the sync status.
+    /// Computes the overview and publishes it in gauges, Events and the sync status.
     pub(super) fn publish_overview(&mut self) {
         self.overview_is_current = true;
         self.last_overview = Instant::now();
@@ -61,7 +61,7 @@ impl Controller {
         show(&metrics.failing_objects, self.failures.len());
         show(&metrics.waiting_objects, self.write_backoff.waiting(Instant::now()));
         show(&metrics.failing_watches, self.watch_errors.len());
-        // Before that, most of it would be unknown: what an earlier session showed is nearer to the truth.
+        // Before that, most states would be unknown, and the figures of an earlier session are better.
         if self.overview_is_complete || self.began.elapsed() >= PATIENCE {
             metrics.show_copies(&overview.counts);
         }
@@ -84,12 +84,12 @@ impl Controller {
         self.events.report(&self.rules.settings, &self.recorder, Instant::now());
     }
 
-    /// What there is to be, the copies that there are, and the orphaned references that still have to go.
+    /// What the settings want, the copies that exist, and the orphaned references that still have to be removed.
     fn remaining(&self, orphaned_references: BTreeSet<String>) -> Footprint {
         let copies = plan::own_copies(&self.index, &self.rules);
         let mut all = Footprint::of(&self.rules.settings).with_copies(copies);
         if !orphaned_references.is_empty() {
-            // Which pattern it was that selected their ServiceAccounts is not known.
+            // It is unknown which pattern selected their ServiceAccounts.
             all.service_accounts.extend(self.footprint.service_accounts.iter().cloned());
         }
         all.secrets.extend(orphaned_references);
@@ -103,7 +103,7 @@ impl Controller {
         errors.find(|(watched, error)| error.forbidden && is_required(watched)).map(|(_, error)| error.message.as_str())
     }
 
-    /// Why not everything is known, in a sentence that names what is not.
+    /// Why not everything is known, in a sentence that names what is missing.
     pub(super) fn why_incomplete(&self) -> String {
         let mut reasons: Vec<_> = self.watch_errors.values().map(|error| error.message.clone()).collect();
         let wanted = self.required.union(&self.orphan_watches);
@@ -119,17 +119,17 @@ impl Controller {
         format!("not everything could be read within {} s: {}", self.patience().as_secs(), reasons.join("; "))
     }
 
-    /// How long it may take until everything is known: longer where credential providers are asked.
+    /// How long it may take until everything is known. It takes longer if credential providers are asked.
     pub(super) fn patience(&self) -> Duration {
         let images = self.rules.settings.secrets.iter().map(|secret| match &secret.source {
             Some(Source::Exec(exec)) => exec.images.len(),
             _ => 0,
         });
-        // They are asked beside each other; the images of each one after the other.
+        // Providers are asked at the same time, but the images of one provider one after the other.
         PATIENCE + provider::LIMIT * u32::try_from(images.max().unwrap_or_default()).unwrap_or(u32::MAX)
     }
 
-    /// The sources that are to be read, and have not been, each with the name of its secret.
+    /// The sources that have not been read yet, each with the name of its secret.
     fn unread_sources(&self) -> impl Iterator<Item = (&str, &Source)> {
         let is_read = |name: &str| !matches!(self.rules.sources.get(name), None | Some(SourceState::Unread));
         let secrets = self.needs_sources().then_some(&self.rules.settings.secrets).into_iter().flatten();
@@ -137,7 +137,7 @@ impl Controller {
         sources.filter(move |(name, _)| !is_read(name))
     }
 
-    /// The digest of each source that is there, by secret, and whether a copy has it.
+    /// The digest of each source that exists, by secret, and whether a copy has it.
     pub(crate) fn source_digests(&self) -> BTreeMap<String, (String, bool)> {
         let ready = self.rules.sources.iter().filter_map(|(secret, state)| match state {
             SourceState::Ready(content) => Some((secret, content.digest)),
@@ -147,13 +147,13 @@ impl Controller {
         ready.map(|(secret, digest)| (secret.clone(), (digest.to_string(), copied(secret, digest)))).collect()
     }
 
-    /// What keeps sources from being copied, in sentences.
+    /// Why sources cannot be copied, in sentences.
     pub(super) fn source_faults(&self) -> Vec<String> {
         let secrets = self.rules.settings.secrets.iter();
         secrets.filter_map(|secret| self.source_fault(&secret.name)).collect()
     }
 
-    /// What keeps the source of a secret from being copied, in a sentence.
+    /// Why the source of a secret cannot be copied, in a sentence.
     pub(crate) fn source_fault(&self, name: &str) -> Option<String> {
         let secret = self.rules.settings.secrets.iter().find(|secret| secret.name == name)?;
         let label = plan::source_label(secret.source.as_ref()?);
@@ -176,9 +176,9 @@ impl Controller {
 struct Overview {
     /// How many namespaces each secret has in each state.
     counts: BTreeMap<(String, CopyState), i64>,
-    /// The foreign Secrets that stand where copies would be, by namespace and name.
+    /// The foreign Secrets that have the names of copies, by namespace and name.
     foreign: BTreeMap<(String, String), Foreign>,
-    /// The Secrets to which ServiceAccounts refer that are not to.
+    /// The Secrets that ServiceAccounts refer to and should not.
     orphaned_references: BTreeSet<String>,
     nothing_to_do: bool,
 }

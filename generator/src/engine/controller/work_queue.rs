@@ -1,25 +1,26 @@
-//! Which namespaces are to be looked at, and which are being written to.
+//! The namespaces that have to be planned, and those that are being written to.
 
 use std::collections::{HashSet, VecDeque};
 
-/// A queue in which each namespace is once, and of which none is given out while it is being written to.
+/// A queue in which each namespace occurs once. It does not give out a namespace that is being written to.
 #[derive(Default)]
 pub(super) struct WorkQueue {
     waiting: VecDeque<String>,
-    /// The same, to find them quickly.
+    /// The same namespaces, to find them quickly.
     is_waiting: HashSet<String>,
     in_flight: HashSet<String>,
 }
 
 impl WorkQueue {
-    /// Puts a namespace at the end, unless it waits already.
+    /// Puts a namespace at the end, unless it is already in the queue.
     pub(super) fn add(&mut self, namespace: String) {
         if self.is_waiting.insert(namespace.clone()) {
             self.waiting.push_back(namespace);
         }
     }
 
-    /// Takes out the first namespace that is not in flight. One that is will be looked at again when it comes back.
+    /// Takes out the first namespace that is not in flight. One that is in flight stays in the queue until its writes are
+    /// done.
     pub(super) fn take(&mut self) -> Option<String> {
         let position = self.waiting.iter().position(|namespace| !self.in_flight.contains(namespace))?;
         let namespace = self.waiting.remove(position)?;
@@ -27,12 +28,12 @@ impl WorkQueue {
         Some(namespace)
     }
 
-    /// Takes note that a namespace is being written to.
+    /// Notes that a namespace is being written to.
     pub(super) fn begin(&mut self, namespace: String) {
         self.in_flight.insert(namespace);
     }
 
-    /// Takes note that it is not any more.
+    /// Notes that it is not any more.
     pub(super) fn end(&mut self, namespace: &str) {
         self.in_flight.remove(namespace);
     }

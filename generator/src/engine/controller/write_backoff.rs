@@ -1,5 +1,5 @@
-//! How often one object is written: one that cannot be, or that somebody else keeps changing back, waits longer and longer,
-//! and nothing else waits for it.
+//! Limits how often one object is written. If a write fails, or somebody else keeps changing the object back, it waits
+//! longer and longer. Other objects do not wait for it.
 
 use crate::cluster::backoff::Backoff;
 use crate::cluster::writer::{Failure, Reason};
@@ -8,8 +8,9 @@ use std::collections::HashMap;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// For how long nobody has to change an object back, counted from when it might be written again, until the next write of it
-/// is no quarrel any more. As long as the longest wait, so that whoever changes it back that often is answered that seldom.
+/// If somebody changes an object back within this time after it could have been written again, that counts as a quarrel and
+/// the waits grow. It equals the longest wait, so that somebody who changes it back that often is answered at that
+/// interval.
 const QUARREL: Duration = LONGEST;
 
 /// The longest wait.
@@ -19,19 +20,19 @@ const LONGEST: Duration = Duration::from_secs(60);
 #[derive(Default)]
 pub(super) struct WriteBackoff {
     objects: HashMap<String, ObjectBackoff>,
-    /// Until when the API server wants no writes of a kind: it is overloaded, and each would only be one more.
+    /// Until when nothing of a kind is written, because the API server is overloaded and asked for a pause.
     kinds: HashMap<&'static str, Instant>,
 }
 
 struct ObjectBackoff {
     namespace: String,
-    /// After somebody else was faster, and after a write that had to be repeated.
+    /// The waits after somebody else was faster, and after a write that had to be repeated.
     quick: Backoff,
-    /// After a refusal.
+    /// The waits after a refusal.
     slow: Backoff,
     not_before: Instant,
     last_write: Option<Instant>,
-    /// Whether there is something to do once the wait is over.
+    /// Whether there is something to do after the wait.
     waits: bool,
 }
 
@@ -52,7 +53,7 @@ fn kind(action: &Action) -> &'static str {
 }
 
 impl WriteBackoff {
-    /// Whether an action may go now; if not, it is remembered that its namespace has something to do.
+    /// Whether an action may be carried out now. If not, its namespace is planned again after the wait.
     pub(super) fn may_go(&mut self, action: &Action, namespace: &str, now: Instant) -> bool {
         if let Some(&until) = self.kinds.get(kind(action)).filter(|&&until| until > now) {
             let backoff = self.objects.entry(key(action)).or_insert_with(|| ObjectBackoff::new(now));
@@ -68,7 +69,7 @@ impl WriteBackoff {
         }
     }
 
-    /// Takes note of a write that succeeded.
+    /// Notes that a write succeeded.
     pub(super) fn succeeded(&mut self, action: &Action, now: Instant) {
         let backoff = self.objects.entry(key(action)).or_insert_with(|| ObjectBackoff::new(now));
         let quarrels = backoff.may_quarrel(now);
@@ -81,12 +82,12 @@ impl WriteBackoff {
         }
     }
 
-    /// Takes note of a write that failed.
+    /// Notes that a write failed.
     pub(super) fn failed(&mut self, action: &Action, failure: &Failure, now: Instant) {
         let backoff = self.objects.entry(key(action)).or_insert_with(|| ObjectBackoff::new(now));
         let wait = match failure.reason {
             Reason::Outdated => backoff.quick.next(),
-            // A namespace goes within seconds, or stays in this state for long.
+            // A namespace is usually gone within seconds. If not, it stays in this state for long.
             Reason::NotFound | Reason::NamespaceGoes | Reason::Refused | Reason::Unavailable | Reason::PutBack => {
                 backoff.slow.next()
             }
@@ -117,16 +118,16 @@ impl WriteBackoff {
         .collect()
     }
 
-    /// Lets everything go at once.
+    /// Ends all waits of objects.
     pub(super) fn clear(&mut self) {
         self.objects.clear();
-        // What the API server asked for holds whatever there is to write.
+        // A pause that the API server asked for does not end.
     }
 
-    /// Forgets what no longer makes a difference.
+    /// Forgets objects whose history no longer matters.
     pub(super) fn forget_old(&mut self, now: Instant) {
         self.kinds.retain(|_, until| *until > now);
-        // What waits is not forgotten when its time has just come: nobody else would look at it again.
+        // An object that waits is kept even if its wait is just over, because its namespace has to be planned again.
         self.objects.retain(|_, backoff| backoff.waits || backoff.not_before > now || backoff.may_quarrel(now));
         self.objects.shrink_to_fit();
     }
@@ -137,8 +138,8 @@ impl ObjectBackoff {
         Self { namespace: String::new(), quick: quick(), slow: slow(), not_before: now, last_write: None, waits: false }
     }
 
-    /// Whether a write `now` would answer somebody who changed back what was written before. That may have happened at any
-    /// time since; it could not be answered before the wait was over.
+    /// Whether a write `now` would answer somebody who changed the last write back. That may have happened at any time
+    /// since then, but the answer had to wait until now.
     fn may_quarrel(&self, now: Instant) -> bool {
         self.last_write.is_some_and(|last| now.duration_since(last.max(self.not_before)) < QUARREL)
     }
@@ -238,7 +239,7 @@ mod tests {
         assert!(!write_backoff.may_go(&action("a"), "a", now + Duration::from_millis(500)));
     }
 
-    /// How often something is written within an hour that somebody changes back so long after each write.
+    /// How often an object is written within an hour, if somebody changes it back this long after each write.
     fn writes_in_an_hour(changes_back_after: Duration) -> usize {
         let (mut write_backoff, start) = (WriteBackoff::default(), Instant::now());
         let (mut now, mut writes) = (start, 0);
@@ -256,7 +257,7 @@ mod tests {
         writes
     }
 
-    /// A wait is 30 s to 60 s in the end.
+    /// The longest waits are 30 s to 60 s.
     #[rstest]
     #[case::at_once(0)]
     #[case::after_a_second(1)]

@@ -1,4 +1,4 @@
-//! What holds of every plan, in every state of the cluster that can be reached.
+//! Properties that every plan has, in every state that a cluster can reach.
 
 use super::*;
 use crate::model::content::Digest;
@@ -151,7 +151,7 @@ fn index() -> impl Strategy<Value = Index> {
     )
 }
 
-/// Does to the index what the API server would do to the cluster.
+/// Applies an action to the index as the API server would apply it to the cluster.
 fn perform(index: &mut Index, action: &Action, rules: &Rules) {
     match action {
         Action::Create(target) | Action::Update(target, _) | Action::Recreate(target, _) => {
@@ -206,7 +206,7 @@ fn all_actions(index: &Index, rules: &Rules) -> Vec<Action> {
     plan(index, rules).flat_map(|(_, plan)| plan.actions).collect()
 }
 
-/// Does what the plan wants of one namespace, and what follows from that.
+/// Carries out the plan of one namespace, and the plan that follows from that.
 fn settle(index: &mut Index, namespace: &str, rules: &Rules) {
     for _ in 0..2 {
         for action in plan_namespace(index, namespace, rules).actions {
@@ -215,7 +215,7 @@ fn settle(index: &mut Index, namespace: &str, rules: &Rules) {
     }
 }
 
-/// Whether copies, and references that the generator added, are where they are for, and nowhere else.
+/// Whether copies, and references that the generator added, are in the namespaces that they are for, and nowhere else.
 fn is_as_selected(index: &Index, namespace: &str, rules: &Rules) -> Result<(), TestCaseError> {
     let Some(seen) = index.namespaces.get(namespace) else { return Ok(()) };
     let Some(facts) = seen.namespace.as_ref().filter(|facts| !facts.terminating) else { return Ok(()) };
@@ -244,7 +244,7 @@ fn is_as_selected(index: &Index, namespace: &str, rules: &Rules) -> Result<(), T
 }
 
 proptest! {
-    // Each is many plans.
+    // Each case makes many plans.
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
@@ -275,7 +275,7 @@ proptest! {
         for action in all_actions(&index, &rules) {
             perform(&mut index, &action, &rules);
         }
-        // Under `skip`, references follow once the copies are there.
+        // Under `skip`, references are added when the copies exist.
         for action in all_actions(&index, &rules) {
             let follows = matches!(&action, Action::Refer(change) if change.remove.is_empty());
             prop_assert!(follows && rules.settings.on_missing_secret == OnMissingSecret::Skip, "{}", action);
@@ -366,7 +366,7 @@ proptest! {
         }
         for (namespace, seen) in &before.namespaces {
             for (name, account) in &seen.service_accounts {
-                // What the policy added goes where it does harm.
+                // References that the policy added are removed if they do harm.
                 let is_harmful = |name: &str| seen.secrets.get(name).is_some_and(|secret| !secret.usable);
                 let theirs = |name: &&str| {
                     let is_ours = account.added.iter().any(|added| **added == **name);
@@ -378,7 +378,7 @@ proptest! {
                 };
                 let now = names(&after.namespaces[namespace].service_accounts[name]);
                 let then = names(account);
-                // What the plan adds comes after them.
+                // The plan appends its references behind them.
                 prop_assert_eq!(&now[..then.len()], &then[..]);
             }
         }

@@ -1,9 +1,10 @@
-//! Which Secrets ServiceAccounts are to refer to.
+//! Decides which Secrets ServiceAccounts refer to.
 //!
-//! The rule: a reference is removed only if the ServiceAccount's own annotation says that the generator added it. An entry that
-//! was there before, that the policy added at admission, or that somebody added by hand is never in that annotation. There are
-//! two exceptions. `cleanup --all-references` goes further, because it is told to. And what the policy added goes where the
-//! Secret turns out to be one that fails every image of a Pod, as long as nobody has written to the ServiceAccount.
+//! The rule: a reference is removed only if the ServiceAccount's own annotation says that the generator added it. An entry
+//! that was there before, that the policy added at admission, or that somebody added by hand is never in that annotation.
+//! There are two exceptions. `cleanup --all-references` goes further, because it is told to. And what the policy added goes
+//! where the Secret turns out to be one that fails every image of a Pod, as long as nobody has written to the
+//! ServiceAccount.
 
 use super::{NamespaceSeen, Removal, Rules, is_harmful};
 use crate::model::index::Index;
@@ -12,24 +13,24 @@ use image_pull_secrets::settings::OnMissingSecret;
 use std::collections::BTreeSet;
 use std::fmt;
 
-/// A change of one ServiceAccount's references, valid for one version of it only.
+/// A change of one ServiceAccount's references. It is only valid for one version of the ServiceAccount.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ReferenceChange {
     /// The namespace.
     pub namespace: String,
     /// The ServiceAccount.
     pub service_account: String,
-    /// What was read: the change is refused where it is no longer so.
+    /// The version that was read. If the ServiceAccount has changed since, the API server refuses the change.
     pub version: Version,
     /// The names to append, in order.
     pub add: Vec<String>,
-    /// The entries to remove: position and name, from the first to the last.
+    /// The positions and names of the entries to remove, in order.
     pub remove: Vec<(usize, String)>,
-    /// The names that the generator added, after this change.
+    /// The names that the generator added, as recorded after this change.
     pub added: Vec<String>,
-    /// The names that it added as well, before this change.
+    /// Further names that it had added, as recorded before this change.
     pub forgotten: Vec<String>,
-    /// Whether an annotation says so already, rightly or wrongly.
+    /// Whether the annotation already exists, with any value.
     pub has_record: bool,
     /// Whether there is a list to append to.
     pub has_list: bool,
@@ -38,7 +39,7 @@ pub(crate) struct ReferenceChange {
 }
 
 impl ReferenceChange {
-    /// The secrets that it is about: references to them come or go, or are no longer known as the generator's.
+    /// The secrets that it concerns: references to them are added, removed or no longer recorded.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         let removed = self.remove.iter().map(|(_, name)| name);
         self.add.iter().chain(removed).chain(&self.forgotten).map(String::as_str)
@@ -59,7 +60,7 @@ impl fmt::Display for ReferenceChange {
     }
 }
 
-/// The changes that the ServiceAccounts of a namespace need, which these configured secrets are for.
+/// The changes that the ServiceAccounts of a namespace need, given the configured secrets for this namespace.
 pub(super) fn changes<'a>(
     index: &'a Index,
     namespace: &'a str,
@@ -67,18 +68,18 @@ pub(super) fn changes<'a>(
     for_it: BTreeSet<&'a str>,
     rules: &'a Rules,
 ) -> impl Iterator<Item = ReferenceChange> + 'a {
-    // What cannot be seen is neither added nor removed; that includes the references of another generator's secrets.
+    // References to Secrets that are not watched are neither added nor removed, such as those to another generator's secrets.
     let is_known = |name: &str| index.listed.secrets.contains(name);
     let names = rules.settings.service_account_secrets().map(|secret| secret.name.as_str());
     let (harmful, wanted): (Vec<&str>, Vec<&str>) = names
         .filter(|name| for_it.contains(name) && is_known(name))
         .partition(|name| is_harmful(namespace, seen, name, rules));
-    // Under `skip`, nothing is to refer to a Secret that is not there. A reference that is there already stays: a copy that
-    // somebody deleted is made again.
+    // Under `skip`, no reference to a missing Secret is added. A reference that exists stays, because a copy that somebody
+    // deleted is made again.
     let may_be_missing = rules.settings.on_missing_secret != OnMissingSecret::Skip;
     let is_there = |name: &str| seen.secrets.get(name).is_some_and(|secret| secret.usable && !secret.deleting);
     let may_add = move |name: &str| may_be_missing || is_there(name);
-    // Under `ignore` the policy would add it again in the same request: it does not look at the Secret.
+    // Under `ignore`, the policy does not read the Secret, and would add the reference again in the same request.
     let policy_asks = rules.settings.on_missing_secret != OnMissingSecret::Ignore;
     seen.service_accounts.iter().filter_map(move |(name, account)| {
         if account.deleting {
@@ -86,7 +87,7 @@ pub(super) fn changes<'a>(
         }
         let is_selected = !account.excluded && rules.settings.selects_service_account(name);
         let wanted = if is_selected { &wanted[..] } else { &[] };
-        // A copy that another generator made, and that this one does not take over here.
+        // This is another generator's copy, and this one does not take it over here.
         let is_anothers = |name: &str| {
             let is_copied_here = for_it.contains(name) && rules.copies(name);
             !is_copied_here
