@@ -1,4 +1,5 @@
-//! What the pairs are made of. The words are few, so that servers and images meet, and each of them once mattered.
+//! Generates the pairs. It uses few words, so that servers and images often match, and each word is there because it once
+//! made a difference.
 
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -6,7 +7,7 @@ use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use std::env;
 
-/// That many values. `DIFFERENTIAL_SEED` (a number) gives others than usual.
+/// This many generated values. With another `DIFFERENTIAL_SEED` (a number) they are different.
 pub fn generate<S: Strategy>(count: usize, strategy: S) -> Vec<S::Value> {
     let seed: u64 =
         env::var("DIFFERENTIAL_SEED").map_or(0, |seed| seed.parse().expect("DIFFERENTIAL_SEED is a number"));
@@ -132,7 +133,7 @@ pub fn pattern() -> impl Strategy<Value = String> {
         .prop_map(|(user, host, port, path, rest)| format!("{user}{host}{port}{path}{rest}"))
 }
 
-/// An image name, right or nearly so.
+/// An image name that is valid or nearly valid.
 pub fn image() -> impl Strategy<Value = String> {
     let registry = prop_oneof![2 => Just(String::new()), 7 => (host(), port()).prop_map(|(h, p)| format!("{h}{p}/"))];
     let repository = prop_oneof![
@@ -161,14 +162,14 @@ fn digest_of(algorithm: &'static str, digits: usize) -> impl Strategy<Value = St
         .prop_map(move |digits| format!("@{algorithm}:{}", digits.concat()))
 }
 
-/// An image name as it mostly is, for whatever is looked up.
+/// A usual image name.
 pub fn valid_image() -> impl Strategy<Value = String> {
     let registry = prop_oneof![2 => Just(String::new()), 7 => (select(&HOSTS[..]), prop_oneof![2 => Just(""), 1 => Just(":5000")])
         .prop_map(|(host, port)| format!("{host}{port}/"))];
     (registry, select(&REPOSITORIES[..11])).prop_map(|(registry, repository)| format!("{registry}{repository}"))
 }
 
-/// An image, and servers of which most are about its host.
+/// An image, and servers most of which have its host.
 pub fn servers_and_image(count: std::ops::Range<usize>) -> impl Strategy<Value = (Vec<String>, String)> {
     valid_image().prop_flat_map(move |image| {
         let server = prop_oneof![3 => near(&image), 2 => server()];
@@ -176,12 +177,12 @@ pub fn servers_and_image(count: std::ops::Range<usize>) -> impl Strategy<Value =
     })
 }
 
-/// A pattern, and an image of which it may well be one.
+/// A pattern, and an image that it probably matches.
 pub fn pattern_and_image() -> impl Strategy<Value = (String, String)> {
     valid_image().prop_flat_map(|image| (prop_oneof![1 => near(&image), 1 => pattern()], Just(image)))
 }
 
-/// What is about the host of an image.
+/// A server or pattern for the host of an image.
 fn near(image: &str) -> impl Strategy<Value = String> + use<> {
     let (host, path) = image.split_once('/').unwrap_or(("docker.io", "library"));
     let (domain, rest) = host.split_once('.').unwrap_or((host, ""));
@@ -196,7 +197,7 @@ fn near(image: &str) -> impl Strategy<Value = String> + use<> {
         .prop_map(|(scheme, host, path)| format!("{scheme}{host}{path}"))
 }
 
-/// The text of a docker config, right or nearly so; legacy has no `auths`.
+/// The text of a docker config that is valid or nearly valid. The older format has no `auths`.
 pub fn document(legacy: bool) -> BoxedStrategy<Vec<u8>> {
     let top = if legacy { entries().boxed() } else { config().boxed() };
     let whole = prop_oneof![
@@ -209,7 +210,7 @@ pub fn document(legacy: bool) -> BoxedStrategy<Vec<u8>> {
         (around(), whole, around()).prop_map(|(before, text, after)| format!("{before}{text}{after}").into_bytes());
     prop_oneof![
         8 => bytes.clone(),
-        // One byte is another, is missing, or is one too many.
+        // One byte is changed, missing or added.
         1 => (bytes, any::<prop::sample::Index>(), any::<u8>(), 0..3).prop_map(|(mut bytes, at, byte, how)| {
             let at = at.index(bytes.len().max(1)).min(bytes.len());
             match how {

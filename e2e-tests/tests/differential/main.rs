@@ -1,4 +1,4 @@
-//! The library `core/` against the kubelet's own code: both are asked the same, and must answer the same.
+//! Compares the library `core/` with the kubelet's own code. Both get the same input and have to give the same answer.
 
 mod grammar;
 mod oracle;
@@ -18,7 +18,7 @@ use std::fmt::Debug;
 
 const FORMATS: [SecretFormat; 2] = [SecretFormat::DockerConfigJson, SecretFormat::DockerCfg];
 
-/// Fails with the shortest of what differs.
+/// Fails with the shortest input for which the answers differ.
 fn none_differ<T: Debug>(mut differing: Vec<T>) {
     differing.sort_by_key(|difference| format!("{difference:?}").len());
     let shown: Vec<_> = differing
@@ -29,7 +29,7 @@ fn none_differ<T: Debug>(mut differing: Vec<T>) {
     assert!(differing.is_empty(), "{} differ, the shortest are\n{}", differing.len(), shown.join("\n"));
 }
 
-/// The pairs must not be such that nothing ever happens.
+/// Checks that enough of the pairs match.
 fn at_least(percent: usize, count: usize, of: usize, what: &str) {
     assert!(count * 100 >= of * percent, "only {count} of {of} pairs are {what}: they prove nothing");
 }
@@ -44,7 +44,7 @@ fn config_of(format: SecretFormat, servers: &[String]) -> String {
     }
 }
 
-/// What both make of a Secret and an image: whether the config parses, and whether it covers the image.
+/// The answers of both for a Secret and an image: whether the config parses, and whether it covers the image.
 fn compare_documents(asked: Vec<(SecretFormat, Vec<u8>, String)>) -> usize {
     let requests =
         asked.iter().map(|(format, document, image)| lookup(format.secret_type(), document, image)).collect();
@@ -219,7 +219,7 @@ fn whatever_parses_for_the_kubelet_parses_here_and_nothing_else() {
     };
     let asked: Vec<_> = generated(FORMATS[0], false)
         .chain(generated(FORMATS[1], true))
-        // The kubelet passes over a Secret without a byte; `secret::docker_config` does that here.
+        // The kubelet ignores an empty Secret. Here, `secret::docker_config` does that.
         .filter(|(_, document, _)| !document.is_empty())
         .collect();
     let count = asked.len();

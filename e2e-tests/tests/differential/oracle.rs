@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread;
 
-/// What the kubelet makes of the Secrets of a Pod, and of one of its images.
+/// The kubelet's answer for the Secrets of a Pod and one of its images.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Lookup {
@@ -27,7 +27,7 @@ pub struct Credential {
     pub email: String,
 }
 
-/// What the kubelet makes of one entry of `matchImages`.
+/// The kubelet's answer for one entry of `matchImages`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Match {
@@ -35,7 +35,7 @@ pub struct Match {
     pub matches: bool,
 }
 
-/// What distribution's reference package makes of an image name, and the kubelet on top of it.
+/// The answer of distribution's reference package, and that of the kubelet, for an image name.
 #[derive(Debug, Deserialize)]
 pub struct Normalized {
     pub valid: bool,
@@ -54,7 +54,7 @@ pub fn lookup(secret_type: &str, document: &[u8], image: &str) -> Value {
     json!({"op": "lookup", "type": secret_type, "dataBase64": document, "image": image})
 }
 
-/// Asks everything in one go, and gives the answers in the same order.
+/// Sends all questions at once, and gives the answers in the same order.
 pub fn ask<A: for<'a> Deserialize<'a>>(requests: Vec<Value>) -> Vec<A> {
     let program =
         env::var_os("ORACLE").map_or_else(|| modules::root().join("e2e-tests/cluster/bin/oracle"), PathBuf::from);

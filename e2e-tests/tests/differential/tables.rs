@@ -1,4 +1,4 @@
-//! What was found to be awkward while reading the kubelet.
+//! Difficult inputs that were found while reading the kubelet's code.
 
 use super::FORMATS;
 use image_pull_secrets::secret::SecretFormat;
@@ -140,7 +140,7 @@ pub const IMAGES: [&str; 24] = [
     "r.io",
 ];
 
-/// Image names that are hardly ones.
+/// Image names that are invalid, or nearly.
 pub const AWKWARD_IMAGES: [&str; 59] = [
     "",
     "localhost",
@@ -302,7 +302,7 @@ const ENTRIES: &[&str] = &[
 
 const ENTRY: &str = r#"{"auth":"dTpw"}"#;
 
-/// Every awkward document with the format it is read as.
+/// Every difficult document with the format that it is read as.
 pub fn documents() -> Vec<(SecretFormat, Vec<u8>)> {
     let [config, legacy] = FORMATS;
     let nested = |depth: usize| format!("{{\"x\":{}{}}}", "[".repeat(depth), "]".repeat(depth)).into_bytes();

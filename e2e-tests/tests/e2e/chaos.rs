@@ -1,7 +1,9 @@
-//! Everything at once, at random: namespaces come and go, the source rotates and goes away, copies and references are damaged,
-//! others append to ServiceAccounts, the network fails and generators are killed. Afterwards all is as it should be, and stays so.
+//! Everything at once, at random: namespaces come and go, the source changes and is deleted, copies and references are
+//! damaged, others append to ServiceAccounts, the network fails and generators are killed. Afterwards everything gets in
+//! sync, and stays so.
 //!
-//! `CHAOS_SECONDS` (20) says how long, `CHAOS_SEED` which choices are made; how they fall in with the actors is never the same.
+//! `CHAOS_SECONDS` (default 20) says how long it runs, and `CHAOS_SEED` which random choices it makes. The timing is
+//! different in every run.
 
 use crate::generator::Generator;
 use crate::harness::{Answer, PASSWORD, PATIENCE, Stage};
@@ -19,7 +21,7 @@ use std::time::{Duration, Instant};
 
 const EXCLUDE: &str = "example.com/no-pull-secrets";
 
-/// What there should be.
+/// What should be in the cluster.
 #[derive(Default)]
 struct World {
     namespaces: BTreeMap<String, Wanted>,
@@ -67,7 +69,7 @@ impl Chaos {
         format!("/api/v1/namespaces/{namespace}/serviceaccounts/default")
     }
 
-    /// Changes ServiceAccount `default` under the version that is there. Whether it succeeded: it may be gone, or changed.
+    /// Changes the present version of ServiceAccount `default`. Returns whether that succeeded: it may be gone or changed.
     async fn change_account(&self, namespace: &str, change: impl FnOnce(&mut Vec<Value>)) -> bool {
         let Answer { status: 200, body: mut account, .. } = self.stage().get(&Self::account(namespace)).await else {
             return false;
@@ -164,7 +166,7 @@ impl Chaos {
         }
     }
 
-    /// Two replicas, of which now and then one ends or is killed and another begins, behind a network that fails.
+    /// Two replicas behind a network that fails. From time to time one of them ends or is killed, and another one starts.
     async fn fail(&self, proxy: &Proxy, kubeconfig: &Path) -> Vec<Generator> {
         let mut rng = self.rng(4);
         let start = || Generator::start_replica(self.stage(), &self.product.settings, kubeconfig);
@@ -192,7 +194,7 @@ impl Chaos {
         replicas
     }
 
-    /// What is not as it should be.
+    /// Everything that is not in sync.
     async fn faults(&self) -> Vec<String> {
         let (version, wanted): (_, Vec<_>) = {
             let world = self.world();
@@ -210,7 +212,7 @@ impl Chaos {
             if others != theirs {
                 faults.push(format!("{namespace}: of others there is {others:?}, which should be {theirs:?}"));
             }
-            // In an excluded namespace a reference stays that the policy added.
+            // A reference that the policy added stays in an excluded namespace.
             let fits = if excluded { !there && ours.len() <= 1 } else { copied && ours.len() == 1 };
             if !fits {
                 faults.push(format!(

@@ -1,4 +1,4 @@
-//! `with-cluster`: nothing is left of its cluster, however it ends; and what it says where it cannot start.
+//! `with-cluster`: nothing is left of its cluster, however it ends, and it says why if it cannot start.
 
 use crate::harness::PATIENCE;
 use image_pull_secrets_e2e::modules;
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 fn with_cluster(logs: &Path, command: &[&str]) -> Command {
     let mut with_cluster = Command::new("env");
     with_cluster
-        // A shell has its jobs in the background ignore it, and so all that they start.
+        // A shell makes its background jobs ignore this signal, and everything that they start.
         .args(["--default-signal=INT", env!("CARGO_BIN_EXE_image-pull-secrets-e2e")])
         .env_remove("KUBECONFIG_E2E")
         .args(["with-cluster", "--logs", logs.to_str().unwrap(), "--"])
@@ -21,7 +21,7 @@ fn with_cluster(logs: &Path, command: &[&str]) -> Command {
     with_cluster
 }
 
-/// How many processes have this in their command lines.
+/// How many processes have this text in their command lines.
 fn processes_of(directory: &str) -> usize {
     let output = Command::new("ps").args(["-A", "-ww", "-o", "args="]).output().unwrap();
     String::from_utf8_lossy(&output.stdout).lines().filter(|line| line.contains(directory)).count()
@@ -52,7 +52,7 @@ fn nothing_is_left_after(#[case] signal: &str, #[case] to_the_whole_group: bool)
         assert!(Instant::now() < deadline, "there is still something of {directory}");
         std::thread::sleep(Duration::from_millis(100));
     }
-    // The command itself, where nobody has ended it.
+    // The command itself, if nothing has ended it.
     let _ = Command::new("kill").args(["-KILL", "--", &group]).stderr(Stdio::null()).status();
 }
 

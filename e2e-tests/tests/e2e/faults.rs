@@ -1,4 +1,4 @@
-//! What becomes of requests when something is not there, or not what it should be.
+//! What happens to requests if something is missing, broken or slow.
 
 use crate::harness::{Registration, Stage, WEBHOOKS, eventually, pod, send_as};
 use crate::proxy::{Mood, Proxy};
@@ -42,11 +42,11 @@ async fn without_the_webhook_failure_policy_fail_refuses_pods_and_lets_them_be_c
     stage.delete(&format!("{path}?gracePeriodSeconds=0")).await.ok();
 }
 
-/// After so many bytes: what comes before the answer, a TLS handshake, has less than 2,000.
+/// After how many bytes the connection is cut. The TLS handshake before the answer has less than 2,000.
 const WITHIN_THE_ANSWER: usize = 2500;
 
-/// A stage whose API server reaches the webhook through a proxy. All secrets but one are missing, so that there is an answer of
-/// some 4 kB to cut through.
+/// A stage whose API server reaches the webhook through a proxy. All secrets but one are missing, so that there is an
+/// answer of some 4 kB to cut through.
 async fn behind_a_proxy(ignore_failures: bool, timeout: u8) -> (Stage, Proxy) {
     let names = (0..20).map(|number| json!({"name": format!("missing-{number}")}));
     let secrets: Vec<_> = [json!({"name": "creds"})].into_iter().chain(names).collect();
@@ -96,7 +96,7 @@ async fn a_request_to_the_webhook_that_is(#[case] mood: Mood, #[values(true, fal
     } else {
         assert!(created.status == 500 && created.message().contains("failed calling webhook"), "{created:?}");
     }
-    // Nobody is asked about these.
+    // The webhook is not called for these.
     let path = format!("{}/before", stage.pods());
     stage.merge(&path, json!({"metadata": {"labels": {"a": "b"}}})).await.ok();
     stage.delete(&format!("{path}?gracePeriodSeconds=0")).await.ok();
@@ -216,7 +216,7 @@ async fn after_a_minute_without_the_api_server_the_webhook_and_its_rights_work_a
     cluster.command("compact").unwrap();
     cluster.command("start apiserver").unwrap();
     eventually("Pods are admitted", || async { stage.try_create_pod(pod("probe")).await }).await;
-    // The webhook comes back to the API server in its own time; what it cannot check until then, it says.
+    // The webhook reconnects to the API server later. Until then, it warns about what it could not check.
     eventually("Pods are given the secret without a warning", || async {
         let created = stage.post(&format!("{}?dryRun=All", stage.pods()), pod("probe")).await.ok();
         created.listed() == ["creds"] && created.warnings.is_empty()

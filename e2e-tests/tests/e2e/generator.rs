@@ -16,7 +16,7 @@ pub struct Generator {
 }
 
 impl Generator {
-    /// Has it run alone on the stage with these settings, and these flags besides.
+    /// Starts it as the only replica on the stage, with these settings and these further flags.
     pub fn start(stage: &Stage, settings: &Value, flags: &[&str]) -> Self {
         Self::start_in(stage, settings, flags, &[])
     }
@@ -27,7 +27,7 @@ impl Generator {
         Self::start_with(stage, settings, &stage.kubeconfig, &flags, environment)
     }
 
-    /// Has it run as one of several, which reach the API server by this kubeconfig.
+    /// Starts it as one of several replicas, which reach the API server with this kubeconfig.
     pub fn start_replica(stage: &Stage, settings: &Value, kubeconfig: &Path) -> Self {
         Self::start_with(stage, settings, kubeconfig, &[], &[])
     }
@@ -52,7 +52,7 @@ impl Generator {
         Self { child, log, _directory: directory }
     }
 
-    /// Ends it as the kubelet does at first.
+    /// Ends it with SIGTERM, as the kubelet does first.
     pub fn terminate(mut self) {
         Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
         let deadline = Instant::now() + PATIENCE;
@@ -78,7 +78,7 @@ impl Generator {
     }
 }
 
-/// `cleanup` on the stage: whether it succeeded, and what it said.
+/// Runs `cleanup` on the stage. Gives whether it succeeded, and what it printed.
 pub fn cleanup(stage: &Stage, settings: &Value, args: &[&str]) -> (bool, String) {
     let directory = tempfile::tempdir().unwrap();
     let output =
@@ -107,7 +107,7 @@ fn command(name: &str, stage: &Stage, settings: &Value, kubeconfig: &Path, direc
         .arg(file)
         .arg("--kubeconfig")
         .arg(kubeconfig);
-    // What was made is removed, also from a namespace whose label has gone.
+    // Everything is removed, even from a namespace that has lost its label.
     if name != "cleanup" {
         command.args(["--namespace-selector", &format!("stage={}", stage.id)]);
     }

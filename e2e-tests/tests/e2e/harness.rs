@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
-/// What no output may contain.
+/// The password, which no output may contain.
 pub const PASSWORD: &str = "hunter2";
 
 /// The type of such Secrets.
@@ -26,8 +26,8 @@ pub const DOCKER_CONFIG: &str = "kubernetes.io/dockerconfigjson";
 /// Where webhooks are registered.
 pub const WEBHOOKS: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
 
-/// How long something may take that is waited for: much longer than ever seen, for the machine may be loaded, and a kubelet
-/// pauses after every pull that failed.
+/// How long a test waits for something. This is much longer than it ever took, because the machine may be loaded and a
+/// kubelet pauses after each failed pull.
 pub const PATIENCE: Duration = Duration::from_secs(300);
 
 /// What the API server answers.
@@ -60,7 +60,7 @@ pub fn listed(object: &Value) -> Vec<&str> {
     list.into_iter().flatten().map(|entry| entry["name"].as_str().unwrap()).collect()
 }
 
-/// What the policy was asked, and what it came to.
+/// A request to the policy, and the result.
 #[derive(Clone, Debug)]
 pub struct Asked {
     pub operation: String,
@@ -68,14 +68,14 @@ pub struct Asked {
     pub sub_resource: Option<String>,
     pub verdict: Verdict,
     pub host_calls: usize,
-    /// Everything that it said: the response, the log.
+    /// Everything that it wrote: the response and the log.
     pub said: String,
 }
 
 pub struct Stage {
     pub client: Client,
     pub kubeconfig: PathBuf,
-    /// The start of every name on this stage.
+    /// The prefix of every name on this stage.
     pub id: String,
     /// A namespace that the webhook is asked about.
     pub namespace: String,
@@ -92,9 +92,10 @@ pub struct Stage {
 pub struct Registration {
     /// `Fail` unless it is `Ignore`.
     pub ignore_failures: bool,
-    /// For every operation on Pods and ServiceAccounts and what is below them, not only those that the policy is for.
+    /// Whether it is registered for every operation on Pods, ServiceAccounts and their sub-resources, and not only for
+    /// those that the policy needs.
     pub everything: bool,
-    /// Where the configuration comes among those of others: they are asked in the order of their names.
+    /// The prefix of the configuration's name. The API server calls webhooks in the order of these names.
     pub prefix: &'static str,
 }
 
@@ -106,7 +107,7 @@ impl Stage {
         stage
     }
 
-    /// A stage where nobody is asked yet.
+    /// A stage whose webhook is not registered yet.
     pub async fn empty(settings: Value) -> Self {
         Self::on(&shared_cluster(), settings).await
     }
@@ -157,7 +158,7 @@ impl Stage {
         self.create("/api/v1/namespaces", namespace).await.ok();
     }
 
-    /// Creates something that goes with the stage.
+    /// Creates an object that is removed with the stage.
     pub async fn create(&self, path: &str, object: Value) -> Answer {
         let answer = self.post(path, object).await;
         if let Some(name) = answer.body["metadata"]["name"].as_str() {
@@ -166,7 +167,7 @@ impl Stage {
         answer
     }
 
-    /// Has a namespace that is made otherwise go with the stage, and gives the object to make it of.
+    /// Gives a Namespace object for the test to create. The namespace is removed with the stage.
     pub fn namespace_object(&self, short: &str) -> Value {
         let name = format!("{}-{short}", self.id);
         self.objects.lock().unwrap().push(format!("/api/v1/namespaces/{name}"));
@@ -182,7 +183,7 @@ impl Stage {
         self.client_of(self.policy_server_token().await).await
     }
 
-    /// A client that shows this token.
+    /// A client that uses this token.
     pub async fn client_of(&self, token: String) -> Client {
         let mut config = config(&self.kubeconfig).await;
         config.auth_info = Default::default();
@@ -190,7 +191,7 @@ impl Stage {
         Client::try_from(config).unwrap()
     }
 
-    /// A token of that ServiceAccount, which it makes.
+    /// Creates that ServiceAccount and gives a token of it.
     pub async fn policy_server_token(&self) -> String {
         let namespace = self.create_namespace("kubewarden").await;
         let accounts = format!("/api/v1/namespaces/{namespace}/serviceaccounts");
@@ -221,7 +222,7 @@ impl Stage {
         self.register_with(registration, cluster).await;
     }
 
-    /// Has the API server ask the policy, and waits until it does.
+    /// Registers the webhook, and waits until the API server calls it.
     pub async fn register_with(&mut self, registration: Registration, cluster: Cluster) {
         let answer = policy().validate_settings(self.settings.to_string().as_bytes());
         assert!(answer.valid, "{:?}", answer.message);
@@ -272,7 +273,7 @@ impl Stage {
         Webhook::start(address, BTreeMap::from([(name.to_owned(), policy)])).unwrap()
     }
 
-    /// Keeps another stage for as long as this one.
+    /// Keeps another stage alive as long as this one.
     pub fn keep(&self, other: Stage) {
         self.others.lock().unwrap().push(other);
     }
@@ -282,7 +283,7 @@ impl Stage {
         self.webhook.as_ref().unwrap().address()
     }
 
-    /// The webhook goes away; its registration stays.
+    /// Stops the webhook. Its registration stays.
     pub async fn kill_webhook(&mut self) {
         let address = self.webhook.take().unwrap().address();
         eventually("nobody listens there", || async { std::net::TcpStream::connect(address).is_err() }).await;
@@ -316,7 +317,7 @@ impl Stage {
         self.post(&self.pods(), pod).await
     }
 
-    /// Whether a Pod is admitted, where there may be no API server.
+    /// Whether a Pod is admitted. The API server may be stopped.
     pub async fn try_create_pod(&self, pod: Value) -> bool {
         let path = format!("{}?dryRun=All", self.pods());
         send(&self.client, "POST", &path, "application/json", pod).await.is_ok_and(|answer| answer.status == 201)
@@ -347,7 +348,7 @@ impl Stage {
         send(&self.client, method, path, content_type, body).await.unwrap()
     }
 
-    /// What the policy was asked since it was last forgotten.
+    /// The requests to the policy since the last time they were cleared.
     pub fn asked(&self) -> Vec<Asked> {
         self.asked.lock().unwrap().clone()
     }
@@ -368,7 +369,7 @@ impl Drop for Stage {
         }
         let (kubeconfig, objects) = (self.kubeconfig.clone(), std::mem::take(&mut *self.objects.lock().unwrap()));
         let failed = std::thread::panicking();
-        // Not by this test's runtime: it may be ending.
+        // This must not use the test's runtime, which may be shutting down.
         let deleting = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
@@ -385,7 +386,7 @@ impl Drop for Stage {
     }
 }
 
-/// Prints what there is in a namespace, credentials apart.
+/// Prints the objects of a namespace without credentials.
 async fn show(client: &Client, namespace: &str) {
     for kind in ["secrets", "serviceaccounts", "pods"] {
         let path = format!("{namespace}/{kind}");
@@ -398,7 +399,7 @@ async fn show(client: &Client, namespace: &str) {
     }
 }
 
-/// Asks as somebody else, with an empty object where there must be one.
+/// Sends a request as another user, with an empty object if one is needed.
 pub async fn send_as(client: &Client, method: &str, path: &str) -> Answer {
     let body = if method == "POST" { json!({"metadata": {"name": "x"}}) } else { Value::Null };
     send(client, method, path, "application/json", body).await.unwrap()
@@ -448,15 +449,15 @@ pub fn nodes() -> &'static Nodes {
     )
 }
 
-/// It ends with the process, by the pipe that then closes.
+/// It ends with this process, because then its pipe closes.
 fn cluster() -> &'static ControlPlane {
     static CLUSTER: LazyLock<ControlPlane> =
         LazyLock::new(|| ControlPlane::start(2).unwrap_or_else(|error| panic!("{error:#}")));
     &CLUSTER
 }
 
-/// The policy's module, with all the time that the API server grants: how long it takes is not what is tested here, and a loaded
-/// machine is slow.
+/// The policy's module, with all the time that the API server allows. These tests do not check how long it takes, and the
+/// machine may be loaded.
 fn policy() -> &'static Host {
     static POLICY: LazyLock<Host> = LazyLock::new(|| {
         let mut host = Host::load(&modules::policy_module(), modules::metadata()).unwrap();
@@ -505,19 +506,19 @@ pub fn pod(name: &str) -> Value {
     })
 }
 
-/// The same with something merged in.
+/// The same Pod with these fields merged into it.
 pub fn pod_with(name: &str, more: Value) -> Value {
     let mut pod = pod(name);
     json_patch::merge(&mut pod, &more);
     pod
 }
 
-/// Waits until it is so.
+/// Waits until the condition holds.
 pub async fn eventually<F: Future<Output = bool>>(what: &str, is_so: impl FnMut() -> F) {
     eventually_within(PATIENCE, what, is_so).await;
 }
 
-/// Waits this long at most until it is so.
+/// Waits until the condition holds, but not longer than this.
 pub async fn eventually_within<F: Future<Output = bool>>(limit: Duration, what: &str, mut is_so: impl FnMut() -> F) {
     let deadline = Instant::now() + limit;
     while !is_so().await {

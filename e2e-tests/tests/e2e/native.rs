@@ -8,13 +8,13 @@ use rstest::rstest;
 use serde_json::{Value, json};
 use std::fs;
 
-/// Adds the reference always.
+/// The manifests that always add the reference.
 pub const PLAIN: &str = "policy.yaml";
 
-/// Looks at the Secret.
+/// The manifests that look at the Secret.
 pub const WITH_PARAMETER: &str = "policy-with-parameter.yaml";
 
-/// Has the API server apply a manifest of `native/` to this secret on this stage, and waits until it does.
+/// Installs a manifest of `native/` for this secret and this stage, and waits until it takes effect.
 pub async fn apply(product: &Product, file: &str) {
     let stage = &product.stage;
     let text = fs::read_to_string(modules::root().join("native").join(file)).unwrap();
@@ -32,7 +32,7 @@ pub async fn apply(product: &Product, file: &str) {
         };
         stage.create(&format!("{}/{version}/{kind}", native::GROUP), object).await.ok();
     }
-    // Both for a namespace of its own, which goes with the stage, and where the Secret is.
+    // Try it in a namespace that has the Secret, for the manifests that look at it.
     let namespace = stage.create_namespace("probe").await;
     stage.create_pull_secret(&namespace, &product.secret, &product.docker_config("0")).await;
     let path = format!("/api/v1/namespaces/{namespace}");

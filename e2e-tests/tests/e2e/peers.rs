@@ -1,4 +1,4 @@
-//! Others that change the same objects on the same cluster.
+//! Other webhooks and policies that change the same objects.
 
 use crate::harness::{Registration, Stage, WEBHOOKS, eventually, pod};
 use crate::native::newest_version;
@@ -6,7 +6,7 @@ use image_pull_secrets_e2e::native;
 use rstest::rstest;
 use serde_json::json;
 
-/// The other webhook adds a secret of its own and is asked in the order of the names.
+/// The other webhook adds a secret of its own. Webhooks are called in the order of their names.
 #[rstest]
 #[case::before_ours("a-", &["theirs", "creds"])]
 #[case::after_ours("z-", &["creds", "theirs"])]
@@ -17,7 +17,7 @@ async fn another_webhook_adds_its_secret(#[case] prefix: &'static str, #[case] e
     ours.create_secret("theirs").await;
     let mut theirs = Stage::empty(json!({"secrets": [{"name": "theirs"}]})).await;
     theirs.register(Registration { prefix, ..Registration::default() }).await;
-    // One namespace that both are asked about.
+    // Both are called for one namespace.
     let name = format!("{prefix}{}", theirs.id);
     let path = format!("{WEBHOOKS}/{name}");
     let patch =

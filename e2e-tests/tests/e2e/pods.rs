@@ -64,7 +64,7 @@ async fn a_client_is_told_why_its_pod_is_rejected() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_secret_that_the_kubelet_cannot_read_is_not_named() {
     let stage = Stage::new(settings("warn")).await;
-    // The API server lets it pass: it looks no further than that the value is JSON.
+    // The API server accepts it, because it only checks that the value is JSON.
     let value = r#"{"auths":{"ghcr.io":{"auth":"hunter2!"}}}"#;
     stage.create_secret_of("creds", "kubernetes.io/dockerconfigjson", ".dockerconfigjson", value).await;
     let created = stage.create_pod(pod("web")).await.ok();
@@ -77,7 +77,7 @@ async fn a_secret_that_the_kubelet_cannot_read_is_not_named() {
     assert_eq!(created.warnings, [expected]);
 }
 
-/// With the rules that are shipped, the API server does not even ask. Here it asks about everything.
+/// With the rules of the chart, the API server does not call the webhook for these. Here it is registered for everything.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_that_lacks_the_secret_can_be_edited_reported_on_debugged_and_evicted() {
     let mut stage = Stage::empty(settings("reject")).await;
@@ -137,7 +137,7 @@ async fn a_mirror_pod_is_left_alone() {
     );
     let created = stage.create_pod(mirror).await.ok();
     assert_eq!((created.listed(), created.warnings.len()), (vec![], 0));
-    // As it would be refused otherwise.
+    // The API server would refuse it otherwise.
     let naming = pod_with(
         "static-other",
         json!({"metadata": {"annotations": {"kubernetes.io/config.mirror": "x"}},
@@ -263,13 +263,13 @@ async fn a_pod_of_a_mebibyte_is_changed_in_nothing_else() {
     assert!(big.to_string().len() > 1 << 20);
     let created = stage.create_pod(big.clone()).await.ok();
     assert_eq!(created.listed(), ["creds"]);
-    // The same Pod where nobody is asked.
+    // The same Pod in a namespace for which the webhook is not called.
     let other = Stage::empty(settings("warn")).await;
     let mut expected = other.create_pod(big).await.ok().body["spec"].clone();
     expected["imagePullSecrets"] = json!([{"name": "creds"}]);
     let mut spec = created.body["spec"].clone();
     for spec in [&mut expected, &mut spec] {
-        // The volume of the ServiceAccount's token has a name at random.
+        // The name of the token's volume is random.
         let token = spec["volumes"][0]["name"].as_str().unwrap().to_owned();
         *spec = serde_json::from_str(&spec.to_string().replace(&token, "token")).unwrap();
     }
@@ -284,7 +284,7 @@ async fn what_another_manager_applies_stays_its_own() {
     let mut applied = pod_with("web", json!({"spec": {"imagePullSecrets": [{"name": "theirs"}]}}));
     let created = stage.apply(&path, "gitops", applied.clone()).await.ok();
     assert_eq!(created.listed(), ["theirs", "creds"]);
-    // The same again is no change, and a label is no conflict, although the applied list lacks ours.
+    // Applying the same again changes nothing, and a new label is no conflict, although the applied list lacks our secret.
     let again = stage.apply(&path, "gitops", applied.clone()).await.ok();
     assert_eq!(again.listed(), ["theirs", "creds"]);
     applied["metadata"]["labels"] = json!({"a": "b"});

@@ -19,7 +19,7 @@ fn policy(settings: &Value) -> Value {
     policy_server::policy(&modules::root().join("annotated-policy.wasm"), settings).unwrap()
 }
 
-/// The kubeconfig of who has this token.
+/// A kubeconfig with this token.
 pub fn kubeconfig(stage: &Stage, token: &str) -> Value {
     let mut kubeconfig: Value = yaml_serde::from_str(&fs::read_to_string(&stage.kubeconfig).unwrap()).unwrap();
     for user in kubeconfig["users"].as_array_mut().unwrap() {
@@ -28,7 +28,7 @@ pub fn kubeconfig(stage: &Stage, token: &str) -> Value {
     kubeconfig
 }
 
-/// A policy-server whose log is shown where a test fails, and has no credential in it.
+/// A policy-server. If a test fails, its log is shown; the log must not contain a credential.
 struct Watched {
     server: PolicyServer,
     client: kube::Client,
@@ -52,7 +52,7 @@ impl Watched {
         self.client.request::<Value>(request.unwrap()).await.unwrap()["response"].take()
     }
 
-    /// The same, again and again until it is an answer of a policy that had the time for all its questions.
+    /// The same, repeated until the policy had time for all its questions.
     async fn ask_in_time(&self, policy: &str, request: &Value) -> Value {
         loop {
             let answer = self.ask(policy, request).await;
@@ -72,7 +72,7 @@ impl Watched {
     }
 }
 
-/// Whether a loaded machine had no part in an answer.
+/// Whether an answer was not affected by a loaded machine.
 fn is_in_time(answer: &Value) -> bool {
     let answer = answer.to_string();
     !answer.contains("there was no time left to ask") && !answer.contains("Policy execution interrupted")
@@ -201,7 +201,7 @@ async fn a_namespace_and_a_deployment_in_one_go_pull_with_it_and_the_generator()
     new_namespace::all_pull("policy-server and generator", &registry, &product, &applied).await;
 }
 
-/// policy-server looks at deadlines once a second, so that requests are made at different moments of it.
+/// policy-server checks deadlines once a second, so the requests are sent at different moments within a second.
 const MOMENTS: u32 = 5;
 
 /// Deadlines and the webhook's timeout, in seconds.
@@ -263,8 +263,8 @@ async fn a_slow_api_server_denies_no_pod_under_ignore(
     eventually("Pods are given the secret again", is_given).await;
 }
 
-/// Each of three Secrets takes this long. All of them together take longer than policy-server's own 2 seconds: without a bound
-/// on the time for questions, the Pod would be denied.
+/// Each of three Secrets takes this long. All of them together take longer than policy-server's own 2 seconds: without a
+/// bound on the time for questions, the Pod would be denied.
 #[rstest]
 #[case::under_policy_servers_own_deadline(Timeouts { server: "2", policy: Value::Null, webhook: json!(10) }, 700)]
 #[case::under_the_shipped_timeouts(shipped(), 900)]
@@ -333,7 +333,7 @@ async fn a_read_that_never_ends_holds_up_no_other_policy_of_the_server() {
     eventually("it hangs", || async { proxy.secret_reads() > reads }).await;
     for _ in 0..3 {
         assert!(server.ask("fine", &request).await["patch"].is_string());
-        // Its client gives up in the end, and then whatever was held up goes on.
+        // In the end its client gives up, and then the blocked requests go on.
         assert!(!hanging.is_finished(), "the other policy was answered only after the read had ended");
     }
     hanging.abort();

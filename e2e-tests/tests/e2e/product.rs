@@ -1,4 +1,4 @@
-//! Both actors on one stage.
+//! The policy and the generator on one stage.
 
 use crate::generator::Generator;
 use crate::harness::{DOCKER_CONFIG, Registration, Stage, eventually, pod, pull_secret};
@@ -6,7 +6,7 @@ use crate::registry::{docker_config, password};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
-/// One stage, a source beside it, and the settings for both actors. The secret's name is that of no other test.
+/// A stage with a source, and the settings for policy and generator. No other test uses the secret's name.
 pub struct Product {
     pub stage: Stage,
     pub settings: Value,

@@ -83,7 +83,7 @@ mod tests {
 
     #[rstest]
     #[case::commands(&[""], &["cleanup\t", "explain\t", "status\t", "validate\t"], &["run"])]
-    #[case::a_command(&["expl"], &["explain\tSays why a Pod pulls its images, or does not"], &["status"])]
+    #[case::a_command(&["expl"], &["explain\tExplains why a Pod pulls its images, or why it does not"], &["status"])]
     #[case::flags(&["explain", "--na"], &["--namespace\t"], &["--image"])]
     #[case::values(&["explain", "web", "--output", ""], &["text\t", "json\t"], &["table"])]
     fn kubectl_is_told_what_could_come_next(
