@@ -79,7 +79,7 @@ fn is_of_environment(proxy: Option<&str>) -> bool {
 /// Turns a refusal into kube's error. kube does this by itself, but not well enough:
 /// - for a watch, it reads the answer line by line, and a Status may have several lines;
 /// - it drops the `Retry-After` of an answer that is not a Status, such as those of API Priority and Fairness. (client-go
-/// uses it.)
+///   uses it.)
 async fn refused(answer: Response<Box<DynBody>>) -> Result<Response<Box<DynBody>>, BoxError> {
     let code = answer.status();
     if !code.is_client_error() && !code.is_server_error() {

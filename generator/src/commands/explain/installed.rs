@@ -226,8 +226,11 @@ mod tests {
         json!({"metadata": {"name": name}, "spec": {"matchConstraints": {"namespaceSelector": selector}}})
     }
 
+    /// A path of the API, and what is listed there.
+    type Path = (&'static str, fn() -> Vec<Value>);
+
     /// A cluster without Kubewarden, where these paths have these items. What is not named is not there.
-    fn cluster(paths: &'static [(&'static str, fn() -> Vec<Value>)]) -> Client {
+    fn cluster(paths: &'static [Path]) -> Client {
         fake_api::client_by_path(move |_, path, _| {
             let items = paths.iter().find(|(known, _)| *known == path).map(|(_, items)| items());
             let answer = match items {
@@ -261,7 +264,7 @@ mod tests {
         &[(CONFIG_MAPS, config_map as fn() -> Vec<Value>)], Some(NotAtWork::NotInstalled), &[])]
     #[tokio::test]
     async fn without_kubewarden_the_settings_are_those_of_the_generators_config_map(
-        #[case] paths: &'static [(&'static str, fn() -> Vec<Value>)],
+        #[case] paths: &'static [Path],
         #[case] not_at_work: Option<NotAtWork>,
         #[case] selectors: &[(&str, &str)],
     ) {
