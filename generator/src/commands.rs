@@ -27,6 +27,9 @@ pub fn main() -> ExitCode {
     }
     let cli = Cli::read(name);
     log_as(cli.command.log());
+    if let Err(error) = process::keep_memory_private() {
+        tracing::warn!("a core dump of this process would hold credentials: {error}");
+    }
     let result = process::run(async {
         match cli.command {
             Command::Run(args) => run::run(args).await,

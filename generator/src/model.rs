@@ -1,6 +1,7 @@
 //! Pure data and decisions: what there is, what is wanted, and what to do. Nothing here does I/O or reads the clock.
 
 pub(crate) mod content;
+pub(crate) mod expiry;
 pub(crate) mod explain;
 pub(crate) mod footprint;
 pub(crate) mod index;

@@ -25,16 +25,25 @@ impl Product {
 
     /// Nothing is at work yet. The source is a credential of user `acme` for this registry.
     pub async fn for_server(server: &str, more: Value) -> Self {
+        let product = Self::without_source(server, None, more).await;
+        product.create_source("0").await;
+        product
+    }
+
+    /// Nothing is at work yet. The source is this one, for this registry.
+    pub async fn from(server: &str, source: Value) -> Self {
+        Self::without_source(server, Some(source), json!({})).await
+    }
+
+    async fn without_source(server: &str, source_is: Option<Value>, more: Value) -> Self {
         let source = Stage::empty(json!({"secrets": [{"name": "unused"}]})).await;
         let secret = format!("creds-{}", source.id);
         let namespace = source.namespace.clone();
-        let mut settings = json!({"secrets": [{"name": secret, "source": {"namespace": namespace}}]});
+        let mut settings = json!({"secrets": [{"name": secret, "source": source_is.unwrap_or_else(|| json!({"namespace": namespace}))}]});
         json_patch::merge(&mut settings, &more);
         let stage = Stage::empty(settings.clone()).await;
         stage.keep(source);
-        let product = Self { stage, settings, secret, source: namespace, server: server.to_owned() };
-        product.create_source("0").await;
-        product
+        Self { stage, settings, secret, source: namespace, server: server.to_owned() }
     }
 
     /// The policy is at work.

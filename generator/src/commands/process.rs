@@ -24,6 +24,24 @@ pub(crate) fn run(work: impl Future<Output = Result<ExitCode>>) -> Result<ExitCo
     runtime.context("cannot start the runtime")?.block_on(work)
 }
 
+/// Keeps the memory of this process to itself: it holds credentials. No core dump is made of it, not even for a program of the
+/// machine that collects them, and no other process of the same user may look into it. What it starts may have no core file
+/// either.
+///
+/// # Errors
+/// The kernel does not allow it.
+pub(crate) fn keep_memory_private() -> std::io::Result<()> {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, Rlimit, setrlimit};
+        setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    }
+    // The limit is about files only: a pattern of the kernel that names a program is served all the same.
+    #[cfg(target_os = "linux")]
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
+    Ok(())
+}
+
 /// Reports that a signal came before everything was done, and gives the exit code for that.
 pub(crate) fn interrupted() -> ExitCode {
     tracing::error!("interrupted by a signal: not everything was done");

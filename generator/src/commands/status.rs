@@ -6,20 +6,23 @@ use crate::cluster::writer::Writer;
 use crate::commands::cli::{Output, StatusArgs};
 use crate::commands::connect::connect_and_find_lease;
 use crate::engine::session;
+use crate::model::expiry::Expiry;
+use crate::model::index::Index;
 use crate::model::ownership::{ANSWERS_ANNOTATION, LAST_FULL_SYNC_ANNOTATION, VERIFICATIONS_ANNOTATION};
-use crate::model::plan::{self, Action, CopyState, NamespacePlan, Object, ReferenceChange, Rules};
+use crate::model::plan::{self, Action, CopyState, NamespacePlan, Object, ReferenceChange, Rules, SourceState};
 use crate::model::refresh::Times;
-use crate::model::verification::Verification;
+use crate::model::verification::{Verdict, Verification};
 use anyhow::{Result, bail};
 use futures::{StreamExt as _, stream};
 use image_pull_secrets::glob;
-use image_pull_secrets::settings::{Settings, Source, VerifyCredentials};
+use image_pull_secrets::settings::{Source, VerifyCredentials};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::process::ExitCode;
+use std::{array, iter};
 use tokio::sync::watch;
 
 /// How many writes the API server is asked about that are yet to be made, at most.
@@ -45,6 +48,8 @@ pub(crate) async fn status(args: StatusArgs) -> Result<ExitCode> {
     let plans: Vec<_> = plan::plan(index, rules).collect();
     let actions: Vec<Action> = plans.iter().flat_map(|(_, plan)| plan.actions.iter().cloned()).collect();
     let mut status = Status::of(plans);
+    let found = lease.as_ref().ok().and_then(Option::as_ref);
+    status.sources = SourceRow::all_of(index, rules, found);
     status.show_only(&args.namespace, &args.secret);
     status
         .ask_why(&actions, &Writer::new(context.client.clone(), context.health.metrics.clone()).dry_run(), rules)
@@ -52,17 +57,9 @@ pub(crate) async fn status(args: StatusArgs) -> Result<ExitCode> {
     for row in status.rows.iter_mut().filter(|row| row.state == CopyState::Waiting) {
         row.why = controller.source_fault(&row.secret);
     }
-    if let Ok(Some(lease)) = &lease {
-        status.minted = Minted::all_of(lease, &configuration.settings, &args.secret);
-    }
     status.unseen = controller.unseen();
-    if let Ok(Some(lease)) = &lease
-        && configuration.settings.verify_credentials != VerifyCredentials::Off
-    {
-        status.verified = Verified::all_of(lease, &controller.source_digests(), &args.secret);
-        if configuration.settings.verify_credentials == VerifyCredentials::Hold {
-            status.hold();
-        }
+    if configuration.settings.verify_credentials == VerifyCredentials::Hold {
+        status.hold();
     }
     match lease {
         Ok(lease) => status.leader = lease.as_ref().map(Leader::of),
@@ -83,69 +80,119 @@ struct Status {
     unseen: Vec<String>,
     /// About how many writes that are yet to be made the API server was not asked: there are too many.
     not_asked: usize,
-    /// The answers of credential providers that the Lease records.
-    minted: Vec<Minted>,
-    /// What registries said of the present sources.
-    verified: Vec<Verified>,
+    /// The sources, and what is known of their credentials.
+    sources: Vec<SourceRow>,
     /// What the Lease says, where there is one.
     leader: Option<Leader>,
 }
 
-/// What registries said of a source.
-struct Verified {
+/// A source, and what is known of its credentials.
+struct SourceRow {
     secret: String,
-    verification: Verification,
-    /// Whether no copy is of it.
-    is_new: bool,
+    /// What it is, as its copies say it.
+    source: String,
+    /// What registries said of it as it is now; `None` where nobody asks them.
+    verification: Option<Verification>,
+    /// Whether a copy has it.
+    is_copied: bool,
+    expiry: Expiry,
+    /// The times of its provider's last answer, where it is one.
+    answer: Option<Times>,
+    now: Timestamp,
 }
 
-impl Verified {
-    /// What a Lease records of these sources, by secret with their digest and whether a copy has it; of the secrets that these
-    /// glob patterns match.
-    fn all_of(lease: &Lease, sources: &BTreeMap<String, (String, bool)>, patterns: &[String]) -> Vec<Self> {
-        let recorded = entries_on::<Verification>(lease, VERIFICATIONS_ANNOTATION).into_iter();
-        let current = recorded.filter_map(|(secret, verification)| {
-            let (digest, is_copied) = sources.get(&secret)?;
-            (*digest == verification.digest).then_some(Self { secret, verification, is_new: !is_copied })
-        });
-        current.filter(|verified| is_shown(patterns, &verified.secret)).collect()
-    }
-
-    fn line(&self) -> String {
-        let servers = self.verification.servers.iter();
-        let servers: Vec<_> = servers.map(|(server, verdict)| format!("{} by {server}", verdict.name())).collect();
-        let servers = if servers.is_empty() { "nobody to ask".to_owned() } else { servers.join(", ") };
-        format!("{}: {servers}, asked {:.0}", self.secret, self.verification.at)
-    }
-}
-
-/// The last answer of a credential provider.
-struct Minted {
-    secret: String,
-    times: Times,
-    /// Whether it holds no longer, as it said itself, or has expired.
-    is_old: bool,
-}
-
-impl Minted {
-    /// Those that a Lease records, of the secrets that these glob patterns match.
-    fn all_of(lease: &Lease, settings: &Settings, patterns: &[String]) -> Vec<Self> {
-        let is_minted = |name: &str| {
-            settings.secrets.iter().any(|secret| secret.name == name && matches!(secret.source, Some(Source::Exec(_))))
-        };
-        let recorded = entries_on::<Recorded>(lease, ANSWERS_ANNOTATION).into_iter();
-        let recorded = recorded.filter(|(secret, _)| is_minted(secret) && is_shown(patterns, secret));
+impl SourceRow {
+    /// Every source of the settings, with what is recorded of it on the Lease.
+    fn all_of(index: &Index, rules: &Rules, lease: Option<&Lease>) -> Vec<Self> {
+        let mut verifications: BTreeMap<String, Verification> =
+            lease.map(|lease| entries_on(lease, VERIFICATIONS_ANNOTATION)).unwrap_or_default();
+        let mut answers: BTreeMap<String, Recorded> =
+            lease.map(|lease| entries_on(lease, ANSWERS_ANNOTATION)).unwrap_or_default();
+        let verifies = rules.settings.verify_credentials != VerifyCredentials::Off;
         let now = Timestamp::now();
-        let is_old = |times: &Times| times.holds_until < now || times.expires.is_some_and(|expires| expires < now);
-        recorded.map(|(secret, Recorded { times, .. })| Self { secret, is_old: is_old(&times), times }).collect()
+        let secrets = rules.settings.secrets.iter();
+        let rows = secrets.filter_map(|secret| {
+            let (name, source) = (&secret.name, secret.source.as_ref()?);
+            let content = match rules.sources.get(name) {
+                Some(SourceState::Ready(content)) => Some(content),
+                _ => None,
+            };
+            let is_of_now = |verification: &Verification| {
+                content.is_some_and(|content| content.digest.to_string() == verification.digest)
+            };
+            Some(Self {
+                secret: name.clone(),
+                source: plan::source_label(source),
+                verification: verifications.remove(name).filter(|verification| verifies && is_of_now(verification)),
+                is_copied: content.is_some_and(|content| index.has_copy(name, content.digest)),
+                expiry: content.map(|content| content.expiry).unwrap_or_default(),
+                answer: answers.remove(name).filter(|_| matches!(source, Source::Exec(_))).map(|answer| answer.times),
+                now,
+            })
+        });
+        rows.collect()
     }
 
-    fn line(&self) -> String {
-        let Times { answered, due, holds_until, expires } = self.times;
-        let first = format!("{}: minted {answered:.0}", self.secret);
-        let then = if self.is_old { "should have been minted anew" } else { "to be minted anew" };
-        let expires = expires.map(|time| format!(", expires {time:.0}")).unwrap_or_default();
-        format!("{first}, {then} {due:.0}, holds until {holds_until:.0}{expires}")
+    fn refusal(&self) -> Option<String> {
+        self.verification.as_ref().and_then(Verification::refusal)
+    }
+
+    /// Whether its provider's last answer holds no longer.
+    fn is_old(&self) -> bool {
+        self.answer.is_some_and(|answer| answer.holds_until < self.now)
+    }
+
+    fn is_as_wanted(&self) -> bool {
+        self.refusal().is_none() && !self.is_old() && !self.expiry.is_over(self.now)
+    }
+
+    fn cells(&self) -> [String; 5] {
+        let nothing = || "-".to_owned();
+        let verdict = self.verification.as_ref().and_then(Verification::verdict);
+        let expires = self.expiry.at.map(|at| {
+            let over = if self.expiry.is_over(self.now) { " (expired)" } else { "" };
+            format!("{at:.0}{over}")
+        });
+        let answer = self.answer.map(|answer| {
+            let old = if self.is_old() { " (old)" } else { "" };
+            format!("{:.0}{old}", answer.holds_until)
+        });
+        [
+            self.secret.clone(),
+            self.source.clone(),
+            verdict.map_or_else(nothing, |verdict| verdict.name().to_owned()),
+            expires.unwrap_or_else(nothing),
+            answer.unwrap_or_else(nothing),
+        ]
+    }
+
+    /// What its columns have no room for, in sentences.
+    fn notes(&self) -> Vec<String> {
+        let verified = self.verification.as_ref().filter(|verification| !verification.servers.is_empty());
+        let verified = verified.map(|verification| {
+            let servers = verification.servers.iter();
+            let servers: Vec<_> = servers.map(|(server, verdict)| format!("{} by {server}", verdict.name())).collect();
+            format!("{}, asked {:.0}", servers.join(", "), verification.at)
+        });
+        let old = self.answer.filter(|_| self.is_old()).map(|answer| {
+            format!(
+                "a new answer of its provider was due {:.0}: the generator's log says why there is none",
+                answer.due
+            )
+        });
+        [verified, self.expiry.fault(), old].into_iter().flatten().collect()
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "secret": self.secret,
+            "source": self.source,
+            "verdict": self.verification.as_ref().and_then(Verification::verdict).map(Verdict::name),
+            "servers": self.verification.as_ref().map(|verification| &verification.servers),
+            "askedAt": self.verification.as_ref().map(|verification| verification.at),
+            "expires": self.expiry.at,
+            "answer": self.answer,
+        })
     }
 }
 
@@ -220,6 +267,7 @@ impl Status {
     /// Leaves out what these glob patterns do not match; none at all match everything.
     fn show_only(&mut self, namespaces: &[String], secrets: &[String]) {
         self.rows.retain(|row| is_shown(namespaces, &row.namespace) && is_shown(secrets, &row.secret));
+        self.sources.retain(|source| is_shown(secrets, &source.secret));
     }
 
     /// Asks the API server what it would say to the writes that are yet to be made: to the first [`ASKED`] of them.
@@ -241,10 +289,10 @@ impl Status {
 
     /// Takes account of sources that are held back: their copies are not to be changed for now.
     fn hold(&mut self) {
-        for verified in self.verified.iter().filter(|verified| verified.is_new) {
-            let Some(refusal) = verified.verification.refusal() else { continue };
+        for source in self.sources.iter().filter(|source| !source.is_copied) {
+            let Some(refusal) = source.refusal() else { continue };
             let waits = |row: &&mut Row| {
-                row.secret == verified.secret && matches!(row.state, CopyState::Drifted | CopyState::Missing)
+                row.secret == source.secret && matches!(row.state, CopyState::Drifted | CopyState::Missing)
             };
             for row in self.rows.iter_mut().filter(waits) {
                 row.state = CopyState::Waiting;
@@ -263,8 +311,7 @@ impl Status {
 
     fn is_as_wanted(&self) -> bool {
         self.unseen.is_empty()
-            && !self.minted.iter().any(|minted| minted.is_old)
-            && self.verified.iter().all(|verified| verified.verification.refusal().is_none())
+            && self.sources.iter().all(SourceRow::is_as_wanted)
             && self.rows.iter().all(Row::is_as_wanted)
     }
 
@@ -282,14 +329,17 @@ impl Status {
             let _ = writeln!(table, "{:first$}  {:second$}  {:12}{accounts}", row.namespace, row.secret, row.state);
         }
         table.push('\n');
+        if !self.sources.is_empty() {
+            table.push_str(&self.table_of_sources());
+            table.push('\n');
+        }
         for ((secret, state), count) in self.totals() {
             let _ = writeln!(table, "{secret}: {count} {state}");
         }
-        for verified in &self.verified {
-            let _ = writeln!(table, "{}", verified.line());
-        }
-        for minted in &self.minted {
-            let _ = writeln!(table, "{}", minted.line());
+        for source in &self.sources {
+            for note in source.notes() {
+                let _ = writeln!(table, "{}: {note}", source.secret);
+            }
         }
         for row in &self.rows {
             if let Some(why) = &row.why {
@@ -320,6 +370,18 @@ impl Status {
         table
     }
 
+    fn table_of_sources(&self) -> String {
+        let titles = ["SECRET", "SOURCE", "CREDENTIALS", "EXPIRES", "HOLDS UNTIL"].map(str::to_owned);
+        let lines: Vec<_> = iter::once(titles).chain(self.sources.iter().map(SourceRow::cells)).collect();
+        let width = |column: usize| lines.iter().map(|line| line[column].len()).max().unwrap_or_default();
+        let widths: [usize; 5] = array::from_fn(width);
+        let line = |cells: &[String; 5]| {
+            let padded: Vec<_> = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+            format!("{}\n", padded.join("  ").trim_end())
+        };
+        lines.iter().map(line).collect()
+    }
+
     fn json(&self) -> Value {
         let rows = self.rows.iter().map(|row| {
             json!({
@@ -339,10 +401,7 @@ impl Status {
         json!({
             "inSync": self.is_as_wanted(), "secrets": rows, "totals": totals, "unseen": self.unseen,
             "notAsked": self.not_asked,
-            "credentials": self.verified.iter()
-                .map(|verified| (verified.secret.as_str(), json!(verified.verification.servers)))
-                .collect::<BTreeMap<_, _>>(),
-            "minted": self.minted.iter().map(|minted| (minted.secret.as_str(), json!(minted.times))).collect::<BTreeMap<_, _>>(),
+            "sources": self.sources.iter().map(SourceRow::json).collect::<Vec<_>>(),
             "leader": leader.map(|leader| json!({"holder": leader.holder, "renewed": leader.renewed})),
             "lastFullSync": leader.and_then(|leader| leader.last_full_sync.clone()),
         })
@@ -358,6 +417,7 @@ fn is_shown(patterns: &[String], name: &str) -> bool {
 mod tests {
     use super::*;
     use crate::cluster::fake_api;
+    use crate::model::content::Content;
     use crate::model::observed::Version;
     use crate::model::plan::Target;
     use crate::model::selection::Selection;
@@ -430,31 +490,153 @@ mod tests {
         assert_eq!(status.json()["unseen"], json!(["cannot watch secrets named former: forbidden"]));
     }
 
+    /// A source of which nothing is known.
+    fn source() -> SourceRow {
+        SourceRow {
+            secret: "creds".to_owned(),
+            source: "registries/creds".to_owned(),
+            verification: None,
+            is_copied: true,
+            expiry: Expiry::default(),
+            answer: None,
+            now: NOW.parse().unwrap(),
+        }
+    }
+
+    const NOW: &str = "2027-01-31T12:00:00Z";
+
+    fn verified(servers: &[(&str, Verdict)]) -> SourceRow {
+        let servers = servers.iter().map(|&(server, verdict)| (server.to_owned(), verdict)).collect();
+        let at = "2027-01-31T11:00:00Z".parse().unwrap();
+        SourceRow { verification: Some(Verification { digest: String::new(), at, servers }), ..source() }
+    }
+
+    fn expires(at: &str) -> SourceRow {
+        SourceRow { expiry: Expiry { at: Some(at.parse().unwrap()), ..Expiry::default() }, ..source() }
+    }
+
+    fn holds_until(time: &str) -> SourceRow {
+        let answered = "2027-01-31T06:00:00Z".parse().unwrap();
+        let due = "2027-01-31T11:30:00Z".parse().unwrap();
+        let answer = Some(Times { answered, due, holds_until: time.parse().unwrap() });
+        SourceRow { source: "exec:/providers/ecr".to_owned(), answer, ..source() }
+    }
+
     #[rstest]
-    #[case::that_holds(3600, "to be minted anew", true)]
-    #[case::that_holds_no_longer(-3600, "should have been minted anew", false)]
-    fn the_answer_of_a_provider(#[case] seconds_left: i64, #[case] told: &str, #[case] as_wanted: bool) {
-        let time = |seconds| Timestamp::from_second(Timestamp::now().as_second() + seconds).unwrap();
-        let times = Times {
-            answered: time(-7200),
-            due: time(seconds_left - 600),
-            holds_until: time(seconds_left),
-            expires: None,
-        };
-        let recorded = json!({"asked": "a", "digest": "d", "answered": times.answered, "due": times.due,
-            "holdsUntil": times.holds_until});
-        let recorded = json!({"creds": recorded, "former": recorded}).to_string();
-        let lease = json!({"metadata": {"annotations": {crate::model::ownership::ANSWERS_ANNOTATION: recorded}}});
-        let exec = json!({"command": "/p", "images": ["quay.io"]});
-        let settings =
-            Settings::from_value(&json!({"secrets": [{"name": "creds", "source": {"exec": exec}}]})).unwrap();
-        let mut status = Status::of(plans(&[("a", CopyState::InSync)]));
-        status.minted = Minted::all_of(&serde_json::from_value(lease).unwrap(), &settings, &[]);
-        let line =
-            format!("creds: minted {}, {told} {}, holds until {}\n", times.answered, times.due, times.holds_until);
-        assert!(status.table().ends_with(&line), "{}", status.table());
+    #[case::of_which_nothing_is_known(source(), "registries/creds - - -", "", true)]
+    #[case::that_is_accepted(
+        verified(&[("a.io", Verdict::Accepted)]),
+        "registries/creds accepted - -",
+        "accepted by a.io, asked 2027-01-31T11:00:00Z",
+        true
+    )]
+    #[case::that_one_of_two_refuses(
+        verified(&[("a.io", Verdict::Accepted), ("b.io", Verdict::Refused)]),
+        "registries/creds refused - -",
+        "accepted by a.io, refused by b.io, asked 2027-01-31T11:00:00Z",
+        false
+    )]
+    #[case::of_which_one_of_two_cannot_be_asked(
+        verified(&[("a.io", Verdict::Accepted), ("b.io", Verdict::Unknown)]),
+        "registries/creds unknown - -",
+        "accepted by a.io, unknown by b.io, asked 2027-01-31T11:00:00Z",
+        true
+    )]
+    #[case::of_which_nobody_can_be_asked(verified(&[]), "registries/creds - - -", "", true)]
+    #[case::that_expires(expires("2027-02-01T00:00:00Z"), "registries/creds - 2027-02-01T00:00:00Z -", "", true)]
+    #[case::that_has_expired(
+        expires("2027-01-31T12:00:00Z"),
+        "registries/creds - 2027-01-31T12:00:00Z (expired) -",
+        "",
+        false
+    )]
+    #[case::with_an_annotation_that_is_no_time(
+        SourceRow { expiry: Expiry { is_unreadable: true, ..Expiry::default() }, ..source() },
+        "registries/creds - - -",
+        "the annotation image-pull-secrets.kubewarden.io/expiration-timestamp is no time: write the date and time of the \
+         expiration as in 2027-01-31T12:00:00Z",
+        true
+    )]
+    #[case::whose_answer_holds(
+        holds_until("2027-01-31T12:00:00Z"),
+        "exec:/providers/ecr - - 2027-01-31T12:00:00Z",
+        "",
+        true
+    )]
+    #[case::whose_answer_holds_no_longer(
+        holds_until("2027-01-31T11:59:59Z"),
+        "exec:/providers/ecr - - 2027-01-31T11:59:59Z (old)",
+        "a new answer of its provider was due 2027-01-31T11:30:00Z: the generator's log says why there is none",
+        false
+    )]
+    fn a_source(#[case] row: SourceRow, #[case] cells: &str, #[case] note: &str, #[case] as_wanted: bool) {
+        let status = Status { sources: vec![row], ..Status::of(plans(&[("a", CopyState::InSync)])) };
+        let table = status.table();
+        let (_, sources) = table.split_once("\n\n").unwrap();
+        let (sources, rest) = sources.split_once("\n\n").unwrap();
+        let words =
+            |line: &str| line.split("  ").map(str::trim).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
+        let told: Vec<_> = sources.lines().map(words).collect();
+        assert_eq!(told, ["SECRET SOURCE CREDENTIALS EXPIRES HOLDS UNTIL".to_owned(), format!("creds {cells}")]);
+        let note = if note.is_empty() { String::new() } else { format!("creds: {note}\n") };
+        assert_eq!(rest, format!("creds: 1 in-sync\n{note}"));
         assert_eq!(status.is_as_wanted(), as_wanted);
-        assert_eq!(status.json()["minted"]["creds"]["holdsUntil"], json!(times.holds_until));
+    }
+
+    #[test]
+    fn sources_line_up() {
+        let exec = SourceRow { secret: "ecr".to_owned(), ..holds_until("2027-01-31T18:00:00Z") };
+        let status = Status { sources: vec![verified(&[("a.io", Verdict::Accepted)]), exec], ..Status::default() };
+        assert_eq!(
+            status.table_of_sources(),
+            "SECRET  SOURCE               CREDENTIALS  EXPIRES  HOLDS UNTIL\n\
+             creds   registries/creds     accepted     -        -\n\
+             ecr     exec:/providers/ecr  -            -        2027-01-31T18:00:00Z\n"
+        );
+        let sources = &status.json()["sources"];
+        assert_eq!(
+            sources[0],
+            json!({
+                "secret": "creds", "source": "registries/creds", "verdict": "accepted", "servers": {"a.io": "accepted"},
+                "askedAt": "2027-01-31T11:00:00Z", "expires": null, "answer": null,
+            })
+        );
+        assert_eq!(sources[1]["answer"]["holdsUntil"], "2027-01-31T18:00:00Z");
+    }
+
+    /// What is recorded of what a source was before, or of a secret that has left the settings, is not told.
+    #[rstest]
+    #[case::of_what_it_is_now(true, VerifyCredentials::Report, Some(Verdict::Accepted))]
+    #[case::of_what_it_was_before(false, VerifyCredentials::Report, None)]
+    #[case::of_when_registries_were_asked(true, VerifyCredentials::Off, None)]
+    fn what_the_lease_records(
+        #[case] is_of_now: bool,
+        #[case] mode: VerifyCredentials,
+        #[case] expected: Option<Verdict>,
+    ) {
+        let content = Content::of_docker_config(br#"{"auths":{"a.io":{"auth":"dTpw"}}}"#.to_vec()).ok().unwrap();
+        let digest = if is_of_now { content.digest.to_string() } else { "another".to_owned() };
+        let verification = json!({"digest": digest, "at": NOW, "servers": {"a.io": "accepted"}});
+        let answer = json!({"asked": "a", "digest": "d", "answered": NOW, "due": NOW, "holdsUntil": NOW});
+        let annotations = json!({
+            VERIFICATIONS_ANNOTATION: json!({"creds": verification, "former": verification}).to_string(),
+            ANSWERS_ANNOTATION: json!({"creds": answer, "former": answer}).to_string(),
+        });
+        let lease = serde_json::from_value(json!({"metadata": {"annotations": annotations}})).unwrap();
+        let settings = json!({"secrets": [
+            {"name": "creds", "source": {"namespace": "registries"}},
+            {"name": "ours", "source": {"exec": {"command": "/p", "images": ["quay.io"]}}},
+            {"name": "theirs"},
+        ]});
+        let mut settings = Settings::from_value(&settings).unwrap();
+        settings.verify_credentials = mode;
+        let mut rules = Rules::of(Arc::new(settings));
+        rules.sources.insert("creds".to_owned(), SourceState::Ready(Arc::new(content)));
+        let sources = SourceRow::all_of(&Index::default(), &rules, Some(&lease));
+        assert_eq!(sources.iter().map(|source| source.secret.as_str()).collect::<Vec<_>>(), ["creds", "ours"]);
+        assert_eq!(sources[0].verification.as_ref().and_then(Verification::verdict), expected);
+        // Only a program answers.
+        assert!(sources.iter().all(|source| source.answer.is_none() && !source.is_copied));
     }
 
     #[rstest]

@@ -91,6 +91,8 @@ pub(crate) struct Controller {
     watch_errors: BTreeMap<Watched, WatchError>,
     /// Why credential providers fail, by secret, and when an Event last said so.
     provider_failures: BTreeMap<String, (String, Instant)>,
+    /// The secrets of whose source an annotation should say when it expires, and does not.
+    unreadable_expiries: BTreeSet<String>,
     /// Asks registries about sources, if wanted.
     verifier: Option<Verifier>,
     /// Whether to wait for the registries before a source is used. `--once` does, because it cannot use it later.
@@ -194,6 +196,7 @@ impl Controller {
             failures: BTreeMap::new(),
             watch_errors: BTreeMap::new(),
             provider_failures: BTreeMap::new(),
+            unreadable_expiries: BTreeSet::new(),
             verifier: None,
             verifies_first: false,
             verifying: BTreeMap::new(),
@@ -521,14 +524,28 @@ impl Controller {
             return;
         };
         let Some(source) = configured.source.clone() else { return };
+        let label = plan::source_label(&source);
         let before = self.rules.sources.get(&secret);
         if let SourceState::Ready(content) = &state {
             self.writer.metrics.show_source(&secret, content.resource_version);
+            self.writer.metrics.show_expiry(&secret, content.expiry.at);
+            match content.expiry.fault() {
+                // Once, and not at every resync.
+                Some(fault) if self.unreadable_expiries.insert(secret.clone()) => {
+                    tracing::warn!(secret, source = label, "{fault}");
+                    self.recorder.warning(
+                        &source,
+                        "ExpirationUnreadable",
+                        &format!("Source {label} of {secret}: {fault}."),
+                    );
+                }
+                Some(_) => {}
+                None => drop(self.unreadable_expiries.remove(&secret)),
+            }
         }
         if before.is_some_and(|before| before.equals(&state)) {
             return;
         }
-        let label = plan::source_label(&source);
         let metrics = &self.writer.metrics;
         match &state {
             // This happens at the start and at every resync, and is not worth an Event.
@@ -542,6 +559,7 @@ impl Controller {
             }
             SourceState::Gone => {
                 metrics.show_source(&secret, None);
+                metrics.show_expiry(&secret, None);
                 tracing::warn!(secret, source = label, "the source is gone: its copies are deleted");
                 let note = format!("Source {label} of {secret} is gone: its copies are deleted.");
                 self.recorder.warning(&source, "SourceGone", &note);

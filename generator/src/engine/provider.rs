@@ -182,9 +182,8 @@ impl Provider {
         let credentials = provider::merged(last.map_or(&nothing, |last| &last.credentials), answers, failed);
         let content = Arc::new(Content::of_docker_config(provider::docker_config(&credentials))?);
         let times = (!failed).then(|| {
-            let expires = credentials.values().filter_map(|credential| provider::expiry(&credential.password)).min();
             let holds_for = refresh::holds_for(durations, self.exec.default_cache_duration);
-            Times::of(Timestamp::now(), holds_for, expires, rand::random())
+            Times::of(Timestamp::now(), holds_for, rand::random())
         });
         Ok(Some(Last { content, credentials, times }))
     }

@@ -44,6 +44,8 @@ impl Verifier {
 
     async fn follow(self, secret: String, content: Arc<Content>) {
         let questions = questions_about(&content);
+        // What was said before a restart, too.
+        let mut before = self.recorded(&secret).await;
         let (mut tries, mut recorded) = (0, None);
         loop {
             let ask = async |question: &Question| {
@@ -52,6 +54,8 @@ impl Verifier {
             };
             let servers = join_all(questions.iter().map(ask)).await.into_iter().collect();
             let verification = Verification { digest: content.digest.to_string(), at: Timestamp::now(), servers };
+            let verification = verification.after(before.as_ref());
+            before = Some(verification.clone());
             let wait = verification.asked_again_after(tries, rand::random());
             tries += 1;
             if self.reports.send(Report::Verified(secret.clone(), verification.clone())).await.is_err() {
@@ -70,5 +74,13 @@ impl Verifier {
             }
             tokio::time::sleep(wait).await;
         }
+    }
+
+    /// What is recorded of the source of a secret.
+    async fn recorded(&self, secret: &str) -> Option<Verification> {
+        let read = self.entries.as_ref()?.read::<Verification>().await;
+        let mut recorded =
+            read.inspect_err(|error| tracing::debug!(secret, "what registries said is not known: {error:#}"));
+        recorded.as_mut().ok()?.remove(secret)
     }
 }

@@ -1,5 +1,7 @@
 //! The content that is copied: the type and data of a Secret, and a digest to compare two of them.
 
+use crate::model::expiry::Expiry;
+use image_pull_secrets::credential;
 use image_pull_secrets::secret::{self, SecretFormat};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
@@ -51,6 +53,8 @@ pub(crate) struct Content {
     pub digest: Digest,
     /// The `resourceVersion` of the source, if that is a Secret.
     pub resource_version: Option<u64>,
+    /// What is known of when its credentials expire.
+    pub expiry: Expiry,
 }
 
 impl fmt::Debug for Content {
@@ -85,7 +89,9 @@ impl Content {
     pub(crate) fn of_secret(secret: Secret) -> Result<Self, Unusable> {
         let secret_type = secret.type_.unwrap_or_else(|| "Opaque".to_owned());
         let resource_version = secret.metadata.resource_version.and_then(|version| version.parse().ok());
-        Ok(Self { resource_version, ..Self::new(&secret_type, secret.data.unwrap_or_default())? })
+        let content = Self::new(&secret_type, secret.data.unwrap_or_default())?;
+        let expiry = content.expiry.and_annotated(secret.metadata.annotations.as_ref());
+        Ok(Self { resource_version, expiry, ..content })
     }
 
     /// The size of the data in bytes.
@@ -112,7 +118,10 @@ impl Content {
         let format =
             SecretFormat::of_type(secret_type).ok_or_else(|| secret::Unusable::Type(secret_type.to_owned()))?;
         let digest = Digest::of(&data);
-        Ok(Self { secret_type: format.secret_type(), data, digest, resource_version: None })
+        let document = data.get(format.data_key()).map(|ByteString(document)| document.as_slice());
+        let credentials = credential::credentials(format, document.unwrap_or_default()).unwrap_or_default();
+        let expiry = Expiry::of_credentials(credentials.values());
+        Ok(Self { secret_type: format.secret_type(), data, digest, resource_version: None, expiry })
     }
 }
 

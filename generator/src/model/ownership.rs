@@ -29,6 +29,10 @@ pub(crate) const VERIFICATIONS_ANNOTATION: &str = "image-pull-secrets.kubewarden
 /// The annotation of the generator's Lease that records when everything was last in sync.
 pub(crate) const LAST_FULL_SYNC_ANNOTATION: &str = "image-pull-secrets.kubewarden.io/last-full-sync";
 
+/// The annotation of a source Secret that says when its credential expires, as RFC 3339 writes a time. It is for people and tools
+/// to set: `expirationTimestamp` is the name that Kubernetes has for it, of a TokenRequest and of an ExecCredential.
+pub(crate) const EXPIRATION_ANNOTATION: &str = "image-pull-secrets.kubewarden.io/expiration-timestamp";
+
 /// Labels and annotations that copies should have in addition to the generator's own.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Extras {

@@ -5,9 +5,8 @@
 //! error here quotes anything of it: whatever it is, it may hold a credential.
 
 use base64::Engine as _;
-use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
+use base64::prelude::BASE64_STANDARD;
 use image_pull_secrets::duration;
-use k8s_openapi::jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -172,20 +171,6 @@ pub(crate) fn credentials_of(document: &[u8]) -> BTreeMap<String, Credential> {
     serde_json::from_slice(document).map(|config: DockerConfig| config.auths).unwrap_or_default()
 }
 
-/// When a password expires that says so itself: a JSON Web Token with an `exp`. It is read, not verified.
-pub(crate) fn expiry(password: &str) -> Option<Timestamp> {
-    let (_, rest) = password.split_once('.')?;
-    let (payload, signature) = rest.split_once('.')?;
-    if signature.contains('.') {
-        return None;
-    }
-    let payload = BASE64_URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?;
-    let claims: Value = serde_json::from_slice(&payload).ok()?;
-    // With or without a fraction; a cast of what is too large gives the largest, which is no time.
-    let seconds = claims.get("exp")?.as_f64()?;
-    Timestamp::from_second(seconds as i64).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -320,28 +305,11 @@ mod tests {
         assert!(!format!("{answer:?}").contains("hunter2"));
     }
 
-    fn token(claims: &str) -> String {
-        format!("eyJhbGciOiJub25lIn0.{}.c2ln", BASE64_URL_SAFE_NO_PAD.encode(claims))
-    }
-
-    #[rstest]
-    #[case::a_token(&token(r#"{"exp":1764000000,"iss":"x"}"#), Some(1_764_000_000))]
-    #[case::a_time_with_a_fraction(&token(r#"{"exp":1764000000.9}"#), Some(1_764_000_000))]
-    #[case::a_token_that_lasts(&token("{}"), None)]
-    #[case::a_time_that_is_none(&token(r#"{"exp":"tomorrow"}"#), None)]
-    #[case::a_time_beyond_all_calendars(&token(r#"{"exp":1e300}"#), None)]
-    #[case::a_password("hunter2", None)]
-    #[case::a_password_with_dots("a.b.c", None)]
-    fn the_expiry_of_a_password(#[case] password: &str, #[case] expected: Option<i64>) {
-        assert_eq!(expiry(password).map(Timestamp::as_second), expected);
-    }
-
     proptest! {
         #[test]
         fn nothing_that_is_printed_panics(printed in prop::collection::vec(any::<u8>(), 0..64), text in "[\\[{\":,}\\]a-z0-9.]{0,60}") {
             let _ = Answer::parse(&printed);
             let _ = Answer::parse(text.as_bytes());
-            let _ = expiry(&text);
         }
     }
 }

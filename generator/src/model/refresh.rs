@@ -14,9 +14,6 @@ pub(crate) struct Times {
     pub due: Timestamp,
     /// Until when the answer holds, as the provider or the settings say. Its credentials may live longer.
     pub holds_until: Timestamp,
-    /// When the first of its credentials expires, where they say so themselves.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub expires: Option<Timestamp>,
 }
 
 /// What came of asking a provider.
@@ -32,8 +29,8 @@ pub(crate) enum Asked {
 
 impl Times {
     /// Of an answer that is given `now`, and holds for so long. `jitter` is between 0 and 1.
-    pub(crate) fn of(now: Timestamp, holds_for: Duration, expires: Option<Timestamp>, jitter: f64) -> Self {
-        Self { answered: now, due: due(now, holds_for, jitter), holds_until: after(now, holds_for), expires }
+    pub(crate) fn of(now: Timestamp, holds_for: Duration, jitter: f64) -> Self {
+        Self { answered: now, due: due(now, holds_for, jitter), holds_until: after(now, holds_for) }
     }
 }
 

@@ -62,6 +62,23 @@ pub(crate) struct Verification {
 }
 
 impl Verification {
+    /// All that the registries said, as one: what is worst. `None` where there is nobody to ask.
+    pub(crate) fn verdict(&self) -> Option<Verdict> {
+        let worst = [Verdict::Refused, Verdict::Unknown, Verdict::Accepted];
+        worst.into_iter().find(|verdict| self.servers.values().any(|said| said == verdict))
+    }
+
+    /// The same, where this was said `before`. Who refused a credential, and cannot be asked now, has not accepted it.
+    pub(crate) fn after(mut self, before: Option<&Self>) -> Self {
+        let Some(before) = before.filter(|before| before.digest == self.digest) else { return self };
+        for (server, verdict) in &mut self.servers {
+            if *verdict == Verdict::Unknown && before.servers.get(server) == Some(&Verdict::Refused) {
+                *verdict = Verdict::Refused;
+            }
+        }
+        self
+    }
+
     /// Who refuses it, in a sentence, if anybody does.
     pub(crate) fn refusal(&self) -> Option<String> {
         let refused = self.servers.iter().filter(|(_, verdict)| **verdict == Verdict::Refused);
@@ -198,6 +215,21 @@ mod tests {
     )]
     fn registries(#[case] servers: &[(&str, Verdict)], #[case] expected: Option<&str>) {
         assert_eq!(verification(servers).refusal().as_deref(), expected);
+    }
+
+    #[rstest]
+    #[case::cannot_be_asked_any_more(Verdict::Refused, Verdict::Unknown, Verdict::Refused)]
+    #[case::accepts_it_now(Verdict::Refused, Verdict::Accepted, Verdict::Accepted)]
+    #[case::accepted_it_and_cannot_be_asked_any_more(Verdict::Accepted, Verdict::Unknown, Verdict::Unknown)]
+    #[case::refuses_it_now(Verdict::Accepted, Verdict::Refused, Verdict::Refused)]
+    fn a_registry_that_was_asked_before(#[case] before: Verdict, #[case] now: Verdict, #[case] expected: Verdict) {
+        let before = verification(&[("a.io", before)]);
+        let after = verification(&[("a.io", now), ("b.io", Verdict::Unknown)]).after(Some(&before));
+        assert_eq!(after, verification(&[("a.io", expected), ("b.io", Verdict::Unknown)]));
+        // It is of something else that they spoke then.
+        let of_another = Verification { digest: "another".to_owned(), ..before };
+        let now = verification(&[("a.io", now)]);
+        assert_eq!(now.clone().after(Some(&of_another)), now);
     }
 
     const REFUSED: Option<&[(&str, Verdict)]> = Some(&[("a.io", Verdict::Refused)]);

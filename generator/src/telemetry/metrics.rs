@@ -4,6 +4,7 @@ use crate::model::plan::CopyState;
 use crate::model::refresh::Asked;
 use crate::model::verification::{Verdict, Verification};
 use crate::telemetry::process_metrics::ProcessMetrics;
+use k8s_openapi::jiff::Timestamp;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -255,13 +256,18 @@ impl Metrics {
         self.refresh_failing.get_or_create(&label).set(matches!(asked, Asked::Failed(_)).into());
         if let Asked::Recalled(times) | Asked::Answered(times) = asked {
             self.refresh_deadlines.get_or_create(&label).set(times.holds_until.as_second());
-            match times.expires {
-                Some(expires) => {
-                    self.expiries.get_or_create(&label).set(expires.as_second());
-                }
-                None => {
-                    self.expiries.remove(&label);
-                }
+        }
+    }
+
+    /// Shows when the first credential of a source expires, where that is known.
+    pub(crate) fn show_expiry(&self, secret: &str, expires: Option<Timestamp>) {
+        let label = SecretLabel { secret: secret.to_owned() };
+        match expires {
+            Some(expires) => {
+                self.expiries.get_or_create(&label).set(expires.as_second());
+            }
+            None => {
+                self.expiries.remove(&label);
             }
         }
     }

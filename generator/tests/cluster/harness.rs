@@ -18,7 +18,10 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// What no output may contain.
-const PASSWORD: &str = "hunter2";
+pub const PASSWORD: &str = "hunter2";
+
+/// The generator's binary.
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_image-pull-secrets-generator");
 
 /// How long something may take that is waited for: much longer than ever seen, for the machine may be loaded.
 pub const PATIENCE: Duration = Duration::from_secs(600);
@@ -223,6 +226,17 @@ impl Corner {
     }
 
     pub fn start_as(&self, args: &[&str], kubeconfig: &std::path::Path, env: &[(&str, &str)]) -> Generator {
+        self.start_by(Command::new(PROGRAM), args, kubeconfig, env)
+    }
+
+    /// The same by this command, which becomes the generator with the arguments that it is given.
+    pub fn start_by(
+        &self,
+        mut command: Command,
+        args: &[&str],
+        kubeconfig: &std::path::Path,
+        env: &[(&str, &str)],
+    ) -> Generator {
         static NEXT: AtomicU16 = AtomicU16::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -230,7 +244,6 @@ impl Corner {
         drop(listener);
         let (log, out) =
             (self.directory.path().join(format!("{number}.log")), self.directory.path().join(format!("{number}.out")));
-        let mut command = Command::new(env!("CARGO_BIN_EXE_image-pull-secrets-generator"));
         command.arg(args[0]);
         if args[0] == "run" {
             command.args(["--listen", &address]);
@@ -330,6 +343,10 @@ impl Generator {
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub fn is_running(&mut self) -> bool {

@@ -15,6 +15,7 @@ mod harness;
 mod operations;
 mod overload;
 mod policy;
+mod privacy;
 mod providers;
 #[path = "../../../e2e-tests/tests/e2e/proxy.rs"]
 mod proxy;

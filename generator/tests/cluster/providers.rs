@@ -21,15 +21,15 @@ use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A provider that does what a file says, and counts how often it was asked.
-struct Provider {
-    corner: Corner,
+pub struct Provider {
+    pub corner: Corner,
     program: PathBuf,
 }
 
 const API_VERSION: &str = "credentialprovider.kubelet.k8s.io/v1";
 
 /// An answer with a credential for each of these servers.
-fn answer(servers: &[&str], version: &str) -> String {
+pub fn answer(servers: &[&str], version: &str) -> String {
     let credential = json!({"username": "minted", "password": format!("hunter2-{version}")});
     let auth: serde_json::Map<_, _> = servers.iter().map(|server| ((*server).to_owned(), credential.clone())).collect();
     response(json!(auth))
@@ -44,7 +44,7 @@ fn response(auth: Value) -> String {
 }
 
 impl Provider {
-    async fn new(name: &str) -> Self {
+    pub async fn new(name: &str) -> Self {
         let corner = Corner::new(name).await;
         let program = corner.directory.path().join("provider");
         fs::write(&program, "#!/bin/sh\ncat >\"$STATE/asked\"\necho >>\"$STATE/count\"\n. \"$STATE/behaviour\"\n")
@@ -54,18 +54,18 @@ impl Provider {
     }
 
     /// From now on it runs these lines of shell.
-    fn does(&self, behaviour: &str) {
+    pub fn does(&self, behaviour: &str) {
         let directory = self.corner.directory.path();
         fs::write(directory.join("next"), behaviour).unwrap();
         fs::rename(directory.join("next"), directory.join("behaviour")).unwrap();
     }
 
     /// From now on it answers so.
-    fn answers(&self, answer: &str) {
+    pub fn answers(&self, answer: &str) {
         self.does(&format!("cat <<'END'\n{answer}\nEND\n"));
     }
 
-    fn settings(&self, images: &[&str]) -> Value {
+    pub fn settings(&self, images: &[&str]) -> Value {
         let exec = json!({
             "command": self.program, "images": images,
             "env": [{"name": "STATE", "value": self.corner.directory.path()}],
@@ -73,11 +73,11 @@ impl Provider {
         json!({"secrets": [{"name": self.corner.name, "source": {"exec": exec}}]})
     }
 
-    fn directory(&self) -> [&str; 2] {
+    pub fn directory(&self) -> [&str; 2] {
         ["--credential-providers", self.corner.directory.path().to_str().unwrap()]
     }
 
-    fn run(&self) -> Generator {
+    pub fn run(&self) -> Generator {
         self.corner.run(&self.settings(&["quay.io/acme"]), &self.directory())
     }
 
@@ -95,7 +95,7 @@ impl Provider {
         servers_of(&content_of(&copy).unwrap())
     }
 
-    async fn settled(&self, namespace: &str, expected: &[&str]) {
+    pub async fn settled(&self, namespace: &str, expected: &[&str]) {
         eventually(&format!("{namespace} has {expected:?}"), PATIENCE, || async {
             self.copied(namespace).await == expected
         })
@@ -295,7 +295,7 @@ async fn an_answer_that_still_holds_outlives_a_restart_without_a_question_or_a_w
     assert_eq!((provider.asked(), version(second.clone()).await), (1, before.1.clone()));
     let (status, code) = provider.status();
     assert_eq!(code, Some(0), "{status}");
-    assert!(status["minted"][&provider.corner.name]["holdsUntil"].is_string(), "{status}");
+    assert!(status["sources"][0]["answer"]["holdsUntil"].is_string(), "{status}");
     drop(generator);
     assert!(provider.once().status.success());
     assert_eq!((provider.asked(), version(second.clone()).await), (1, before.1));
@@ -448,11 +448,15 @@ async fn kubernetes_own_provider_for_google_mints_the_token_of_the_metadata_serv
 }
 
 /// The generator is told to stop while a provider hangs.
+#[rstest]
+#[case::a_child("sleep 1000 & echo $! >\"$STATE/child\"; wait")]
+#[case::one_that_left_its_session("setsid sh -c 'echo $$ >\"$STATE/child\"; exec sleep 1000' & wait")]
+#[case::one_that_left_its_parent_too("(setsid sh -c 'echo $$ >\"$STATE/child\"; exec sleep 1000' &); sleep 1000")]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_provider_and_its_children_end_with_the_generator() {
+async fn a_provider_ends_with_the_generator_and_so_does(#[case] behaviour: &str) {
     let provider = Provider::new("stop").await;
     let pid_file = provider.corner.directory.path().join("child");
-    provider.does("sleep 1000 & echo $! >\"$STATE/child\"; wait");
+    provider.does(behaviour);
     let generator = provider.run();
     eventually("it has a child", PATIENCE, || async {
         fs::read_to_string(&pid_file).is_ok_and(|pid| pid.ends_with('\n'))

@@ -2,6 +2,7 @@
 
 use crate::harness::{Corner, PATIENCE, content_of, docker_config, eventually, stays};
 use crate::rights::limited;
+use base64::Engine as _;
 use k8s_openapi::api::core::v1::{Event, Pod};
 use k8s_openapi::api::rbac::v1::Role;
 use kube::Api;
@@ -254,4 +255,61 @@ async fn a_secret_without_a_source_is_referred_to_and_not_made() {
     assert!(corner.once(&json!({"secrets": [{"name": corner.name}]}), &[]).status.success());
     assert!(corner.copy(&namespace).await.is_none());
     assert_eq!(corner.references(&namespace).await, [corner.name.as_str()]);
+}
+
+/// A token that says when it expires.
+fn token(expires: i64) -> String {
+    let encode = |text: String| base64::prelude::BASE64_URL_SAFE_NO_PAD.encode(text);
+    format!("{}.{}.hunter2", encode(json!({"alg": "none"}).to_string()), encode(json!({"exp": expires}).to_string()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_a_source_expires_is_told_by_its_annotation_and_by_its_token() {
+    let corner = Corner::new("expires").await;
+    let (namespace, source) = (corner.namespace("a").await, corner.ns("source"));
+    corner.put_source("1").await;
+    let settings = corner.settings();
+    let generator = corner.run_ready(&settings, &[]).await;
+    corner.settled(&namespace, "1").await;
+    let gauge = format!("image_pull_secrets_source_expiry_timestamp_seconds{{secret=\"{}\"}}", corner.name);
+    assert_eq!(generator.metric(&gauge).await, None);
+    let annotate = async |value: Value| {
+        let annotations = json!({"image-pull-secrets.kubewarden.io/expiration-timestamp": value});
+        corner.patch_secret(&source, json!({"metadata": {"annotations": annotations}})).await;
+    };
+    let status = || {
+        let settings = corner.write_settings(&settings);
+        let finished = corner.finish(&["status", "-o", "json", "--settings", settings.to_str().unwrap()]);
+        let status: Value = serde_json::from_str(&finished.out).unwrap_or_else(|_| panic!("{}", finished.log));
+        (status["sources"][0]["expires"].clone(), finished.status.code())
+    };
+
+    annotate(json!("2100-01-31T12:00:00+01:00")).await;
+    generator.counts(&gauge, 4_105_076_400.0).await;
+    assert_eq!(status(), (json!("2100-01-31T11:00:00Z"), Some(0)));
+    let copy = corner.copy(&namespace).await.unwrap();
+    assert!(!format!("{:?}", copy.metadata).contains("expiration-timestamp"), "{copy:?}");
+
+    annotate(json!("tomorrow hunter2")).await;
+    let told = "the annotation image-pull-secrets.kubewarden.io/expiration-timestamp is no time: write the date and time of \
+                the expiration as in 2027-01-31T12:00:00Z";
+    told_by_event(&corner, &source, "ExpirationUnreadable", told).await;
+    eventually("the gauge is gone", PATIENCE, || async { generator.metric(&gauge).await.is_none() }).await;
+    // Another event of the source is no reason to say it again.
+    corner.put_source("2").await;
+    corner.settled(&namespace, "2").await;
+    assert_eq!(generator.log().matches(told).count(), 1, "{}", generator.log());
+
+    annotate(json!("2001-01-31T12:00:00Z")).await;
+    generator.counts(&gauge, 980_942_400.0).await;
+    assert_eq!(status(), (json!("2001-01-31T12:00:00Z"), Some(1)));
+
+    annotate(Value::Null).await;
+    eventually("the gauge is gone", PATIENCE, || async { generator.metric(&gauge).await.is_none() }).await;
+    let document = json!({"auths": {"ghcr.io": {"username": "acme", "password": token(4_102_444_800)}}}).to_string();
+    corner.put_secret(&source, DOCKER_CONFIG, &document).await;
+    generator.counts(&gauge, 4_102_444_800.0).await;
+    let copied = || async { corner.content(&namespace).await.as_ref() == Some(&document) };
+    eventually("it is copied", PATIENCE, copied).await;
+    assert_eq!(status(), (json!("2100-01-01T00:00:00Z"), Some(0)));
 }

@@ -7,6 +7,7 @@ mod cached_images;
 mod docker_hub;
 mod ephemeral_containers;
 pub mod explain;
+mod minted;
 mod native;
 pub mod new_namespace;
 mod recovery;

@@ -218,3 +218,59 @@ async fn pods_go_on_pulling_while_a_rotation_that_the_registry_refuses_is_held_b
     pulls(&namespace, "after").await;
     assert!(!generator.log().contains(&password("1")));
 }
+
+/// What a registry refused stays where it is, also where the generator is started anew, and where the registry cannot be asked then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_that_is_held_back_stays_so_over_restarts_of_the_generator() {
+    let accepted = |version: &str| basic(json!({"acme": password(version)}));
+    let registry = Registry::new(accepted("0")).await;
+    let product = Product::for_server(&registry.host, json!({"verifyCredentials": "hold"})).await;
+    let (stage, proxy) = (&product.stage, proxy().await);
+    let environment = [("HTTPS_PROXY", proxy.as_str()), ("NO_PROXY", "")];
+    let ca = nodes().registry_ca.to_str().unwrap();
+    let start = || Generator::start_in(stage, &product.settings, &["--registry-ca", ca], &environment);
+    let told =
+        "refuses its credential: put the right one into the source; it is held back, and the copies stay as they are";
+    let holds = async |generator: &Generator| {
+        eventually("it is held back", || async { generator.log().contains(told) }).await;
+    };
+    let generator = start();
+    let namespace = stage.create_namespace("team").await;
+    product.settled(&namespace, "0").await;
+    product.rotate("1").await;
+    holds(&generator).await;
+    let lease = format!("/apis/coordination.k8s.io/v1/namespaces/default/leases/{}", stage.id);
+    eventually("the refusal is recorded", || async {
+        let annotations = stage.get(&lease).await.body["metadata"]["annotations"].clone();
+        let recorded = annotations["image-pull-secrets.kubewarden.io/verifications"].as_str().unwrap_or_default();
+        recorded.contains("refused")
+    })
+    .await;
+    generator.terminate();
+
+    let generator = start();
+    holds(&generator).await;
+    let image = registry.push("acme/between").await;
+    stage.post(&format!("/api/v1/namespaces/{namespace}/pods"), pod_of("between", &image)).await.ok();
+    registry.pulled(&image).await;
+    // What the other namespaces have is not known any more.
+    let other = stage.create_namespace("other").await;
+    eventually("its ServiceAccount refers to the secret", || async {
+        product.references(&other).await.contains(&product.secret)
+    })
+    .await;
+    assert_eq!(stage.get(&product.path_in(&other)).await.status, 404);
+    generator.terminate();
+
+    let mut out_of_order = accepted("0");
+    out_of_order["status"] = json!(503);
+    registry.accept(out_of_order).await;
+    let generator = start();
+    holds(&generator).await;
+    assert!(product.has_version(&namespace, "0").await);
+
+    registry.accept(accepted("1")).await;
+    for namespace in [&namespace, &other] {
+        product.settled(namespace, "1").await;
+    }
+}

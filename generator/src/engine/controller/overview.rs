@@ -137,16 +137,6 @@ impl Controller {
         sources.filter(move |(name, _)| !is_read(name))
     }
 
-    /// The digest of each source that exists, by secret, and whether a copy has it.
-    pub(crate) fn source_digests(&self) -> BTreeMap<String, (String, bool)> {
-        let ready = self.rules.sources.iter().filter_map(|(secret, state)| match state {
-            SourceState::Ready(content) => Some((secret, content.digest)),
-            _ => None,
-        });
-        let copied = |secret: &str, digest| self.index.has_copy(secret, digest);
-        ready.map(|(secret, digest)| (secret.clone(), (digest.to_string(), copied(secret, digest)))).collect()
-    }
-
     /// Why sources cannot be copied, in sentences.
     pub(super) fn source_faults(&self) -> Vec<String> {
         let secrets = self.rules.settings.secrets.iter();

@@ -4,15 +4,16 @@
 //! What it prints on its standard output is handed on and never shown. What it prints on its standard error is told when it
 //! fails: the end of it, in one line, without what may be a credential.
 
+mod family;
+
+use family::Family;
 use image_pull_secrets::text::shown_up_to;
-#[cfg(unix)]
-use rustix::process::{Pid, Signal, WaitOptions, kill_process_group, waitpgid};
 use std::ffi::OsString;
 use std::io;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
 /// How much a program may print on its standard output, in bytes: as much as a Secret may hold.
 const LONGEST_OUTPUT: usize = 1024 * 1024;
@@ -80,10 +81,7 @@ impl Program {
         command.args(&self.args).env_clear().envs(self.env.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.current_dir("/").kill_on_drop(true);
-        #[cfg(unix)]
-        command.process_group(0);
-        let mut child = command.spawn().map_err(Failure::Start)?;
-        let group = Group::of(&child);
+        let (mut child, family) = Family::spawn(&mut command).map_err(Failure::Start)?;
         let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let feed = async {
             if let Some(mut stdin) = stdin {
@@ -96,14 +94,14 @@ impl Program {
         let exit = async {
             let status = child.wait().await.map_err(Failure::Read);
             // What it left behind would keep its outputs open.
-            group.kill();
+            family.end().await;
             status
         };
         let work = async { tokio::try_join!(feed, read(stdout), keep_end(stderr, &mut errors), exit) };
         let ended = tokio::time::timeout(limit, work).await;
-        group.kill();
+        family.kill();
         let _ = child.wait().await;
-        group.reap().await;
+        family.end().await;
         match ended {
             Ok(Ok(((), output, (), status))) if status.success() => Ok(output),
             Ok(Ok(((), output, (), status))) => Err(Failure::Failed(status, self.told(&errors, &output))),
@@ -162,60 +160,6 @@ async fn keep_end(stream: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) ->
         let too_much = kept.len().saturating_sub(KEPT_OF_ERRORS);
         kept.drain(..too_much);
     }
-}
-
-/// The processes that a program consists of. Killed when it is dropped.
-#[cfg(unix)]
-struct Group(Option<Pid>);
-
-#[cfg(unix)]
-impl Group {
-    fn of(child: &Child) -> Self {
-        Self(child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)))
-    }
-
-    fn kill(&self) {
-        if let Some(group) = self.0 {
-            // There may be none of them any more.
-            let _ = kill_process_group(group, Signal::KILL);
-        }
-    }
-
-    /// Takes note of the death of those that were left to this process, which is the first of its container: nobody else would.
-    async fn reap(mut self) {
-        let Some(group) = self.0.take() else { return };
-        for _ in 0..100 {
-            match waitpgid(group, WaitOptions::NOHANG) {
-                Ok(Some(_)) => {}
-                Ok(None) => tokio::time::sleep(Duration::from_millis(10)).await,
-                // There are none.
-                Err(_) => return,
-            }
-        }
-    }
-}
-
-#[cfg(unix)]
-impl Drop for Group {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-/// Where there are no groups of processes, only the program itself is killed. No generator runs there: only what an
-/// administrator asks for.
-#[cfg(not(unix))]
-struct Group;
-
-#[cfg(not(unix))]
-impl Group {
-    fn of(_: &Child) -> Self {
-        Self
-    }
-
-    fn kill(&self) {}
-
-    async fn reap(self) {}
 }
 
 #[cfg(test)]
@@ -316,6 +260,27 @@ mod tests {
         let pid = std::fs::read_to_string(&pid_file).unwrap();
         assert_eq!(told, format!("it did not end within 5 s, and was killed: child {}", pid.trim()));
         assert!(dies(pid.trim()));
+    }
+
+    /// Has a child that leaves its session, its group and its parent, says which, and keeps its outputs open.
+    const DAEMONISES: &str =
+        "setsid sh -c 'echo $$ >\"$1\"; sleep 1000 & wait' - \"$1\" & until [ -s \"$1\" ]; do sleep 0.01; done";
+
+    #[cfg(target_os = "linux")]
+    #[rstest]
+    #[case::that_answers("; echo answer", None)]
+    #[case::that_fails("; exit 1", Some("it failed (exit code 1)"))]
+    #[case::that_hangs("; sleep 1000", Some("it did not end within 5 s, and was killed"))]
+    #[tokio::test]
+    async fn what_a_program_makes_a_daemon_ends_with_a_program(#[case] then: &str, #[case] expected: Option<&str>) {
+        let directory = tempfile::tempdir().unwrap();
+        let pid_file = directory.path().join("pid");
+        let mut program = script(&directory, &format!("{DAEMONISES}{then}"));
+        program.args.push(pid_file.to_str().unwrap().to_owned());
+        let failure = program.run("", Duration::from_secs(5)).await.map(drop).map_err(|failure| failure.to_string());
+        assert_eq!(failure.err().as_deref(), expected);
+        let pid = std::fs::read_to_string(&pid_file).unwrap();
+        assert!(!is_alive(pid.trim()), "it has ended before the answer is used");
     }
 
     #[tokio::test]
