@@ -1,7 +1,7 @@
-//! A proxy in front of an API server, for whoever asks in the name of a policy: it counts how often Secrets are read, and
-//! answers as late as it is told.
+//! A proxy in front of an API server, for the clients that answer a policy's host calls. It counts how often Secrets are
+//! read, and can delay answers.
 //!
-//! It speaks plain HTTP to who asks, and passes their token on.
+//! Its clients speak plain HTTP, and it passes their tokens on.
 
 use std::{
     net::SocketAddr,
@@ -24,10 +24,10 @@ use kube::{Client, Config};
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinHandle, time};
 
-/// More than the API server takes.
+/// The largest request. The API server accepts less.
 const LARGEST: usize = 4 << 20;
 
-/// A proxy that is at work until it is dropped.
+/// A proxy that runs until it is dropped.
 pub struct ApiProxy {
     address: SocketAddr,
     passing: Arc<Passing>,
@@ -53,13 +53,13 @@ impl ApiProxy {
         let address = listener.local_addr()?;
         let router = Router::new().fallback(pass).with_state(Arc::clone(&passing));
         let serving = tokio::spawn(async move {
-            // Accepting goes on whatever happens to one connection; it ends with the task.
+            // An error of one connection does not end this loop. It ends with the task.
             let _ = axum::serve(listener, router).await;
         });
         Ok(Self { address, passing, serving })
     }
 
-    /// The kubeconfig of somebody who has this token, by way of the proxy.
+    /// A kubeconfig with this token that leads to the proxy.
     pub fn kubeconfig(&self, token: &str) -> Value {
         json!({
             "apiVersion": "v1",
@@ -71,14 +71,14 @@ impl ApiProxy {
         })
     }
 
-    /// From now on, reads whose path ends with this take so much longer; with `Duration::MAX` they are never answered.
+    /// Delays the answers to all later reads whose path ends with this. With `Duration::MAX` they are never answered.
     pub fn delay(&self, end_of_path: &str, late: Duration) {
         let mut all = self.passing.late.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|(end, _)| end != end_of_path);
         all.push((end_of_path.to_owned(), late));
     }
 
-    /// How often a Secret was asked for so far.
+    /// How often a Secret was read so far.
     pub fn secret_reads(&self) -> u64 {
         self.passing.secret_reads.load(Ordering::Relaxed)
     }

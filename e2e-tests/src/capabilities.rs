@@ -1,5 +1,5 @@
-//! The host's side of a host call: what the metadata does not grant is refused, `kubernetes/get_resource` is answered
-//! from the cluster, `tracing/log` is kept.
+//! Answers host calls. It refuses what the metadata does not grant, answers `kubernetes/get_resource` from the cluster, and
+//! keeps what `tracing/log` gets.
 
 use std::{backtrace::Backtrace, error::Error, time::Duration};
 
@@ -14,14 +14,14 @@ use crate::{
 /// What a host callback may answer with: the guest gets the error's text.
 pub(crate) type Answer = Result<Vec<u8>, Box<dyn Error + Send + Sync>>;
 
-/// One call that the policy made to its host, logging apart.
+/// One call of the policy to its host, other than logging.
 #[derive(Clone, Debug, Serialize)]
 pub struct HostCall {
     /// The capability's path, for example `kubernetes/get_resource`.
     pub capability: String,
-    /// What the policy asked for, in the capability's own form; null where it was no JSON.
+    /// The payload of the call. It is null if it was not JSON.
     pub request: Value,
-    /// The error that the policy was given, when it was not given an answer.
+    /// The error that the policy got, if it got no answer.
     pub error: Option<String>,
 }
 
@@ -31,7 +31,7 @@ pub struct LogEntry {
     /// `trace`, `debug`, `info`, `warning` or `error`.
     #[serde(deserialize_with = "level")]
     pub level: String,
-    /// The event in words; empty where the policy gave none.
+    /// The message. It is empty if the policy gave none.
     #[serde(default)]
     pub message: String,
     /// Every other field of the event.
@@ -48,7 +48,7 @@ fn level<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error>
     }
 }
 
-/// What the policy asked of its host during one call, as it came: reading it is not to count as the policy's time.
+/// The raw host calls of one call of the policy. They are parsed later, so that this does not count as the policy's time.
 #[derive(Debug, Default)]
 pub(crate) struct Transcript {
     pub(crate) answering: Duration,
@@ -57,7 +57,7 @@ pub(crate) struct Transcript {
 }
 
 impl Transcript {
-    /// The host calls, logging apart.
+    /// The host calls other than logging.
     pub(crate) fn host_calls(&self) -> Vec<HostCall> {
         let calls = self.host_calls.iter().cloned();
         let call = |(capability, payload, error): (_, Vec<u8>, _)| {
@@ -67,13 +67,13 @@ impl Transcript {
         calls.map(call).collect()
     }
 
-    /// What was logged. An event that cannot be read is lost, as in the real host.
+    /// The log events. As in the real host, one that cannot be parsed is lost.
     pub(crate) fn logs(&self) -> Vec<LogEntry> {
         self.events.iter().filter_map(|event| serde_json::from_slice(event).ok()).collect()
     }
 }
 
-/// Answers host calls on the terms of one policy.
+/// Answers host calls with the grants of one policy.
 pub(crate) struct Capabilities<'a> {
     pub(crate) metadata: &'a Metadata,
     pub(crate) cluster: &'a Cluster,
@@ -127,7 +127,7 @@ impl Capabilities<'_> {
     }
 
     /// The real host hands the error's `Debug` form to the policy: its causes, and a stack backtrace where
-    /// `RUST_BACKTRACE` is set. Here [`crate::Host::backtraces`] decides, whatever the environment says.
+    /// `RUST_BACKTRACE` is set. Here [`crate::Host::backtraces`] decides, and not the environment.
     fn callback_failure(&self, error: &anyhow::Error) -> String {
         let mut text = format!("Callback evaluation failure: {error}");
         let causes: Vec<String> = error.chain().skip(1).map(ToString::to_string).collect();

@@ -1,4 +1,4 @@
-//! Where the answers to the policy's questions about Kubernetes come from.
+//! The sources of answers to the policy's questions about Kubernetes.
 
 mod field_mask;
 #[cfg(feature = "cluster")]
@@ -17,16 +17,16 @@ use session::{Recording, Session};
 /// A source of answers. Clones share their source, and every source may be used from several threads.
 #[derive(Clone, Debug)]
 pub enum Cluster {
-    /// There is none: what `kwctl run` answers without a kubeconfig.
+    /// No cluster. The answers are those of `kwctl run` without a kubeconfig.
     Absent,
-    /// The objects that somebody wrote down.
+    /// Objects from manifests.
     Manifests(Arc<Manifests>),
     /// A real API server.
     #[cfg(feature = "cluster")]
     Live(Arc<live::Live>),
-    /// What a cluster once answered, in the order it was asked.
+    /// A recorded session: what a cluster answered, in order.
     Session(Arc<Session>),
-    /// Another source, with everything it is asked and answers written down.
+    /// Another source whose questions and answers are recorded.
     Recording(Arc<Recording>),
 }
 

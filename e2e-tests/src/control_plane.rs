@@ -1,4 +1,4 @@
-//! A disposable cluster for one run of the tests, gone when the run is over, however it ends.
+//! A disposable cluster for one run of the tests. It is removed after the run, however that ends.
 //!
 //! In this order: the one that `KUBECONFIG_E2E` names, which is used and left alone; else etcd, kube-apiserver and
 //! kube-controller-manager on loopback, run by `e2e-tests/cluster/bin/cluster` (see its README), which takes the programs
@@ -44,8 +44,8 @@ pub struct Nodes {
     pub registry_ca: PathBuf,
 }
 
-/// The program that runs the parts. It ends, and they with it, when its standard input closes: also when this process is
-/// killed.
+/// The program that runs the parts of the cluster. When its standard input closes, it ends them and itself, so nothing is
+/// left even if this process is killed.
 struct Supervisor {
     child: Child,
     commands: Option<ChildStdin>,
@@ -92,7 +92,7 @@ impl ControlPlane {
         }
     }
 
-    /// A cluster of our own, whatever there is: its parts can be stopped.
+    /// A cluster of our own, even if the environment names another one. Its parts can be stopped.
     ///
     /// # Errors
     /// It does not start, with what to do about it.
@@ -134,7 +134,7 @@ impl ControlPlane {
         self.nodes.as_ref()
     }
 
-    /// Does something to a part, such as `stop apiserver`; the cluster's README has the list.
+    /// Sends a command about a part, such as `stop apiserver`. The cluster's README lists them.
     ///
     /// # Errors
     /// It cannot be done, or the cluster is not our own.
@@ -150,7 +150,8 @@ impl ControlPlane {
         Ok(())
     }
 
-    /// Prints the end of the logs of the parts, and keeps all of them in this directory; nothing where they are not ours.
+    /// Prints the end of the parts' logs, and copies the logs into this directory. It does nothing if the cluster is not
+    /// our own.
     ///
     /// # Errors
     /// They cannot be written there.
@@ -182,7 +183,7 @@ impl Drop for ControlPlane {
 }
 
 impl Nodes {
-    /// What another process learns of them by.
+    /// The environment variables that tell another process about them.
     pub fn environment(&self) -> [(&'static str, OsString); 4] {
         [
             ("E2E_NODES", self.names.join(",").into()),
@@ -217,7 +218,7 @@ impl Supervisor {
 impl Drop for Supervisor {
     fn drop(&mut self) {
         self.commands.take();
-        // It is being dropped: there is nobody to tell.
+        // This runs in a drop, so errors cannot be reported.
         let _ = self.child.wait();
     }
 }

@@ -1,4 +1,4 @@
-//! An object as a kube client hands it on: metadata of known fields, and whatever else it has.
+//! An object as a kube client represents it: metadata with known fields, and all other fields as they are.
 
 use std::collections::BTreeMap;
 

@@ -20,7 +20,7 @@ use tokio::{
 
 use crate::modules;
 
-/// Most of it goes by with compiling the modules. As much as a part of the test cluster has: the machine may be loaded.
+/// How long it may take to start. Most of that is the compilation of the modules, and the machine may be loaded.
 const READY_WITHIN: Duration = Duration::from_secs(600);
 
 /// A policy-server that runs until it is dropped.
@@ -32,7 +32,7 @@ pub struct PolicyServer {
     _directory: TempDir,
 }
 
-/// Whether it is in the `PATH`.
+/// Whether the program is in the `PATH`.
 pub fn is_installed() -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path).any(|directory| directory.join("policy-server").is_file())
@@ -70,8 +70,8 @@ pub fn shipped() -> Result<Value> {
 }
 
 impl PolicyServer {
-    /// Starts it with these policies, by their names, and waits until it is ready. It asks the API server by this kubeconfig, and
-    /// speaks HTTPS.
+    /// Starts it with these policies, given by name, and waits until it is ready. It uses this kubeconfig for the API
+    /// server, and serves HTTPS.
     ///
     /// # Errors
     /// It is not in the `PATH`, or does not become ready; then its log is in the error.
@@ -117,7 +117,7 @@ impl PolicyServer {
         Ok(server)
     }
 
-    /// Where it answers, under `/validate/POLICY`.
+    /// Its address. Policies are at `/validate/POLICY`.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -140,7 +140,7 @@ impl PolicyServer {
 
 impl Drop for PolicyServer {
     fn drop(&mut self) {
-        // It is being dropped: there is nobody to tell.
+        // This runs in a drop, so errors cannot be reported.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

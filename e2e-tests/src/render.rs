@@ -15,11 +15,11 @@ const GREEN: Style = AnsiColor::Green.on_default();
 const YELLOW: Style = AnsiColor::Yellow.on_default();
 const CYAN: Style = AnsiColor::Cyan.on_default();
 
-/// One request and what it came to.
+/// One request and its result.
 pub(crate) struct Evaluated<'a> {
     pub(crate) request: &'a AdmissionRequest,
     pub(crate) evaluation: &'a Evaluation,
-    /// Whether an API server would have asked.
+    /// Whether an API server would call the policy for it.
     pub(crate) selected: bool,
 }
 
@@ -142,7 +142,7 @@ impl Evaluated<'_> {
     }
 }
 
-/// What all requests came to.
+/// The results of all requests.
 #[derive(Default)]
 pub(crate) struct Summary {
     verdicts: Vec<Verdict>,

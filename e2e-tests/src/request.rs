@@ -1,4 +1,4 @@
-//! What comes in: Kubernetes manifests, and AdmissionReviews or AdmissionRequests as an API server sends them.
+//! Reads requests: Kubernetes manifests, and AdmissionReviews or AdmissionRequests as an API server sends them.
 
 use std::collections::BTreeMap;
 
@@ -52,7 +52,7 @@ pub struct AdmissionRequest {
     /// The object as it is stored; none on CREATE.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub old_object: Option<Value>,
-    /// Whether nothing will be stored whatever the answer.
+    /// Whether it is a dry run, so that nothing will be stored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dry_run: Option<bool>,
     /// The operation's options.
@@ -63,7 +63,7 @@ pub struct AdmissionRequest {
 /// Who asks, as `authentication.k8s.io/v1` has it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct UserInfo {
-    /// Whatever else the authenticator says about the user.
+    /// Further facts from the authenticator about the user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extra: Option<BTreeMap<String, Vec<String>>>,
     /// The groups that the user is in.

@@ -1,4 +1,4 @@
-//! What goes out: the policy's answer, turned into the response that an API server gets.
+//! Turns the policy's answer into the response that an API server gets.
 
 use std::collections::BTreeMap;
 

@@ -28,16 +28,16 @@ pub struct Policy {
     pub host: &'static Host,
     /// The policy's settings.
     pub settings: Value,
-    /// What its questions are answered from.
+    /// The source of the answers to its questions.
     pub cluster: Cluster,
-    /// Is shown every request with what it came to.
+    /// Receives every request with its result.
     pub observer: Observer,
 }
 
-/// Sees requests and what they came to, from any thread.
+/// A function that receives requests and their results. It may be called from any thread.
 pub type Observer = Box<dyn Fn(&AdmissionRequest, &Evaluation) + Send + Sync>;
 
-/// A webhook that is at work until it is dropped.
+/// A webhook that runs until it is dropped.
 pub struct Webhook {
     address: SocketAddr,
     certificate: String,
@@ -98,8 +98,8 @@ impl Webhook {
     }
 }
 
-/// The MutatingWebhookConfiguration by which Kubewarden's controller would have an API server ask `policy` at `address`, whose
-/// certificate is this (PEM), with the rules of its metadata.
+/// The MutatingWebhookConfiguration by which Kubewarden's controller would have an API server ask `policy` at `address`,
+/// whose certificate is this (PEM), with the rules of its metadata.
 pub fn configuration(address: SocketAddr, certificate: &str, policy: &str, metadata: &Metadata) -> Value {
     let rules = metadata.rules.iter().map(|rule| {
         json!({
