@@ -45,9 +45,9 @@ impl Iterator for Backoff {
 /// The events of a watch, with a wait after each error. The wait comes from `waits`, or is the one that the API server asks
 /// for if that is longer.
 ///
-/// The waits start from the beginning only after the API server has sent something. kube's own `WatchStreamExt::backoff`
-/// counts every event as a success, even [`Event::Init`], which the watcher itself emits before each list. With it, a list
-/// that is forbidden would be tried several times a second, for ever.
+/// The waits start from the beginning only after the API server has sent a complete list or a change. kube's own
+/// `WatchStreamExt::backoff` counts every event as a success, even [`Event::Init`], which the watcher itself emits before
+/// each list. With it, a list that is forbidden would be tried several times a second, for ever.
 pub(crate) fn waiting_after_errors<K>(
     events: impl Stream<Item = watcher::Result<Event<K>>>,
     waits: Backoff,
