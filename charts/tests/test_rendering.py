@@ -728,9 +728,9 @@ class Refusals(unittest.TestCase):
         "credentials that the API server cannot read": (
             {"policy": {"engine": "native"}, "settings": {"secrets": [{"name": "a", "matchCredentials": True}]}},
             "settings.secrets[0].matchCredentials: policy.engine: native cannot read"),
-        "watching without Kubewarden": ({"policy": {"engine": "native", "mode": "monitor"}}, "knows protect only"),
+        "watching without Kubewarden": ({"policy": {"engine": "native", "mode": "monitor"}}, "only protect is possible"),
         "a pattern that CEL cannot have": (
-            {"policy": {"engine": "native"}, "settings": {"serviceAccounts": ["a\\*"]}}, "knows no '\\' in a pattern"),
+            {"policy": {"engine": "native"}, "settings": {"serviceAccounts": ["a\\*"]}}, "cannot use a pattern with a '\\'"),
         "nothing to install": (
             {"policy": {"enabled": False}, "generator": {"mode": "disabled"}}, "nothing is left to install"),
         "a ServiceAccount that exists, without its name": (

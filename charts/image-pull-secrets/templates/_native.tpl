@@ -19,7 +19,7 @@
 {{- end }}
 {{- end }}
 {{- if ne .Values.policy.mode "protect" }}
-{{- fail "policy.mode: policy.engine: native knows protect only" }}
+{{- fail "policy.mode: with policy.engine: native, only protect is possible" }}
 {{- end }}
 {{- end }}
 
@@ -27,7 +27,7 @@
 {{- define "ips.native.matches" -}}
 {{- $names := list }}{{ $patterns := list }}
 {{- range last . }}
-{{- if contains "\\" . }}{{ fail (printf "policy.engine: native knows no '\\' in a pattern: %q" .) }}{{ end }}
+{{- if contains "\\" . }}{{ fail (printf "policy.engine: native cannot use a pattern with a '\\': %q" .) }}{{ end }}
 {{- if regexMatch "[*?\\[]" . }}
 {{- /* What stands in names besides letters, digits and '-' is a dot; everything else that regular expressions know cannot. */}}
 {{- $patterns = append $patterns (regexReplaceAll "([.+(){}|$])" . "\\${1}" | replace "*" ".*" | replace "?" ".") }}
