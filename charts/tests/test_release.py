@@ -102,9 +102,8 @@ class Questions(unittest.TestCase):
     def test_every_question_is_about_a_setting(self):
         known = set(json.loads((chart.CHART / "values.schema.json").read_text())["properties"]["settings"]["properties"])
         asked = {q["variable"].split(".")[0] for q in load("questions-ui.yml")["questions"]}
-        # The first is the text at the head of the form; conflicts and verifyCredentials are the generator's.
-        self.assertEqual(asked, known - {"conflicts", "verifyCredentials"} | {"description"})
-
+        # The first is the text at the head of the form; conflicts are the generator's.
+        self.assertEqual(asked, known - {"conflicts"} | {"description"})
 
     def test_whatever_is_asked_is_explained(self):
         def check(questions):
@@ -119,7 +118,7 @@ class Questions(unittest.TestCase):
         secret = json.loads((chart.CHART / "values.schema.json").read_text())["properties"]["settings"]["properties"]["secrets"]
         questions = next(q for q in load("questions-ui.yml")["questions"] if q["variable"] == "secrets")["sequence_questions"]
         asked = {question["variable"].split(".")[0] for question in questions}
-        # The source is the generator's; a label selector is more than the form can ask for.
+        # A source, and a label selector, are more than the form can ask for.
         self.assertEqual(asked, set(secret["items"]["properties"]) - {"source", "namespaceSelector"})
 
 

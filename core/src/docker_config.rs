@@ -102,7 +102,7 @@ const DEFAULT_REGISTRY_KEY: &str = "index.docker.io";
 /// How many characters may be compared to match the globs of one config. This is enough for thousands of globs and a
 /// Pod with images of thirty registries. Without a limit, somebody who can write a Secret could make every admission
 /// take seconds.
-const MOST_EFFORT: usize = 50_000_000;
+const MOST_EFFORT: usize = 20_000_000;
 
 impl DockerConfig {
     /// Parses the value of `.dockerconfigjson`, whose entries are below `auths`.

@@ -9,7 +9,7 @@ use std::{
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -26,6 +26,9 @@ const PROGRAM: &str = "kyverno-admission-controller";
 
 /// The directory beside it with Kyverno's CustomResourceDefinitions.
 const CRDS: &str = "kyverno-crds";
+
+/// How long its webhooks may take to answer.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 const NAMESPACE: &str = "kyverno";
 const CONFIG_MAP: &str = "kyverno";
@@ -94,12 +97,18 @@ impl Kyverno {
 
     /// Adds a rule for Pods with this label, and waits until it has a webhook.
     pub async fn add(&mut self, api: &Api, rule: Rule, label: &str) -> Result<()> {
-        // The webhook that checks policies is there as well by then.
+        // The webhook that checks policies is there as well by then, but perhaps not the certificate that it serves with.
         while self.webhooks(api).await?.is_none() {
             sleep(Duration::from_millis(200)).await;
         }
         let (path, policy) = rule.policy(label)?;
-        api.replace(path, label, policy).await?;
+        let deadline = Instant::now() + PATIENCE;
+        while let Err(error) = api.replace(path, label, policy.clone()).await {
+            if Instant::now() > deadline {
+                return Err(error.context(format!("Kyverno does not take its rule: {}", self.log())));
+            }
+            sleep(Duration::from_millis(200)).await;
+        }
         while !self.webhooks(api).await?.is_some_and(|webhooks| webhooks.contains(label)) {
             sleep(Duration::from_millis(200)).await;
         }
@@ -111,10 +120,14 @@ impl Kyverno {
         self.child.id()
     }
 
+    fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
     /// The webhooks that it has registered for what its policies are about, as JSON.
     async fn webhooks(&mut self, api: &Api) -> Result<Option<String>> {
         if let Some(status) = self.child.try_wait()? {
-            bail!("{PROGRAM} has ended, {status}: {}", fs::read_to_string(&self.log).unwrap_or_default());
+            bail!("{PROGRAM} has ended, {status}: {}", self.log());
         }
         let (status, answer) = api.send("GET", &format!("{WEBHOOKS}/{CONFIGURATION}"), Vec::new()).await?;
         if status != 200 {
