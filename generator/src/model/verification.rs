@@ -141,8 +141,8 @@ pub(crate) struct Question {
     pub(crate) credential: Credential,
 }
 
-/// The credentials to ask about. A server with a glob stands for no host in particular, and one without a user is an anonymous
-/// pull: nobody is asked about them.
+/// The credentials to ask registries about. Two kinds are left out: an entry whose server is a glob, because it names no single
+/// host to ask, and an entry without a user, because pulling with it is anonymous.
 pub(crate) fn questions_about(content: &Content) -> Vec<Question> {
     let Some(format) = SecretFormat::of_type(content.secret_type) else { return Vec::new() };
     let Some(ByteString(document)) = content.data.get(format.data_key()) else { return Vec::new() };

@@ -18,8 +18,8 @@ impl Trial {
         Self { registries, answers: HashMap::new() }
     }
 
-    /// Asks the registry of each image with each credential, in the kubelet's order; without one where there is none. Where the
-    /// kubelet fails before that, nobody is asked.
+    /// Asks the registry of each image with each credential, in the kubelet's order, or without a credential if there is none.
+    /// It does not ask about an image that the kubelet fails before it reaches the registry.
     pub(super) async fn ask(&mut self, facts: &Facts, explanation: &mut Explanation) {
         for explained in explanation.images.iter_mut().filter(|explained| !explained.verdict.fails()) {
             let Ok(image) = Image::parse(&explained.image.reference) else { continue };
