@@ -244,6 +244,9 @@ fn is_as_selected(index: &Index, namespace: &str, rules: &Rules) -> Result<(), T
 }
 
 proptest! {
+    // Each case makes many plans.
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
     #[test]
     fn as_labels_change_copies_are_where_they_are_for_and_nowhere_else(
         mut index in index(), rules in rules(),
@@ -265,6 +268,8 @@ proptest! {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
     #[test]
     fn applying_the_plan_and_planning_again_gives_no_action(mut index in index(), rules in rules()) {
         for action in all_actions(&index, &rules) {
