@@ -224,6 +224,18 @@ fn airtight() -> Timeouts {
     Timeouts { server: "6", policy: Value::Null, webhook: json!(5) }
 }
 
+/// The API server asks a policy-server with these timeouts and so many workers, which reads Secrets through the proxy.
+async fn behind_a_proxy(stage: &Stage, settings: &Value, timeouts: Timeouts, workers: &str) -> (ApiProxy, Watched) {
+    let proxy = ApiProxy::to(config(&stage.kubeconfig).await).await.unwrap();
+    let kubeconfig = proxy.kubeconfig(&stage.policy_server_token().await);
+    let mut policy = policy(settings);
+    policy["timeoutEvalSeconds"] = timeouts.policy;
+    let arguments = ["--workers", workers, "--policy-timeout", timeouts.server];
+    let server = Watched::start(&kubeconfig, &json!({&stage.id: policy}), &arguments).await;
+    server.register(stage, json!({"failurePolicy": "Ignore", "timeoutSeconds": timeouts.webhook})).await;
+    (proxy, server)
+}
+
 #[rstest]
 #[case::shipped_and_slow(shipped(), 3_000, Some(1))]
 #[case::shipped_and_slower_than_the_webhooks_timeout(shipped(), 7_000, Some(0))]
@@ -240,13 +252,7 @@ async fn a_slow_api_server_denies_no_pod_under_ignore(
     let settings = json!({"secrets": [{"name": "creds"}]});
     let stage = Stage::empty(settings.clone()).await;
     stage.create_secret("creds").await;
-    let proxy = ApiProxy::to(config(&stage.kubeconfig).await).await.unwrap();
-    let kubeconfig = proxy.kubeconfig(&stage.policy_server_token().await);
-    let mut policy = policy(&settings);
-    policy["timeoutEvalSeconds"] = timeouts.policy;
-    let arguments = ["--workers", "16", "--policy-timeout", timeouts.server];
-    let server = Watched::start(&kubeconfig, &json!({&stage.id: policy}), &arguments).await;
-    server.register(&stage, json!({"failurePolicy": "Ignore", "timeoutSeconds": timeouts.webhook})).await;
+    let (proxy, _server) = behind_a_proxy(&stage, &settings, timeouts, "16").await;
     let dry_run = format!("{}?dryRun=All", stage.pods());
     let is_given = || async { stage.post(&dry_run, pod("probe")).await.listed() == ["creds"] };
     eventually("Pods are given the secret", is_given).await;
@@ -277,13 +283,7 @@ async fn several_slow_secrets_do_not_add_up(#[case] timeouts: Timeouts, #[case] 
     for name in names {
         stage.create_secret(name).await;
     }
-    let proxy = ApiProxy::to(config(&stage.kubeconfig).await).await.unwrap();
-    let kubeconfig = proxy.kubeconfig(&stage.policy_server_token().await);
-    let mut policy = policy(&settings);
-    policy["timeoutEvalSeconds"] = timeouts.policy;
-    let arguments = ["--workers", "2", "--policy-timeout", timeouts.server];
-    let server = Watched::start(&kubeconfig, &json!({&stage.id: policy}), &arguments).await;
-    server.register(&stage, json!({"failurePolicy": "Ignore", "timeoutSeconds": timeouts.webhook})).await;
+    let (proxy, _server) = behind_a_proxy(&stage, &settings, timeouts, "2").await;
     let dry_run = format!("{}?dryRun=All", stage.pods());
     eventually("Pods are given the secrets, without a warning", || async {
         let created = stage.post(&dry_run, pod("probe")).await;

@@ -104,6 +104,7 @@ mod tests {
         let status = Status::failure(message, "Forbidden").with_code(code);
         assert_eq!(SECRETS.missing_rule(&status).is_some(), expected);
     }
+
     #[rstest]
     #[case::no_right(
         "policies.kubewarden.io",

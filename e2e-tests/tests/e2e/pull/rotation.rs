@@ -6,7 +6,7 @@ use crate::product::Product;
 use crate::pull::explain::{agrees, agrees_in, proxy};
 use crate::registry::{PATIENCE, Registry, basic, docker_config, node, password, pod_of, pod_on, print};
 use rstest::rstest;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -129,6 +129,11 @@ async fn no_credential_is_refused_where_the_registry_accepts_both_for_a_while() 
     registry.refused(&image, "acme", 1).await;
 }
 
+/// What the registry accepts: the password of this version.
+fn accepted(version: &str) -> Value {
+    basic(json!({"acme": password(version)}))
+}
+
 #[derive(PartialEq)]
 enum First {
     Registry,
@@ -141,7 +146,6 @@ enum First {
 #[case::in_the_source_first(First::Source)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_of_the_gap_recovers_by_itself(#[case] first: First) {
-    let accepted = |version: &str| basic(json!({"acme": password(version)}));
     let registry = Registry::new(accepted("0")).await;
     let mut product = Product::for_server(&registry.host, json!({})).await;
     product.stage.register(Registration::default()).await;
@@ -182,63 +186,88 @@ async fn a_pod_of_the_gap_recovers_by_itself(#[case] first: First) {
     assert_eq!(stage.get(&format!("{pods}/between")).await.ok().body["metadata"]["uid"], uid);
 }
 
+/// A product that holds back what the registry refuses, and a namespace with the copy that the registry accepts.
+struct Holding {
+    registry: Registry,
+    product: Product,
+    generator: Generator,
+    namespace: String,
+}
+
+impl Holding {
+    async fn new() -> Self {
+        let registry = Registry::new(accepted("0")).await;
+        let product = Product::for_server(&registry.host, json!({"verifyCredentials": "hold"})).await;
+        let generator = Self::generator(&product).await;
+        let namespace = product.stage.create_namespace("team").await;
+        product.settled(&namespace, "0").await;
+        Self { registry, product, generator, namespace }
+    }
+
+    /// A generator that reaches the registry as a Node does.
+    async fn generator(product: &Product) -> Generator {
+        let proxy = proxy().await;
+        let environment = [("HTTPS_PROXY", proxy.as_str()), ("NO_PROXY", "")];
+        let ca = nodes().registry_ca.to_str().unwrap();
+        Generator::start_in(&product.stage, &product.settings, &["--registry-ca", ca], &environment)
+    }
+
+    async fn restart(self) -> Self {
+        self.generator.terminate();
+        Self { generator: Self::generator(&self.product).await, ..self }
+    }
+
+    /// Waits until the generator has said that it holds back what the source has now.
+    async fn is_told(&self) {
+        let told = "refuses its credential: put the right one into the source; it is held back, and the copies stay as \
+                    they are";
+        eventually("it is held back", || async { self.generator.log().contains(told) }).await;
+    }
+
+    /// A Pod of this namespace pulls.
+    async fn pulls(&self, namespace: &str, name: &str) {
+        let image = self.registry.push(&format!("acme/{name}")).await;
+        let pods = format!("/api/v1/namespaces/{namespace}/pods");
+        self.product.stage.post(&pods, pod_of(name, &image)).await.ok();
+        self.registry.pulled(&image).await;
+        agrees_in(&self.product.stage, namespace).await;
+    }
+
+    /// The registry accepts what was held back: these namespaces get it.
+    async fn ends(&self, namespaces: [&str; 2]) {
+        self.registry.accept(accepted("1")).await;
+        for namespace in namespaces {
+            self.product.settled(namespace, "1").await;
+        }
+    }
+}
+
 /// A mistyped rotation stops at the source, and a right one that the registry does not know yet goes out once it does.
 #[tokio::test(flavor = "multi_thread")]
 async fn pods_go_on_pulling_while_a_rotation_that_the_registry_refuses_is_held_back() {
-    let accepted = |version: &str| basic(json!({"acme": password(version)}));
-    let registry = Registry::new(accepted("0")).await;
-    let product = Product::for_server(&registry.host, json!({"verifyCredentials": "hold"})).await;
-    let (stage, proxy) = (&product.stage, proxy().await);
-    let environment = [("HTTPS_PROXY", proxy.as_str()), ("NO_PROXY", "")];
-    let ca = nodes().registry_ca.to_str().unwrap();
-    let generator = Generator::start_in(stage, &product.settings, &["--registry-ca", ca], &environment);
-    let namespace = stage.create_namespace("team").await;
-    product.settled(&namespace, "0").await;
-    let pulls = async |namespace: &str, name: &str| {
-        let image = registry.push(&format!("acme/{name}")).await;
-        stage.post(&format!("/api/v1/namespaces/{namespace}/pods"), pod_of(name, &image)).await.ok();
-        registry.pulled(&image).await;
-        agrees_in(stage, namespace).await;
-    };
-    pulls(&namespace, "before").await;
+    let holding = Holding::new().await;
+    let (product, namespace) = (&holding.product, &holding.namespace);
+    holding.pulls(namespace, "before").await;
 
     product.rotate("1").await;
-    let told =
-        "refuses its credential: put the right one into the source; it is held back, and the copies stay as they are";
-    eventually("it is held back", || async { generator.log().contains(told) }).await;
-    pulls(&namespace, "between").await;
-    let other = stage.create_namespace("other").await;
+    holding.is_told().await;
+    holding.pulls(namespace, "between").await;
+    let other = product.stage.create_namespace("other").await;
     product.settled(&other, "0").await;
-    pulls(&other, "between-elsewhere").await;
+    holding.pulls(&other, "between-elsewhere").await;
 
-    registry.accept(accepted("1")).await;
-    for namespace in [&namespace, &other] {
-        product.settled(namespace, "1").await;
-    }
-    pulls(&namespace, "after").await;
-    assert!(!generator.log().contains(&password("1")));
+    holding.ends([namespace, &other]).await;
+    holding.pulls(namespace, "after").await;
+    assert!(!holding.generator.log().contains(&password("1")));
 }
 
 /// What a registry refused stays where it is, also where the generator is started anew, and where the registry cannot be asked then.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rotation_that_is_held_back_stays_so_over_restarts_of_the_generator() {
-    let accepted = |version: &str| basic(json!({"acme": password(version)}));
-    let registry = Registry::new(accepted("0")).await;
-    let product = Product::for_server(&registry.host, json!({"verifyCredentials": "hold"})).await;
-    let (stage, proxy) = (&product.stage, proxy().await);
-    let environment = [("HTTPS_PROXY", proxy.as_str()), ("NO_PROXY", "")];
-    let ca = nodes().registry_ca.to_str().unwrap();
-    let start = || Generator::start_in(stage, &product.settings, &["--registry-ca", ca], &environment);
-    let told =
-        "refuses its credential: put the right one into the source; it is held back, and the copies stay as they are";
-    let holds = async |generator: &Generator| {
-        eventually("it is held back", || async { generator.log().contains(told) }).await;
-    };
-    let generator = start();
-    let namespace = stage.create_namespace("team").await;
-    product.settled(&namespace, "0").await;
-    product.rotate("1").await;
-    holds(&generator).await;
+    let holding = Holding::new().await;
+    holding.product.rotate("1").await;
+    holding.is_told().await;
+    let stage = &holding.product.stage;
     let lease = format!("/apis/coordination.k8s.io/v1/namespaces/default/leases/{}", stage.id);
     eventually("the refusal is recorded", || async {
         let annotations = stage.get(&lease).await.body["metadata"]["annotations"].clone();
@@ -246,31 +275,25 @@ async fn a_rotation_that_is_held_back_stays_so_over_restarts_of_the_generator() 
         recorded.contains("refused")
     })
     .await;
-    generator.terminate();
 
-    let generator = start();
-    holds(&generator).await;
-    let image = registry.push("acme/between").await;
-    stage.post(&format!("/api/v1/namespaces/{namespace}/pods"), pod_of("between", &image)).await.ok();
-    registry.pulled(&image).await;
+    let holding = holding.restart().await;
+    holding.is_told().await;
+    holding.pulls(&holding.namespace, "between").await;
     // What the other namespaces have is not known any more.
-    let other = stage.create_namespace("other").await;
+    let product = &holding.product;
+    let other = product.stage.create_namespace("other").await;
     eventually("its ServiceAccount refers to the secret", || async {
         product.references(&other).await.contains(&product.secret)
     })
     .await;
-    assert_eq!(stage.get(&product.path_in(&other)).await.status, 404);
-    generator.terminate();
+    assert_eq!(product.stage.get(&product.path_in(&other)).await.status, 404);
 
     let mut out_of_order = accepted("0");
     out_of_order["status"] = json!(503);
-    registry.accept(out_of_order).await;
-    let generator = start();
-    holds(&generator).await;
-    assert!(product.has_version(&namespace, "0").await);
+    holding.registry.accept(out_of_order).await;
+    let holding = holding.restart().await;
+    holding.is_told().await;
+    assert!(holding.product.has_version(&holding.namespace, "0").await);
 
-    registry.accept(accepted("1")).await;
-    for namespace in [&namespace, &other] {
-        product.settled(namespace, "1").await;
-    }
+    holding.ends([&holding.namespace, &other]).await;
 }

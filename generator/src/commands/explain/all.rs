@@ -161,6 +161,7 @@ not known: a note
         let document = causes.document(5, 7, &[]);
         assert_eq!((&document["causes"][0]["count"], &document["waiting"]), (&json!(4), &json!(5)));
     }
+
     #[test]
     fn one_cause_in_many_namespaces_is_one() {
         let mut causes = Causes::default();

@@ -284,6 +284,7 @@ pub(crate) mod tests {
         assert_eq!(will_add(&[]), if expected { vec!["creds".to_owned()] } else { vec![] });
         assert_eq!(will_add(&["creds".to_owned()]), Vec::<String>::new());
     }
+
     fn malformed() -> Found {
         let data = BTreeMap::from([(".dockerconfigjson".to_owned(), ByteString(b"[]".to_vec()))]);
         Found::of("kubernetes.io/dockerconfigjson", &data)

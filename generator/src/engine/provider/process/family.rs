@@ -40,28 +40,30 @@ mod on_unix {
             Ok((child, Self(group)))
         }
 
-        /// Kills them all, as they are now.
-        pub(crate) fn kill(&self) {
+        /// Kills them all, as they are now. Gives those that were there.
+        pub(crate) fn kill(&self) -> HashSet<Pid> {
             if let Some(group) = self.0 {
                 // There may be none of them any more.
                 let _ = kill_process_group(group, Signal::KILL);
             }
-            for process in self.members() {
-                let _ = kill_process(process, Signal::KILL);
+            let members = self.members();
+            for process in &members {
+                let _ = kill_process(*process, Signal::KILL);
             }
+            members
         }
 
         /// Kills them until none is left, and takes note of their death: nobody else would. Not of the program's own, which is
         /// for whoever started it.
         pub(crate) async fn end(&self) {
             for _ in 0..100 {
-                self.kill();
-                for process in self.members().into_iter().filter(|process| Some(*process) != self.0) {
+                let members = self.kill();
+                if members.is_empty() {
+                    return;
+                }
+                for process in members.into_iter().filter(|process| Some(*process) != self.0) {
                     // That of a grandchild is for its parent to note, as long as there is one.
                     let _ = waitpid(Some(process), WaitOptions::NOHANG);
-                }
-                if self.members().is_empty() {
-                    return;
                 }
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
