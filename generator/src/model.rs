@@ -10,6 +10,7 @@ pub(crate) mod observed;
 pub(crate) mod ownership;
 pub(crate) mod plan;
 pub(crate) mod pod;
+pub(crate) mod pod_seen;
 pub(crate) mod provider;
 pub(crate) mod refresh;
 pub(crate) mod selection;

@@ -11,13 +11,14 @@ use crate::model::index::Observation;
 use crate::model::observed::{NamespaceFacts, SecretSeen, ServiceAccountSeen, Version};
 use crate::model::ownership::Extras;
 use crate::model::plan::SourceState;
-use crate::model::pod::PodSeen;
+use crate::model::pod::{self, Pod};
+use crate::model::pod_seen::PodSeen;
 use crate::model::refresh::Asked;
 use crate::model::verification::Verification;
 use futures::{Stream, StreamExt as _};
 use image_pull_secrets::glob;
 use image_pull_secrets::settings::Settings;
-use k8s_openapi::api::core::v1::{Namespace, Pod, Secret, ServiceAccount};
+use k8s_openapi::api::core::v1::{Namespace, Secret, ServiceAccount};
 use kube::core::{PartialObjectMeta, Status};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, ResourceExt};
@@ -241,7 +242,8 @@ impl Watcher {
                 self.follow(&watched, stream, reports).await
             }
             Watched::PendingPods => {
-                let stream = watcher(Api::<Pod>::all(client), config(None).fields("status.phase=Pending"));
+                let pods = Api::<Pod>::all_with(client, &pod::resource());
+                let stream = watcher(pods, config(None).fields("status.phase=Pending"));
                 let seen = |pod: &Pod| PodSeen::of(pod, &self.settings);
                 let reports = reports(
                     namespace_and_name,

@@ -12,7 +12,7 @@ use crate::cluster::rbac::Request;
 use crate::model::index::Index;
 use crate::model::observed::NamespaceFacts;
 use crate::model::plan::{Rules, is_for};
-use crate::model::pod::PodSeen;
+use crate::model::pod_seen::PodSeen;
 use crate::telemetry::metrics::Metrics;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::policy::v1::Eviction;

@@ -11,12 +11,13 @@ use crate::model::explain::secret::{AccountList, Found, Origin, origins};
 use crate::model::explain::unknown::Unknown;
 use crate::model::explain::{Facts, Status};
 use crate::model::observed::{added_references, is_excluded};
+use crate::model::pod::{self, Pod};
 use anyhow::{Result, anyhow};
 use image_pull_secrets::image::Image;
 use image_pull_secrets::secret::SecretFormat;
 use image_pull_secrets::settings::Source;
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::core::v1::{Event, Namespace, Pod, Secret, ServiceAccount};
+use k8s_openapi::api::core::v1::{Event, Namespace, Secret, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::api::{DynamicObject, ListParams};
@@ -89,7 +90,7 @@ impl Looker {
             return Ok(Subject::of_pod(&serde_json::from_value(object)?));
         }
         if let Some(selector) = pods_of(&object) {
-            let pods = Api::<Pod>::namespaced(self.client.clone(), namespace);
+            let pods = Api::<Pod>::namespaced_with(self.client.clone(), namespace, &pod::resource());
             let pods = pods.list(&ListParams::default().labels(&selector)).await;
             let mut subjects = pods.iter().flatten().map(Subject::of_pod);
             if let Some(waiting) = subjects.find(Subject::waits) {
@@ -110,8 +111,8 @@ impl Looker {
         mut progress: impl FnMut(usize),
     ) -> Result<(Vec<Subject>, usize)> {
         let api: Api<Pod> = match namespace {
-            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
-            None => Api::all(self.client.clone()),
+            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &pod::resource()),
+            None => Api::all_with(self.client.clone(), &pod::resource()),
         };
         let request = Request { verb: "list", group: "", resource: "pods", namespace, name: None };
         let (mut waiting, mut seen) = (Vec::new(), 0);

@@ -2,9 +2,10 @@
 
 use crate::model::explain::problem::{Problem, quoted};
 use crate::model::explain::{PlacedImage, Status};
+use crate::model::pod::{Container, ContainerStatus, Pod, PodSpec, PodStatus, PodTemplate};
 use anyhow::{Context as _, Result, bail};
 use image_pull_secrets::text::shown;
-use k8s_openapi::api::core::v1::{ContainerStatus, LocalObjectReference, Pod, PodSpec, PodStatus, PodTemplateSpec};
+use k8s_openapi::api::core::v1::LocalObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::ApiResource;
@@ -119,7 +120,7 @@ impl Subject {
         let title = format!("pod/{}", metadata.name.as_deref().unwrap_or_default());
         Self {
             existing: Some(existing),
-            ..Self::of_spec(title, text(&metadata.namespace), metadata, pod.spec.as_ref(), pod.status.as_ref())
+            ..Self::of_spec(title, text(&metadata.namespace), metadata, Some(&pod.spec), pod.status.as_ref())
         }
     }
 
@@ -142,7 +143,7 @@ impl Subject {
             _ => &object["spec"]["template"],
         };
         let template = serde_json::json!({"metadata": template["metadata"], "spec": template["spec"]});
-        let template: PodTemplateSpec =
+        let template: PodTemplate =
             serde_json::from_value(template).with_context(|| format!("{title} has no Pod that can be read"))?;
         let metadata = template.metadata.unwrap_or_default();
         Ok(Some(Self::of_spec(title, namespace, &metadata, template.spec.as_ref(), None)))
@@ -219,38 +220,29 @@ fn images(spec: &PodSpec, status: Option<&PodStatus>) -> Vec<PlacedImage> {
     for volume in spec.volumes.iter().flatten() {
         if let Some(reference) = volume.image.as_ref().and_then(|image| image.reference.clone()) {
             // What is wrong with the image of a volume is told of the containers that mount it.
-            let waiting = main.iter().chain(init).chain(ephemeral).filter_map(waiting);
+            let waiting = main.iter().chain(init).chain(ephemeral).filter_map(ContainerStatus::waiting);
             let of_it = waiting.filter(|(_, message)| message.contains(&reference));
             let status = of_it.filter_map(|(reason, message)| status_of_waiting(reason, message)).next();
             images.push(PlacedImage { place: format!("volume {}", volume.name), reference, status });
         }
     }
-    let mut add = |sort: &str, name: &str, image: Option<&String>, statuses: &[ContainerStatus]| {
-        // An image may be left out in a template that something else fills in.
-        if let Some(reference) = image.filter(|image| !image.is_empty()) {
-            let status = statuses.iter().find(|status| status.name == name).and_then(image_status);
-            images.push(PlacedImage { place: format!("{sort} {name}"), reference: reference.clone(), status });
+    let mut add = |sort: &str, containers: &Option<Vec<Container>>, statuses: &[ContainerStatus]| {
+        for Container { name, image } in containers.iter().flatten() {
+            // An image may be left out in a template that something else fills in.
+            if let Some(reference) = image.as_ref().filter(|image| !image.is_empty()) {
+                let status = statuses.iter().find(|status| status.name == *name).and_then(image_status);
+                images.push(PlacedImage { place: format!("{sort} {name}"), reference: reference.clone(), status });
+            }
         }
     };
-    for container in spec.ephemeral_containers.iter().flatten() {
-        add("ephemeral container", &container.name, container.image.as_ref(), ephemeral);
-    }
-    for container in spec.init_containers.iter().flatten() {
-        add("init container", &container.name, container.image.as_ref(), init);
-    }
-    for container in &spec.containers {
-        add("container", &container.name, container.image.as_ref(), main);
-    }
+    add("ephemeral container", &spec.ephemeral_containers, ephemeral);
+    add("init container", &spec.init_containers, init);
+    add("container", &spec.containers, main);
     images
 }
 
-fn waiting(status: &ContainerStatus) -> Option<(&str, &str)> {
-    let waiting = status.state.as_ref()?.waiting.as_ref()?;
-    Some((waiting.reason.as_deref().unwrap_or_default(), waiting.message.as_deref().unwrap_or_default()))
-}
-
 fn image_status(status: &ContainerStatus) -> Option<Status> {
-    let of_waiting = waiting(status).and_then(|(reason, message)| status_of_waiting(reason, message));
+    let of_waiting = status.waiting().and_then(|(reason, message)| status_of_waiting(reason, message));
     of_waiting.or_else(|| (!status.image_id.is_empty()).then_some(Status::Pulled))
 }
 

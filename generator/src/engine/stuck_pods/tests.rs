@@ -2,7 +2,7 @@ use super::*;
 use crate::cluster::fake_api;
 use crate::model::label_selector::parse_selector;
 use crate::model::observed::{SecretSeen, ServiceAccountSeen};
-use crate::model::pod::tests::pod;
+use crate::model::pod_seen::tests::pod;
 use crate::model::selection::Selection;
 use image_pull_secrets::settings::Settings;
 use k8s_openapi::ByteString;
