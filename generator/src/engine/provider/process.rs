@@ -249,38 +249,68 @@ mod tests {
     /// Has a child, says on its standard error which, and waits for ever.
     const HANGS: &str = "sleep 1000 & echo child $! >&2; echo $! >\"$1\"; wait";
 
+    /// Runs a program whose time is over as soon as it has written this file.
+    async fn run_out_of_time(program: &Program, pid_file: &Path) -> Result<(), Failure> {
+        let over = async {
+            while !std::fs::read_to_string(pid_file).is_ok_and(|pid| pid.ends_with('\n')) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            tokio::time::pause();
+            tokio::time::advance(LIMIT).await;
+            tokio::time::resume();
+        };
+        tokio::join!(program.run("", LIMIT), over).0.map(drop)
+    }
+
     #[tokio::test]
     async fn a_program_that_hangs_is_killed_with_its_children() {
         let directory = tempfile::tempdir().unwrap();
         let pid_file = directory.path().join("pid");
         let mut program = script(&directory, HANGS);
         program.args.push(pid_file.to_str().unwrap().to_owned());
-        let limit = Duration::from_secs(5);
-        let told = program.run("", limit).await.unwrap_err().to_string();
+        let told = run_out_of_time(&program, &pid_file).await.unwrap_err().to_string();
         let pid = std::fs::read_to_string(&pid_file).unwrap();
-        assert_eq!(told, format!("it did not end within 5 s, and was killed: child {}", pid.trim()));
+        assert_eq!(told, format!("it did not end within 60 s, and was killed: child {}", pid.trim()));
         assert!(dies(pid.trim()));
     }
 
     /// Has a child that leaves its session, its group and its parent, says which, and keeps its outputs open.
+    #[cfg(target_os = "linux")]
     const DAEMONISES: &str =
         "setsid sh -c 'echo $$ >\"$1\"; sleep 1000 & wait' - \"$1\" & until [ -s \"$1\" ]; do sleep 0.01; done";
+
+    /// A program that does this after it has made a daemon, and the file in which the daemon says which process it is.
+    #[cfg(target_os = "linux")]
+    fn daemonises(directory: &TempDir, then: &str) -> (Program, std::path::PathBuf) {
+        let pid_file = directory.path().join("pid");
+        let mut program = script(directory, &format!("{DAEMONISES}{then}"));
+        program.args.push(pid_file.to_str().unwrap().to_owned());
+        (program, pid_file)
+    }
 
     #[cfg(target_os = "linux")]
     #[rstest]
     #[case::that_answers("; echo answer", None)]
     #[case::that_fails("; exit 1", Some("it failed (exit code 1)"))]
-    #[case::that_hangs("; sleep 1000", Some("it did not end within 5 s, and was killed"))]
     #[tokio::test]
     async fn what_a_program_makes_a_daemon_ends_with_a_program(#[case] then: &str, #[case] expected: Option<&str>) {
         let directory = tempfile::tempdir().unwrap();
-        let pid_file = directory.path().join("pid");
-        let mut program = script(&directory, &format!("{DAEMONISES}{then}"));
-        program.args.push(pid_file.to_str().unwrap().to_owned());
-        let failure = program.run("", Duration::from_secs(5)).await.map(drop).map_err(|failure| failure.to_string());
+        let (program, pid_file) = daemonises(&directory, then);
+        let failure = program.run("", LIMIT).await.map(drop).map_err(|failure| failure.to_string());
         assert_eq!(failure.err().as_deref(), expected);
         let pid = std::fs::read_to_string(&pid_file).unwrap();
         assert!(!is_alive(pid.trim()), "it has ended before the answer is used");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn what_a_program_makes_a_daemon_ends_with_a_program_that_hangs() {
+        let directory = tempfile::tempdir().unwrap();
+        let (program, pid_file) = daemonises(&directory, "; sleep 1000");
+        let told = run_out_of_time(&program, &pid_file).await.unwrap_err().to_string();
+        assert_eq!(told, "it did not end within 60 s, and was killed");
+        let pid = std::fs::read_to_string(&pid_file).unwrap();
+        assert!(!is_alive(pid.trim()), "it has ended before the failure is told");
     }
 
     #[tokio::test]
