@@ -46,6 +46,7 @@ $(RUN): Cargo.toml Cargo.lock $(call sources_of,e2e-tests/src) e2e-tests/Cargo.t
 
 .PHONY: test
 test: policy.wasm probe.wasm ## Unit tests and the module's end-to-end tests: everything that needs no cluster
+	@$(if $(wildcard $(TARGET)/debug/deps/libwasmtime_provider-*),:,echo "Compiling wasmtime, the Kubernetes client and the tests: about six minutes the first time" >&2)
 	cargo test --locked --workspace
 
 .PHONY: fmt
