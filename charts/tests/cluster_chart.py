@@ -342,7 +342,7 @@ class OnARealApiServer(unittest.TestCase):
             self.assertTrue(copied, cluster.log())
         finally:
             generator.terminate()
-            self.assertEqual(generator.wait(20), 0)
+            self.assertEqual(generator.wait(PATIENCE), 0)
 
     def deployment(self):
         return self.cluster.get("deployment", f"{RELEASE}-generator", "--namespace", NAMESPACE)
