@@ -53,7 +53,7 @@ debian_installs_toolchain() {
 }
 
 build_with_rustup() {
-    say "compiling $package for $target: about half a minute the first time"
+    say "compiling $package for $target: up to half a minute the first time"
     RUSTFLAGS="$flags" cargo build $quiet --profile wasm --locked --target "$target" --target-dir "$target_dir" -p "$package"
 }
 
