@@ -14,8 +14,7 @@ pub(crate) fn resource() -> ApiResource {
 }
 
 /// What a Pod is made from (`PodTemplateSpec`).
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone, Deserialize)]
 pub(crate) struct PodTemplate {
     pub metadata: Option<ObjectMeta>,
     pub spec: Option<PodSpec>,
@@ -23,7 +22,7 @@ pub(crate) struct PodTemplate {
 
 /// What it is to run.
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct PodSpec {
     pub volumes: Option<Vec<Volume>>,
     pub init_containers: Option<Vec<Container>>,
@@ -50,15 +49,14 @@ pub(crate) struct Volume {
 }
 
 /// The image of a volume (`ImageVolumeSource`).
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone, Deserialize)]
 pub(crate) struct ImageVolume {
     pub reference: Option<String>,
 }
 
 /// What the kubelet says of its containers.
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct PodStatus {
     pub init_container_statuses: Option<Vec<ContainerStatus>>,
     pub container_statuses: Option<Vec<ContainerStatus>>,
@@ -76,14 +74,12 @@ pub(crate) struct ContainerStatus {
     state: Option<ContainerState>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone, Deserialize)]
 struct ContainerState {
     waiting: Option<Waiting>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone, Deserialize)]
 struct Waiting {
     reason: Option<String>,
     message: Option<String>,

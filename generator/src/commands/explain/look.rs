@@ -90,14 +90,21 @@ impl Looker {
             return Ok(Subject::of_pod(&serde_json::from_value(object)?));
         }
         if let Some(selector) = pods_of(&object) {
-            let pods = Api::<Pod>::namespaced_with(self.client.clone(), namespace, &pod::resource());
-            let pods = pods.list(&ListParams::default().labels(&selector)).await;
+            let pods = self.pods(Some(namespace)).list(&ListParams::default().labels(&selector)).await;
             let mut subjects = pods.iter().flatten().map(Subject::of_pod);
             if let Some(waiting) = subjects.find(Subject::waits) {
                 return Ok(Subject { title: format!("{} of {title}", waiting.title), ..waiting });
             }
         }
         Subject::of_object(&object, namespace)?.ok_or_else(|| anyhow!("{title} makes no Pods"))
+    }
+
+    /// The Pods of one namespace, or of all.
+    fn pods(&self, namespace: Option<&str>) -> Api<Pod> {
+        match namespace {
+            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &pod::resource()),
+            None => Api::all_with(self.client.clone(), &pod::resource()),
+        }
     }
 
     /// The Pods that wait for an image, in one namespace or in all, and how many there are altogether. `progress` is told how
@@ -110,10 +117,7 @@ impl Looker {
         namespace: Option<&str>,
         mut progress: impl FnMut(usize),
     ) -> Result<(Vec<Subject>, usize)> {
-        let api: Api<Pod> = match namespace {
-            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &pod::resource()),
-            None => Api::all_with(self.client.clone(), &pod::resource()),
-        };
+        let api = self.pods(namespace);
         let request = Request { verb: "list", group: "", resource: "pods", namespace, name: None };
         let (mut waiting, mut seen) = (Vec::new(), 0);
         // A Pod that has ended waits for nothing.

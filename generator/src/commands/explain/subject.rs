@@ -120,7 +120,7 @@ impl Subject {
         let title = format!("pod/{}", metadata.name.as_deref().unwrap_or_default());
         Self {
             existing: Some(existing),
-            ..Self::of_spec(title, text(&metadata.namespace), metadata, Some(&pod.spec), pod.status.as_ref())
+            ..Self::of_spec(title, text(&metadata.namespace), metadata, &pod.spec, pod.status.as_ref())
         }
     }
 
@@ -145,8 +145,8 @@ impl Subject {
         let template = serde_json::json!({"metadata": template["metadata"], "spec": template["spec"]});
         let template: PodTemplate =
             serde_json::from_value(template).with_context(|| format!("{title} has no Pod that can be read"))?;
-        let metadata = template.metadata.unwrap_or_default();
-        Ok(Some(Self::of_spec(title, namespace, &metadata, template.spec.as_ref(), None)))
+        let (metadata, spec) = (template.metadata.unwrap_or_default(), template.spec.unwrap_or_default());
+        Ok(Some(Self::of_spec(title, namespace, &metadata, &spec, None)))
     }
 
     /// Of any Pod with this image, and no list of its own.
@@ -173,15 +173,15 @@ impl Subject {
         title: String,
         namespace: String,
         metadata: &ObjectMeta,
-        spec: Option<&PodSpec>,
+        spec: &PodSpec,
         status: Option<&PodStatus>,
     ) -> Self {
-        let references = spec.and_then(|spec| spec.image_pull_secrets.as_deref()).unwrap_or_default();
-        let account = spec.and_then(|spec| spec.service_account_name.clone()).filter(|account| !account.is_empty());
+        let references = spec.image_pull_secrets.as_deref().unwrap_or_default();
+        let account = spec.service_account_name.clone().filter(|account| !account.is_empty());
         Self {
             title,
             namespace,
-            images: spec.map(|spec| images(spec, status)).unwrap_or_default(),
+            images: images(spec, status),
             listed: names(references),
             account: account.unwrap_or_else(|| DEFAULT_ACCOUNT.to_owned()),
             annotations: metadata.annotations.clone().unwrap_or_default().into_iter().collect(),

@@ -166,7 +166,7 @@ async fn keep_end(stream: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) ->
 mod tests {
     use super::*;
     use rstest::rstest;
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
     use std::time::Instant;
     use tempfile::TempDir;
 
@@ -246,6 +246,14 @@ mod tests {
         !is_alive(pid)
     }
 
+    /// A program that is this shell script, and the file in which it writes a process: its first argument.
+    fn script_with_pid(directory: &TempDir, text: &str) -> (Program, PathBuf) {
+        let pid_file = directory.path().join("pid");
+        let mut program = script(directory, text);
+        program.args.push(pid_file.to_str().unwrap().to_owned());
+        (program, pid_file)
+    }
+
     /// Has a child, says on its standard error which, and waits for ever.
     const HANGS: &str = "sleep 1000 & echo child $! >&2; echo $! >\"$1\"; wait";
 
@@ -265,9 +273,7 @@ mod tests {
     #[tokio::test]
     async fn a_program_that_hangs_is_killed_with_its_children() {
         let directory = tempfile::tempdir().unwrap();
-        let pid_file = directory.path().join("pid");
-        let mut program = script(&directory, HANGS);
-        program.args.push(pid_file.to_str().unwrap().to_owned());
+        let (program, pid_file) = script_with_pid(&directory, HANGS);
         let told = run_out_of_time(&program, &pid_file).await.unwrap_err().to_string();
         let pid = std::fs::read_to_string(&pid_file).unwrap();
         assert_eq!(told, format!("it did not end within 60 s, and was killed: child {}", pid.trim()));
@@ -279,15 +285,6 @@ mod tests {
     const DAEMONISES: &str =
         "setsid sh -c 'echo $$ >\"$1\"; sleep 1000 & wait' - \"$1\" & until [ -s \"$1\" ]; do sleep 0.01; done";
 
-    /// A program that does this after it has made a daemon, and the file in which the daemon says which process it is.
-    #[cfg(target_os = "linux")]
-    fn daemonises(directory: &TempDir, then: &str) -> (Program, std::path::PathBuf) {
-        let pid_file = directory.path().join("pid");
-        let mut program = script(directory, &format!("{DAEMONISES}{then}"));
-        program.args.push(pid_file.to_str().unwrap().to_owned());
-        (program, pid_file)
-    }
-
     #[cfg(target_os = "linux")]
     #[rstest]
     #[case::that_answers("; echo answer", None)]
@@ -295,7 +292,7 @@ mod tests {
     #[tokio::test]
     async fn what_a_program_makes_a_daemon_ends_with_a_program(#[case] then: &str, #[case] expected: Option<&str>) {
         let directory = tempfile::tempdir().unwrap();
-        let (program, pid_file) = daemonises(&directory, then);
+        let (program, pid_file) = script_with_pid(&directory, &format!("{DAEMONISES}{then}"));
         let failure = program.run("", LIMIT).await.map(drop).map_err(|failure| failure.to_string());
         assert_eq!(failure.err().as_deref(), expected);
         let pid = std::fs::read_to_string(&pid_file).unwrap();
@@ -306,7 +303,7 @@ mod tests {
     #[tokio::test]
     async fn what_a_program_makes_a_daemon_ends_with_a_program_that_hangs() {
         let directory = tempfile::tempdir().unwrap();
-        let (program, pid_file) = daemonises(&directory, "; sleep 1000");
+        let (program, pid_file) = script_with_pid(&directory, &format!("{DAEMONISES}; sleep 1000"));
         let told = run_out_of_time(&program, &pid_file).await.unwrap_err().to_string();
         assert_eq!(told, "it did not end within 60 s, and was killed");
         let pid = std::fs::read_to_string(&pid_file).unwrap();
@@ -316,9 +313,7 @@ mod tests {
     #[tokio::test]
     async fn a_program_that_nobody_waits_for_any_more_is_killed_with_its_children() {
         let directory = tempfile::tempdir().unwrap();
-        let pid_file = directory.path().join("pid");
-        let mut program = script(&directory, HANGS);
-        program.args.push(pid_file.to_str().unwrap().to_owned());
+        let (program, pid_file) = script_with_pid(&directory, HANGS);
         let running = tokio::spawn(async move { program.run("", LIMIT).await.map(drop) });
         let pid = loop {
             match std::fs::read_to_string(&pid_file) {
